@@ -1,0 +1,171 @@
+"""The one-dimensional lambda layer: projections, norms and masking; the products are in :mod:`fairseq_lambda.ops`."""
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_lambda.modules.masked_batch_norm import MaskedBatchNorm
+from fairseq_lambda.ops import lambda_mix, resolve_backend
+
+NORMS = ("layer", "rms", "batch", "none")
+
+
+class LambdaLayer(nn.Module):
+    """Returns ``y`` (b, n, C): each token's queries applied to lambdas made from all tokens and from its neighbours.
+
+    LambdaNetworks (Bello, ICLR 2021, arXiv 2102.08602), section 3, in one dimension with global or local context::
+
+        q = q_norm(x Wq)                 (b, n, h, k)
+        K = softmax_m(x Wk)              (b, m, k, u)    padded m excluded
+        V = v_norm(x Wv)                 (b, m, v, u)    padded m zero, v = C / h
+        lc = sum_m,u K[m] V[m]           (b, k, v)       content lambda
+        lp[n] = sum_m,u E[m-n] V[m]      (b, n, k, v)    position lambda, never stored by the fast backends
+        y[n, h] = (lc + lp[n])^T q[n, h]
+
+    Args:
+        embed_dim: C, the model's width.
+        heads: h; C must divide by it.
+        dim_k: k, the query depth.
+        dim_u: u, the intra-depth.
+        local_context: r, odd, the number of positions around a token that its position lambda sees; 0: all.
+        max_positions: longest sequence; needed, and enforced, with global context only.
+        norm: of queries and values: "layer" (over k, and over v, per head), "rms" (the same without mean and bias),
+            "batch" (the paper's; real tokens only, all ranks), "none".
+        backend: "auto", "reference", "chunked"; see :func:`fairseq_lambda.ops.lambda_mix`.
+
+    Raises:
+        ValueError: a value out of range, naming it and its command-line flag.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        heads: int,
+        dim_k: int = 16,
+        dim_u: int = 1,
+        local_context: int = 23,
+        max_positions: int | None = None,
+        norm: str = "layer",
+        backend: str = "auto",
+    ):
+        super().__init__()
+        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm)
+        resolve_backend(backend)
+        self.heads, self.dim_k, self.dim_u, self.dim_v = heads, dim_k, dim_u, embed_dim // heads
+        self.local_context, self.max_positions, self.backend = local_context, max_positions, backend
+        self.q_proj = nn.Linear(embed_dim, heads * dim_k, bias=False)
+        self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False)
+        self.v_proj = nn.Linear(embed_dim, self.dim_v * dim_u, bias=False)
+        offsets = local_context or 2 * max_positions - 1
+        self.position_embedding = nn.Parameter(torch.empty(dim_k, dim_u, offsets))
+        self.norm = norm
+        self.q_norm = self._make_norm(heads * dim_k, dim_k)
+        self.v_norm = self._make_norm(self.dim_v * dim_u, self.dim_v)
+        self.reset_parameters()
+
+    def _make_norm(self, channels: int, depth: int) -> nn.Module:
+        makers = {
+            "layer": lambda: nn.LayerNorm(depth),
+            "rms": lambda: nn.RMSNorm(depth, eps=1e-5),
+            "batch": lambda: MaskedBatchNorm(channels),
+            "none": nn.Identity,
+        }
+        return makers[self.norm]()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights so that inputs of unit variance give q, V and y of about unit variance.
+
+        A query sums k * u * r products with independent entries of E, hence the standard deviation of E.
+        """
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+        nn.init.normal_(self.position_embedding, std=self.position_embedding.numel() ** -0.5)
+
+    def forward(
+        self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return y (b, n, C), or with ``return_lambda`` also the content lambda (b, dim_k, dim_v).
+
+        Args:
+            x: (b, n, C), n >= 1.
+            padding_mask: (b, n) bool, True where padded. What stands there reaches no real token, not even NaN.
+
+        Raises:
+            ValueError: global context and n > max_positions.
+        """
+        batch, length, _ = x.shape
+        if not self.local_context and length > self.max_positions:
+            raise ValueError(
+                f"a sequence of {length} tokens exceeds the {self.max_positions} positions of the global context: "
+                "raise --max-positions or use --lambda-local-context"
+            )
+        q = self._queries(self.q_proj(x), padding_mask)
+        values = self._values(self.v_proj(x), padding_mask)
+        keys = self._keys(self.k_proj(x), padding_mask)
+
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        y, content_lambda = lambda_mix(
+            q.to(dtype), keys.to(dtype), values.to(dtype), self.position_embedding.to(dtype), self.backend
+        )
+        y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
+        return (y, content_lambda) if return_lambda else y
+
+    def _queries(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """(b, n, h * k) -> q (b, n, h, k)."""
+        if self.norm == "batch":
+            return self.q_norm(projected, padding_mask).unflatten(-1, (self.heads, self.dim_k))
+        return self.q_norm(projected.unflatten(-1, (self.heads, self.dim_k)))
+
+    def _values(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """(b, m, v * u) -> V (b, m, v, u), zero where padded."""
+        if self.norm == "batch":
+            values = self.v_norm(projected, padding_mask).unflatten(-1, (self.dim_v, self.dim_u))
+        else:  # the norms work on the last dimension, so v goes there and back
+            values = projected.unflatten(-1, (self.dim_v, self.dim_u)).transpose(-1, -2)
+            values = self.v_norm(values).transpose(-1, -2)
+        return values if padding_mask is None else values.masked_fill(padding_mask[..., None, None], 0)
+
+    def _keys(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """(b, m, k * u) -> K (b, m, k, u), a softmax over the real m in float32, zero where padded."""
+        logits = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        if padding_mask is None:
+            keys = logits.softmax(dim=1)
+        else:
+            # Not -inf: a row of nothing but padding would be 0 / 0. The lowest number has weight exp(-huge) = 0
+            # beside any real token, and the second fill clears the rows that have none.
+            padded = padding_mask[..., None]
+            keys = logits.masked_fill(padded, torch.finfo(logits.dtype).min).softmax(dim=1).masked_fill(padded, 0)
+        return keys.unflatten(-1, (self.dim_k, self.dim_u))
+
+    def extra_repr(self) -> str:
+        context = self.local_context or f"global, max_positions={self.max_positions}"
+        return (
+            f"heads={self.heads}, dim_k={self.dim_k}, dim_u={self.dim_u}, dim_v={self.dim_v}, "
+            f"local_context={context}, norm={self.norm}, backend={self.backend}"
+        )
+
+
+def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm) -> None:
+    positive = {
+        "--encoder-embed-dim": embed_dim,
+        "--encoder-attention-heads": heads,
+        "--lambda-key-depth": dim_k,
+        "--lambda-intra-depth": dim_u,
+    }
+    for flag, value in positive.items():
+        if value < 1:
+            raise ValueError(f"{flag} {value}: must be at least 1")
+    if embed_dim % heads:
+        raise ValueError(
+            f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}"
+        )
+    if local_context < 0 or (local_context and local_context % 2 == 0):
+        near = abs(local_context) + 1 - abs(local_context) % 2
+        raise ValueError(
+            f"--lambda-local-context {local_context}: must be odd (centred on a token), such as {near}, "
+            "or 0 for global context"
+        )
+    if not local_context and (max_positions is None or max_positions < 1):
+        raise ValueError("--lambda-local-context 0 (global) needs --max-positions, the longest sequence")
+    if norm not in NORMS:
+        raise ValueError(f"--lambda-norm {norm}: choose one of {', '.join(NORMS)}")

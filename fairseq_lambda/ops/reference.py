@@ -1,0 +1,26 @@
+"""The lambda layer's equations, written as in the paper: slow, obvious, and what every other backend is tested on."""
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+
+def lambda_mix_reference(
+    queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
+
+    Stores the relative embeddings (n, m, k, u) and the position lambdas (b, n, k, v): memory is quadratic in n.
+    """
+    length, reach = queries.shape[1], position_embedding.shape[-1] // 2
+    position = torch.arange(length, device=queries.device)
+    offset = rearrange(position, "m -> 1 m") - rearrange(position, "n -> n 1")  # m - n
+    inside = offset.abs() <= reach
+    index = (offset + reach).masked_fill(~inside, 0)
+    relative = rearrange(position_embedding[:, :, index], "k u n m -> n m k u")
+    relative = relative * repeat(inside, "n m -> n m 1 1").to(relative.dtype)
+
+    content_lambda = torch.einsum("bmku,bmvu->bkv", keys, values)
+    position_lambda = torch.einsum("nmku,bmvu->bnkv", relative, values)
+    y = torch.einsum("bnhk,bnkv->bnhv", queries, content_lambda.unsqueeze(1) + position_lambda)
+    return y, content_lambda
