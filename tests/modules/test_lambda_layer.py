@@ -1,0 +1,209 @@
+"""The layer's invariants: padding, shift, batch, scale, precision; and the parity values where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairseq_lambda.modules import LambdaLayer
+from fairseq_lambda.modules.lambda_layer import NORMS
+
+BACKENDS = ["reference", "chunked"]
+
+
+def make(norm="layer", backend="chunked", context=5, dim_u=1, heads=2, width=16, **kwargs):
+    torch.manual_seed(0)
+    layer = LambdaLayer(
+        width, heads, dim_k=4, dim_u=dim_u, local_context=context, norm=norm, backend=backend, **kwargs
+    )
+    return layer.double()
+
+
+def parity_files():
+    folder = Path(os.environ.get("PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity"))
+    return sorted(folder.glob("*.npz"))
+
+
+@pytest.mark.skipif(not parity_files(), reason="PARITY_DIR holds no reference values")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equals_an_independent_implementation(backend):
+    np = pytest.importorskip("numpy")
+    for file in parity_files():
+        data = {k: torch.from_numpy(np.asarray(v)) for k, v in np.load(file).items()}
+        sizes = [int(data[k]) for k in ("heads", "dim_k", "dim_u", "local_context")]
+        layer = LambdaLayer(data["x"].shape[-1], *sizes, norm="batch", backend=backend).double().eval()
+        state = {
+            f"{n}_norm.{ours}": data[f"bn_{n}_{theirs}"]
+            for n in "qv"
+            for ours, theirs in zip(
+                ("weight", "bias", "running_mean", "running_var"), ("weight", "bias", "mean", "var"), strict=True
+            )
+        }
+        state |= {f"{n}_proj.weight": data[f"{n}_weight"] for n in "qkv"}
+        layer.load_state_dict({**state, "position_embedding": data["rel_pos"]})
+        y, content_lambda = layer(data["x"], return_lambda=True)
+        torch.testing.assert_close(y, data["y"], atol=1e-9, rtol=0)
+        torch.testing.assert_close(content_lambda, data["lambda_c"], atol=1e-9, rtol=0)
+
+
+def by_definition(layer, x, padding_mask):
+    """A text at a time, real tokens only: what padding must not change."""
+    out = torch.zeros_like(x)
+    for b in range(x.shape[0]):
+        real = ~padding_mask[b]
+        if real.any():
+            out[b, real] = layer(x[b : b + 1, real])[0]
+    return out
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("norm", ["layer", "rms", "none"])
+@pytest.mark.parametrize("context", [5, 0])
+@pytest.mark.parametrize("dim_u", [1, 2])
+def test_padding_never_leaks(norm, backend, context, dim_u):
+    layer = make(norm, backend, context, dim_u, max_positions=40)
+    lengths = torch.tensor([9, 1, 12, 0])
+    padding_mask = torch.arange(12) >= lengths[:, None]
+    x = torch.randn(4, 12, 16, dtype=torch.float64)
+    expected = by_definition(layer, x, padding_mask)
+    for garbage in (0.0, 1e30, float("nan"), float("inf")):
+        dirty = x.masked_fill(padding_mask[..., None], garbage).requires_grad_()
+        y = layer(dirty, padding_mask)
+        torch.testing.assert_close(y[~padding_mask], expected[~padding_mask], atol=1e-10, rtol=1e-10)
+        if garbage == garbage and abs(garbage) < 1e31:
+            y[~padding_mask].sum().backward()
+            assert dirty.grad.isfinite().all()
+            assert not dirty.grad[padding_mask].any()
+    longer = torch.nn.functional.pad(x, (0, 0, 0, 8), value=7.0)
+    more = torch.nn.functional.pad(padding_mask, (0, 8), value=True)
+    y = layer(longer, more)[:, :12]
+    torch.testing.assert_close(y[~padding_mask], expected[~padding_mask], atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_batch_of_padding_only_is_finite_and_has_no_content(norm):
+    layer = make(norm)
+    x = torch.randn(2, 6, 16, dtype=torch.float64)
+    y, content_lambda = layer(x, torch.ones(2, 6, dtype=torch.bool), return_lambda=True)
+    assert y.isfinite().all() and not content_lambda.any()
+
+
+def test_batch_norm_statistics_are_of_real_tokens_only():
+    layer = make("batch").train()
+    x = torch.randn(3, 10, 16, dtype=torch.float64)
+    padding_mask = torch.arange(10) >= torch.tensor([10, 4, 1])[:, None]
+    layer(x.masked_fill(padding_mask[..., None], 1e6), padding_mask)
+    q = layer.q_proj(x)[~padding_mask]
+    torch.testing.assert_close(layer.q_norm.running_mean, 0.1 * q.mean(0))
+    torch.testing.assert_close(layer.q_norm.running_var, 0.9 + 0.1 * q.var(0))
+    plain = torch.nn.BatchNorm1d(q.shape[-1]).double()
+    torch.testing.assert_close(layer.q_norm(q[None]), plain(q)[None])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batch_entries_do_not_see_each_other(backend):
+    layer = make(backend=backend)
+    x = torch.randn(3, 11, 16, dtype=torch.float64)
+    alone = torch.cat([layer(row[None]) for row in x])
+    torch.testing.assert_close(layer(x), alone, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("context", [5, 0])
+def test_position_lambda_is_shift_equivariant(context):
+    """With the content silenced by a zero k projection's twin, shifting the input shifts the output."""
+    layer = make("none", context=context, max_positions=64)
+    torch.nn.init.zeros_(layer.k_proj.weight)  # uniform keys: the content lambda is the mean of V, blind to order
+    text = torch.randn(1, 9, 16, dtype=torch.float64)
+    x = torch.zeros(1, 30, 16, dtype=torch.float64)
+    x[:, 3:12] = text
+    shifted = x.roll(10, dims=1)
+    torch.testing.assert_close(layer(x)[:, 3:12], layer(shifted)[:, 13:22], atol=1e-12, rtol=0)
+
+
+def test_offsets_are_relative_and_signed():
+    """Only E[+1] set: each token reads the one after it, nothing else."""
+    layer = make("none", context=5, heads=1, width=4)
+    torch.nn.init.zeros_(layer.position_embedding)
+    with torch.no_grad():
+        layer.position_embedding[:, :, 3] = 1.0
+    x = torch.randn(1, 6, 4, dtype=torch.float64)
+    q, v = layer.q_proj(x), layer.v_proj(x)
+    content = layer(x, return_lambda=True)[1]
+    following = torch.cat([v[:, 1:], torch.zeros(1, 1, 4, dtype=torch.float64)], dim=1)
+    expected = q @ content + q.sum(-1, keepdim=True) * following
+    torch.testing.assert_close(layer(x), expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 63, 130])
+@pytest.mark.parametrize("context", [0, 23])
+def test_any_length(length, context):
+    slow, fast = (make(backend=b, context=context, max_positions=130) for b in BACKENDS)
+    x = torch.randn(1, length, 16, dtype=torch.float64)
+    torch.testing.assert_close(fast(x), slow(x), atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dim_u,context", [(1, 23), (4, 7), (1, 0)])
+def test_output_variance_at_init_is_near_the_inputs(norm, dim_u, context):
+    torch.manual_seed(1)
+    layer = LambdaLayer(256, 4, dim_u=dim_u, local_context=context, max_positions=256, norm=norm)
+    y = layer(torch.randn(4, 256, 256))
+    assert 0.4 < y.var().item() < 2.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("norm", NORMS)
+def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
+    """Against float64: autocast through chunked, and the same autocast through the definition in einsum."""
+    x = torch.randn(2, 130, 64) * 2
+    errors = {}
+    for backend in BACKENDS:
+        torch.manual_seed(0)
+        layer = LambdaLayer(64, 4, dim_u=2, local_context=23, norm=norm, backend=backend)
+        with torch.autocast("cpu", dtype):
+            y = layer(x)
+            y.float().square().mean().backward()
+        assert y.isfinite().all()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+        exact = layer.double()(x.double())
+        errors[backend] = ((y.double() - exact).norm() / exact.norm()).item()
+    assert errors["chunked"] <= 2 * errors["reference"] + 1e-6
+    assert errors["chunked"] < (2e-2 if dtype == torch.bfloat16 else 3e-3)
+
+
+@pytest.mark.parametrize(
+    "kwargs,message",
+    [
+        ({"local_context": 4}, "--lambda-local-context 4: must be odd.*5"),
+        ({"local_context": -3}, "--lambda-local-context -3"),
+        ({"local_context": 0}, "needs --max-positions"),
+        ({"heads": 3}, "--encoder-embed-dim 16 does not divide by --encoder-attention-heads 3"),
+        ({"dim_k": 0}, "--lambda-key-depth 0"),
+        ({"dim_u": 0}, "--lambda-intra-depth 0"),
+        ({"norm": "group"}, "--lambda-norm group"),
+        ({"backend": "cuda"}, "--lambda-backend cuda"),
+    ],
+)
+def test_bad_options_raise_naming_flag_and_value(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        LambdaLayer(16, **{"heads": 2, **kwargs})
+
+
+def test_global_context_refuses_more_than_its_positions():
+    with pytest.raises(ValueError, match="9 tokens exceeds the 8 positions"):
+        make(context=0, max_positions=8)(torch.zeros(1, 9, 16, dtype=torch.float64))
+
+
+def test_state_dict_names_and_shapes():
+    shapes = {k: tuple(v.shape) for k, v in make("layer", dim_u=2).state_dict().items()}
+    assert shapes == {
+        "position_embedding": (4, 2, 5),
+        "q_proj.weight": (8, 16),
+        "k_proj.weight": (8, 16),
+        "v_proj.weight": (16, 16),
+        "q_norm.weight": (4,),
+        "q_norm.bias": (4,),
+        "v_norm.weight": (8,),
+        "v_norm.bias": (8,),
+    }

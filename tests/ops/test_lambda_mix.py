@@ -1,0 +1,118 @@
+"""Backends against loops over the definition, against each other, and against finite differences."""
+
+import itertools
+
+import pytest
+import torch
+
+from fairseq_lambda.ops import lambda_mix
+from fairseq_lambda.ops.chunked import lambda_mix_chunked
+from fairseq_lambda.ops.reference import lambda_mix_reference
+
+LENGTHS = [1, 2, 7, 63, 130]
+DEPTHS = [1, 2, 4]
+CONTEXTS = [1, 5, 23, 301]
+
+
+def inputs(length, dim_u=1, context=5, batch=2, heads=3, dim_k=4, dim_v=5, dtype=torch.float64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+
+    return (
+        draw(batch, length, heads, dim_k),
+        draw(batch, length, dim_k, dim_u),
+        draw(batch, length, dim_v, dim_u),
+        draw(dim_k, dim_u, context),
+    )
+
+
+def loops(queries, keys, values, embedding):
+    """The equations, one number at a time."""
+    batch, length, heads, dim_k = queries.shape
+    dim_v, dim_u = values.shape[2:]
+    reach = embedding.shape[-1] // 2
+    y = torch.zeros(batch, length, heads, dim_v, dtype=queries.dtype)
+    for b, n, m in itertools.product(range(batch), range(length), range(length)):
+        for k, u in itertools.product(range(dim_k), range(dim_u)):
+            weight = keys[b, m, k, u]
+            if abs(m - n) <= reach:
+                weight = weight + embedding[k, u, m - n + reach]
+            for h in range(heads):
+                y[b, n, h] += queries[b, n, h, k] * weight * values[b, m, :, u]
+    return y
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("length,dim_u,context", [(1, 1, 3), (6, 2, 3), (7, 1, 1), (5, 2, 23), (6, 1, 11)])
+def test_equals_loops_over_the_definition(backend, length, dim_u, context):
+    tensors = [t.detach() for t in inputs(length, dim_u, context, heads=2, dim_k=2, dim_v=2)]
+    y, content_lambda = lambda_mix(*tensors, backend=backend)
+    torch.testing.assert_close(y, loops(*tensors), atol=1e-12, rtol=0)
+    expected = sum(torch.einsum("bmk,bmv->bkv", tensors[1][..., u], tensors[2][..., u]) for u in range(dim_u))
+    torch.testing.assert_close(content_lambda, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("dim_u", DEPTHS)
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_chunked_equals_reference_with_every_gradient(length, dim_u, context):
+    ours, theirs = inputs(length, dim_u, context), inputs(length, dim_u, context)
+    grad_y = torch.randn(2, length, 3, 5, dtype=torch.float64)
+    grad_lambda = torch.randn(2, 4, 5, dtype=torch.float64)
+    results = []
+    for tensors, backend in ((ours, "chunked"), (theirs, "reference")):
+        y, content_lambda = lambda_mix(*tensors, backend=backend)
+        torch.autograd.backward((y, content_lambda), (grad_y, grad_lambda))
+        results.append([y, content_lambda, *(t.grad for t in tensors)])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 16, 64])
+def test_any_block_size_gives_the_same(block_size):
+    tensors = inputs(21, 2, 7)
+    expected, _ = lambda_mix_reference(*tensors)
+    got, _ = lambda_mix_chunked(*tensors, block_size=block_size)
+    torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("length,dim_u,context", [(1, 1, 3), (5, 2, 3), (3, 1, 9)])
+def test_gradcheck(backend, length, dim_u, context):
+    tensors = inputs(length, dim_u, context, batch=1, heads=2, dim_k=2, dim_v=2)
+    assert torch.autograd.gradcheck(lambda *t: lambda_mix(*t, backend=backend), tensors)
+
+
+def test_chunked_writes_all_memory_it_hands_out(monkeypatch):
+    """The band is allocated uninitialised: fill it with NaN and see none in the result."""
+    empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: empty(*a, **k).fill_(float("nan")))
+    y, _ = lambda_mix_chunked(*inputs(45, 2, 7), block_size=16)
+    assert y.isfinite().all()
+
+
+def test_memory_does_not_hold_position_lambdas():
+    """Everything saved for backward stays below one (b, n, k, v) tensor."""
+    length, dim_k, dim_v = 4096, 16, 64
+    tensors = inputs(length, 1, 23, batch=1, heads=2, dim_k=dim_k, dim_v=dim_v, dtype=torch.float32)
+    saved = {}
+
+    def pack(t):
+        saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        lambda_mix(*tensors, backend="chunked")
+    assert sum(saved.values()) < length * dim_k * dim_v * 4
+
+
+def test_backends_that_cannot_serve_say_why():
+    tensors = inputs(3)
+    with pytest.raises(ValueError, match="triton.*not written yet.*chunked"):
+        lambda_mix(*tensors, backend="triton")
+    with pytest.raises(ValueError, match="--lambda-backend fast.*choose one of"):
+        lambda_mix(*tensors, backend="fast")
+    with pytest.raises(ValueError, match="4 offsets.*odd"):
+        lambda_mix(*inputs(3, context=4))
