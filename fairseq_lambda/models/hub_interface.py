@@ -1,1 +1,251 @@
-class LambdaBertHubInterface: pass
+"""Use of a trained model from Python: encode, fill masks, order sentences, take features and content lambdas."""
+
+import logging
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import sentencepiece
+import torch
+import torch.nn.functional as F
+from fairseq import checkpoint_utils, tasks, utils
+from fairseq.data import Dictionary
+from fairseq.models.roberta.hub_interface import RobertaHubInterface
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+WORD_START = "\u2581"  # SentencePiece's mark of a space before the piece
+
+
+class Prediction(NamedTuple):
+    """A filled mask: the text with this mask filled, the probability, and what was filled in."""
+
+    text: str
+    probability: float
+    token: str
+
+
+class SentencePieceEncoder:
+    """Text to space-joined pieces and back, ``<mask>`` and ``<unk>`` kept whole; what fairseq calls a bpe."""
+
+    def __init__(self, model: bytes, dictionary: Dictionary):
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.dictionary = dictionary
+
+    def encode(self, text: str) -> str:
+        pieces = []
+        for span in re.split(r"(<mask>|<unk>)", text):
+            if span in ("<mask>", "<unk>"):
+                pieces.append(span)
+            elif span.strip():
+                new = self.processor.encode(span, out_type=str)
+                pieces.extend(self._attach(new) if pieces and not span[0].isspace() else new)
+        return " ".join(pieces)
+
+    def _attach(self, pieces: list[str]) -> list[str]:
+        """Undo the space that SentencePiece puts before a text: here the text goes on without one, as in ``<mask>.``"""
+        first = pieces[0].removeprefix(WORD_START)
+        if not first:
+            return pieces[1:]
+        return [first, *pieces[1:]] if first in self.dictionary else [*first, *pieces[1:]]
+
+    def decode(self, pieces: str) -> str:
+        return re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "").replace("\0", " ").replace(
+            WORD_START, " "
+        ).strip()
+
+
+class LambdaBertHubInterface(RobertaHubInterface):
+    """fairseq's RoBERTa interface over a lambda_bert, its vocabulary and nothing else: no network, no training paths.
+
+    ``encode``, ``decode``, ``predict`` and ``register_classification_head`` are fairseq's. ``bpe`` is None if the
+    checkpoint came without a SentencePiece model; everything then works on ids.
+    """
+
+    def __init__(self, cfg, task, model, sentencepiece_model: bytes | None):
+        nn.Module.__init__(self)  # fairseq's own would build the bpe of cfg, by default one from the network
+        self.cfg, self.task, self.model = cfg, task, model
+        self.bpe = None
+        if sentencepiece_model is not None:
+            self.bpe = SentencePieceEncoder(sentencepiece_model, task.source_dictionary)
+        self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq tells the device by it
+
+    @classmethod
+    def from_folder(cls, folder, checkpoint_file: str | None = None) -> "LambdaBertHubInterface":
+        """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
+
+        Args:
+            folder: it may have moved since; or a checkpoint file itself.
+            checkpoint_file: a name in it; default: the first of model.pt, checkpoint_best.pt, checkpoint_last.pt.
+
+        Raises:
+            FileNotFoundError: no such folder or no checkpoint in it.
+            ValueError: the file is no checkpoint of this plugin.
+        """
+        path = find_checkpoint(folder, checkpoint_file)
+        state = load_checkpoint(path)
+        saved = state.get("task_state") or {}
+        dict_file, piece_file = path.parent / "dict.txt", path.parent / "sentencepiece.model"
+        if "symbols" in saved:
+            dictionary = dictionary_from_symbols(saved["symbols"])
+        elif dict_file.is_file():
+            dictionary = Dictionary.load(str(dict_file))
+        else:
+            raise FileNotFoundError(f"{path} holds no dictionary and there is no {dict_file}")
+        pieces = None
+        if "sentencepiece" in saved:
+            pieces = bytes(saved["sentencepiece"].numpy())
+        elif piece_file.is_file():
+            pieces = piece_file.read_bytes()
+
+        cfg = state["cfg"]
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
+            task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)
+            (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(path)], task=task, state=state
+            )
+        return cls(cfg, task, model, pieces).eval()
+
+    def encode(self, sentence: str, *addl_sentences, no_separator: bool = False) -> Tensor:
+        """Return ids (n,) of ``<s> A </s>`` or ``<s> A </s> </s> B </s>``; ``<mask>`` in a text is the mask.
+
+        Raises:
+            ValueError: the checkpoint came without a SentencePiece model.
+        """
+        if self.bpe is None:
+            raise ValueError(
+                "this checkpoint was trained on data without a sentencepiece.model, so text cannot be encoded: "
+                "put that file beside the checkpoint, or work with ids"
+            )
+        return super().encode(sentence, *addl_sentences, no_separator=no_separator)
+
+    def extract_features(
+        self, tokens: Tensor, return_all_hiddens: bool = False, return_lambdas: bool = False
+    ):
+        """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.
+
+        Args:
+            tokens: ids (n,) or (b, n), right-padded.
+            return_all_hiddens: a list, the embeddings first, in place of the top features.
+            return_lambdas: a tuple (features, lambdas), lambdas a list of (b, dim_k, dim_v), None for softmax layers.
+        """
+        tokens = tokens.unsqueeze(0) if tokens.dim() == 1 else tokens
+        features, extra = self.model(
+            tokens.to(self.device),
+            features_only=True,
+            return_all_hiddens=return_all_hiddens,
+            return_lambdas=return_lambdas,
+        )
+        features = extra["inner_states"] if return_all_hiddens else features
+        return (features, extra["lambdas"]) if return_lambdas else features
+
+    @torch.no_grad()
+    def fill_mask(self, masked_input: str, topk: int = 5):
+        """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; with several masks a list a mask.
+
+        All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
+        the special symbols, which are never targets in training.
+
+        Raises:
+            ValueError: a text without ``<mask>``, or topk out of range.
+        """
+        if "<mask>" not in masked_input:
+            raise ValueError(
+                f"no <mask> in {masked_input!r}: write <mask> where a word is to be predicted, "
+                "such as 'The capital of France is <mask>.'"
+            )
+        dictionary = self.task.source_dictionary
+        if not 1 <= topk <= len(dictionary) - dictionary.nspecial - 1:
+            raise ValueError(f"topk={topk}: must be between 1 and the number of pieces")
+        tokens = self.encode(masked_input)
+        masked = tokens.eq(self.task.mask_idx)
+        with utils.model_eval(self.model):
+            logits, _ = self.model(
+                tokens[None].to(self.device), masked_tokens=masked[None].to(self.device)
+            )
+        logits = logits.float()
+        logits[:, [*range(dictionary.nspecial), self.task.mask_idx]] = float("-inf")
+        values, indices = logits.softmax(dim=-1).topk(topk)  # (masks, topk)
+
+        starts = [match.start() for match in re.finditer("<mask>", masked_input)]
+        predictions = [
+            [
+                _fill(masked_input, start, dictionary[index], probability)
+                for probability, index in zip(value, row, strict=True)
+            ]
+            for start, value, row in zip(starts, values.tolist(), indices.tolist(), strict=True)
+        ]
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    @torch.no_grad()
+    def sentence_order(self, first: str, second: str) -> float:
+        """Return the probability that the two texts are in this order.
+
+        Raises:
+            ValueError: the model was not trained with ``--sentence-objective sop``.
+        """
+        objective = self.task.sentence_objective
+        if objective != "sop":
+            raise ValueError(
+                f"this model was trained with --sentence-objective {objective}; sentence order needs sop"
+            )
+        tokens = self.encode(first, second)[None].to(self.device)
+        with utils.model_eval(self.model):
+            _, extra = self.model(tokens, features_only=True)
+        return F.softmax(extra["sentence_logits"].float(), dim=-1)[0, 0].item()
+
+
+def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
+    before, after = text[:start], text[start + len("<mask>") :]
+    token = piece.removeprefix(WORD_START)
+    if piece.startswith(WORD_START):
+        before = before.rstrip() + " " if before.strip() else ""
+    else:  # the piece goes on the word before it
+        before = before.rstrip()
+    return Prediction(before + token + after, probability, token)
+
+
+def dictionary_from_symbols(symbols: list[str]) -> Dictionary:
+    """Return fairseq's dictionary with exactly these symbols, specials included, in this order."""
+    dictionary = Dictionary()
+    for symbol in symbols[dictionary.nspecial :]:
+        dictionary.add_symbol(symbol)
+    if dictionary.symbols != list(symbols):
+        raise ValueError("the checkpoint's dictionary has duplicates or other special symbols than fairseq's")
+    return dictionary
+
+
+def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
+    """Return the path of the checkpoint meant; see :meth:`LambdaBertHubInterface.from_folder`."""
+    folder = Path(folder)
+    if folder.is_file():
+        return folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give a training folder or an exported one")
+    names = CHECKPOINTS if checkpoint_file is None else (checkpoint_file,)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"{folder} holds no {' or '.join(names)}; train first (scripts/train_lambda_bert.sh), "
+        "or name a file with checkpoint_file="
+    )
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Return fairseq's state of a checkpoint, read by torch.load with weights_only on.
+
+    Raises:
+        ValueError: not a checkpoint, torn, or with more in it than tensors and plain values.
+    """
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        state["cfg"].task, state["cfg"].model, state["model"]  # noqa: B018  is it fairseq's?
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a fairseq checkpoint: {reason}") from error
+    OmegaConf.set_struct(state["cfg"], True)
+    return state

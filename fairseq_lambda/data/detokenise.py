@@ -1,0 +1,59 @@
+"""Moses-tokenised English back to ordinary English.
+
+WikiText is distributed as ``a hard @-@ shelled " lobster " , he said .``, while people who query a
+model type ``a hard-shelled "lobster", he said.`` The model has to see the second kind of text.
+"""
+
+import re
+
+_SPLIT_MARK = re.compile(r" @([-,.])@ ")
+_ATTACH_LEFT = frozenset([",", ".", ";", ":", "?", "!", ")", "]", "}", "%", "”", "’", "..."])
+_ATTACH_RIGHT = frozenset(["(", "[", "{", "“", "‘", "$", "£", "€", "¥", "₹", "#"])
+_CONTRACTION = re.compile(r"(?:['’](?:s|t|re|m|ve|ll|d)|n['’]t)", re.IGNORECASE)
+# O 'Brien, d 'Arc, L 'Aquila: the tokeniser parts a name after its short first half.
+_NAME_PREFIX = frozenset(["O", "d", "D", "l", "L"])
+
+
+def detokenise(sentences: list[str]) -> list[str]:
+    """Return the sentences of one paragraph as ordinary English, as many as were given.
+
+    ``@-@``, ``@,@`` and ``@.@`` become ``-``, ``,`` and ``.`` without spaces; punctuation and
+    ``'s``, ``'t``, ``%`` join the word before; opening brackets and currency signs the word after.
+    Straight quotes open and close by turns, and a quotation may run over several sentences, which
+    is why the function takes a whole paragraph.
+    """
+    is_open = {'"': False, "'": False}
+    return [_detokenise_sentence(sentence, is_open) for sentence in sentences]
+
+
+def _detokenise_sentence(sentence: str, is_open: dict[str, bool]) -> str:
+    # Twice, because in `1 @,@ 234 @,@ 567` two marks may share the space between them.
+    text = _SPLIT_MARK.sub(r"\1", _SPLIT_MARK.sub(r"\1", sentence))
+    tokens = text.split()
+    pieces: list[str] = []
+    glue_next = True  # no space before the first token
+    for position, token in enumerate(tokens):
+        previous = tokens[position - 1] if position else ""
+        glue_this, glue_after = token in _ATTACH_LEFT, token in _ATTACH_RIGHT
+        if token in is_open:
+            closes = _closes(token, previous, position, len(tokens), is_open)
+            glue_this, glue_after = closes, not closes
+        elif _CONTRACTION.fullmatch(token) or (token[0] == "'" and previous in _NAME_PREFIX):
+            glue_this = True
+        if pieces and not glue_this and not glue_next:
+            pieces.append(" ")
+        pieces.append(token)
+        glue_next = glue_after
+    return "".join(pieces)
+
+
+def _closes(quote: str, previous: str, position: int, length: int, is_open: dict[str, bool]) -> bool:
+    """Return whether this straight quote closes (or is a plural's apostrophe); note the new state."""
+    if position == 0 and length > 1:
+        is_open[quote] = True
+        return False
+    if quote == "'" and not is_open[quote] and previous.endswith("s"):
+        return True  # the players ' union: an apostrophe, which opens nothing
+    closes = is_open[quote] or position == length - 1
+    is_open[quote] = not closes
+    return closes
