@@ -1,72 +1,92 @@
-"""BERT's masking of one sample."""
-
-from dataclasses import dataclass
+"""BERT's masking: which tokens are hidden, and what stands in their place."""
 
 import numpy as np
 from fairseq.data import Dictionary
 
-WORD_START = "\u2581"  # SentencePiece's mark of a space before the piece
+WORD_START = "\u2581"  # SentencePiece's mark of a piece that starts a word
 
 
-@dataclass
-class Masking:
-    """How to mask: the shares, and tables over the vocabulary.
+class TokenMasker:
+    """Masks tokens as BERT does (Devlin et al., 2019, section 3.1, "Masked LM").
+
+    Of n tokens that can be masked ``mask_prob * n`` are chosen without replacement, rounded up or down at random so that
+    the mean is exact, and one at least. Each of them independently stays as it is with ``leave_unmasked_prob``, becomes a
+    symbol drawn uniformly with ``random_token_prob``, and ``<mask>`` otherwise. With ``whole_words`` the same is done with
+    words in place of tokens: a piece that starts with U+2581 and the pieces up to the next such one; a special symbol
+    ends a word, and so does the end of a segment.
+
+    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, never a target and never drawn.
 
     Args:
-        dictionary: its special symbols, ``<mask>`` and so ``<unk>`` too, are never masked and never drawn.
-        mask_idx: of ``<mask>``.
-        mask_prob: share of the tokens, or words, that are to be predicted.
-        leave_unmasked_prob: share of these that stay as they are.
-        random_token_prob: share of these that become a random token.
-        whole_words: choose words, a SentencePiece word start and what continues it, not tokens.
+        dictionary: fairseq's, ``<mask>`` included.
+        mask_idx: id of ``<mask>``.
+        mask_prob: share of the tokens that become targets.
+        leave_unmasked_prob, random_token_prob: of the targets.
+        whole_words: mask all pieces of a word or none.
+
+    Raises:
+        ValueError: nothing but special symbols in the dictionary, or ``whole_words`` and no piece starts with U+2581.
     """
 
-    dictionary: Dictionary
-    mask_idx: int
-    mask_prob: float = 0.15
-    leave_unmasked_prob: float = 0.1
-    random_token_prob: float = 0.1
-    whole_words: bool = False
+    def __init__(
+        self,
+        dictionary: Dictionary,
+        mask_idx: int,
+        mask_prob: float = 0.15,
+        leave_unmasked_prob: float = 0.1,
+        random_token_prob: float = 0.1,
+        whole_words: bool = False,
+    ):
+        self.mask_idx, self.pad_idx = mask_idx, dictionary.pad()
+        self.mask_prob = mask_prob
+        self.leave_unmasked_prob, self.random_token_prob = leave_unmasked_prob, random_token_prob
+        self._maskable = np.ones(len(dictionary), dtype=bool)
+        specials = [dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk(), mask_idx]
+        self._maskable[specials] = False
+        self._replacements = np.flatnonzero(self._maskable)
+        if len(self._replacements) == 0:
+            raise ValueError("dict.txt holds special symbols only: there is nothing to mask")
+        self._word_start = None
+        if whole_words:
+            starts = [symbol.startswith(WORD_START) for symbol in dictionary.symbols]
+            if not any(starts):
+                raise ValueError(
+                    "--mask-whole-words needs SentencePiece pieces, and no symbol of dict.txt starts with U+2581: "
+                    "leave the flag out, or binarise with a SentencePiece model"
+                )
+            self._word_start = np.array(starts)
 
-    def __post_init__(self):
-        self.pad = self.dictionary.pad()
-        self.special = np.zeros(len(self.dictionary), dtype=bool)
-        self.special[: self.dictionary.nspecial] = True
-        self.special[self.mask_idx] = True
-        self.ordinary = np.flatnonzero(~self.special)
-        self.word_start = None
-        if self.whole_words:
-            self.word_start = np.array([s.startswith(WORD_START) for s in self.dictionary.symbols])
-        del self.dictionary  # the tables are all that workers need
-
-    def __call__(self, tokens: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return the masked tokens and the targets (n,), which are padding where nothing is to be predicted.
-
-        The number of masked units is mask_prob times theirs, rounded up or down at random so that the mean is exact,
-        and at least 1 where there are any; they are drawn without replacement.
-        """
-        maskable = np.flatnonzero(~self.special[tokens])
-        source, target = tokens.copy(), np.full_like(tokens, self.pad)
-        if not len(maskable):
-            return source, target
-        unit = np.arange(len(maskable)) if self.word_start is None else self._words(tokens, maskable)
-        units = int(unit[-1]) + 1
-        count = max(1, int(self.mask_prob * units + rng.random()))
-        drawn = np.zeros(units, dtype=bool)
-        drawn[rng.choice(units, count, replace=False, shuffle=False)] = True
-        chosen = maskable[drawn[unit]]
-
+    def __call__(
+        self, tokens: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the masked tokens and the targets, padding where nothing is to be told; (n,) int64 both."""
+        chosen = self._choose(tokens, rng)
+        source, target = tokens.copy(), np.full_like(tokens, self.pad_idx)
         target[chosen] = tokens[chosen]
         fate = rng.random(len(chosen))
-        randomised = fate < self.random_token_prob
-        kept = ~randomised & (fate < self.random_token_prob + self.leave_unmasked_prob)
-        source[chosen[~randomised & ~kept]] = self.mask_idx
-        source[chosen[randomised]] = rng.choice(self.ordinary, int(randomised.sum()))
+        source[chosen[fate >= self.leave_unmasked_prob]] = self.mask_idx
+        randomised = (fate >= self.leave_unmasked_prob) & (
+            fate < self.leave_unmasked_prob + self.random_token_prob
+        )
+        drawn = rng.integers(len(self._replacements), size=np.count_nonzero(randomised))
+        source[chosen[randomised]] = self._replacements[drawn]
         return source, target
 
-    def _words(self, tokens: np.ndarray, maskable: np.ndarray) -> np.ndarray:
-        """Number the words of the maskable tokens from 0; a word ends where another starts or at a special symbol."""
-        begins = self.word_start[tokens[maskable]]
-        begins[1:] |= np.diff(maskable) > 1
-        begins[0] = True
-        return np.cumsum(begins) - 1
+    def _choose(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        maskable = self._maskable[tokens]
+        positions = np.flatnonzero(maskable)
+        if len(positions) == 0:
+            return positions
+        if self._word_start is None:
+            return positions[self._draw(len(positions), rng)]
+        starts = self._word_start[tokens]
+        starts[1:] |= ~maskable[:-1]
+        starts[0] = True
+        word = np.cumsum(starts & maskable)[positions] - 1
+        hidden = np.zeros(word[-1] + 1, dtype=bool)
+        hidden[self._draw(len(hidden), rng)] = True
+        return positions[hidden[word]]
+
+    def _draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        wanted = int(self.mask_prob * count + rng.random())
+        return rng.choice(count, size=max(wanted, 1), replace=False, shuffle=False)

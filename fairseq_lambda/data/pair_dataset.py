@@ -1,99 +1,139 @@
-"""The dataset behind ``masked_lm_sop``: samples of a plan, read from the map, assembled, masked and batched."""
+"""The dataset that fairseq iterates over: sentence pairs with masks."""
 
 import numpy as np
 import torch
-from fairseq.data import Dictionary, FairseqDataset, data_utils
+from fairseq.data import FairseqDataset, data_utils
 
 from fairseq_lambda.data.corpus import Corpus
-from fairseq_lambda.data.masking import Masking
-from fairseq_lambda.data.sentence_pairs import FIXED, generator, plan_epoch
+from fairseq_lambda.data.masking import TokenMasker
+from fairseq_lambda.data.pairs import plan_samples
+from fairseq_lambda.data.seeding import MASKS, ORDER, generator
 
 
-class MaskedPairDataset(FairseqDataset):
-    """Returns samples ``<s> A </s> </s> B </s>`` or ``<s> A </s>``, masked; a function of (seed, epoch, index) alone.
+class SentencePairDataset(FairseqDataset):
+    """Samples ``<s> A </s> </s> B </s>`` or ``<s> A </s>``, masked.
+
+    A sample is a function of (seed, epoch, index). With ``training`` every epoch has its own chunks, pairs, labels and
+    masks, and its own number of samples; without, all epochs are epoch 1, so that validation losses can be compared.
 
     Args:
-        corpus: the split.
-        dictionary: fairseq's, ``<mask>`` included.
-        masking: how to mask.
-        objective: "sop", "nsp" or "none".
-        tokens_per_sample: longest sample.
-        seed: of pairs and masks.
-        epoch: the first training epoch to plan, or ``FIXED`` for a split that is the same every time.
-        short_sample_prob: see :func:`plan_epoch`.
+        corpus: the tokens.
+        masker: hides tokens.
+        bos: id of ``<s>``.
+        objective: ``sop``, ``nsp`` or ``none``.
+        tokens_per_sample: most tokens of a sample, special symbols included.
+        seed: of everything random here.
+        epoch: the first one.
+        short_sample_prob: share of chunks with a shorter target.
+        training: see above.
     """
 
     def __init__(
         self,
         corpus: Corpus,
-        dictionary: Dictionary,
-        masking: Masking,
-        objective: str,
-        tokens_per_sample: int,
-        seed: int,
-        epoch: int = FIXED,
+        masker: TokenMasker,
+        bos: int,
+        objective: str = "sop",
+        tokens_per_sample: int = 512,
+        seed: int = 1,
+        epoch: int = 1,
         short_sample_prob: float = 0.0,
+        training: bool = False,
     ):
-        self.corpus, self.masking, self.objective = corpus, masking, objective
-        self.bos, self.eos, self.pad = dictionary.bos(), dictionary.eos(), dictionary.pad()
-        self.tokens_per_sample, self.seed = tokens_per_sample, seed
-        self.short_sample_prob = short_sample_prob
-        self.fixed = epoch == FIXED
-        self.epoch = epoch
-        self._plan()
+        self.corpus, self.masker = corpus, masker
+        self.bos, self.eos, self.pad = bos, corpus.eos, masker.pad_idx
+        self.objective, self.tokens_per_sample = objective, tokens_per_sample
+        self.seed, self.short_sample_prob, self.training = seed, short_sample_prob, training
+        self.epoch = self.plan = None
+        self._plan_epoch(epoch if training else 1)
 
-    def _plan(self) -> None:
-        self.pairs = plan_epoch(
+    def set_epoch(self, epoch: int) -> None:
+        """Plan ``epoch`` unless it is the present one; fairseq calls this more than once an epoch."""
+        if self.training and epoch != self.epoch:
+            self._plan_epoch(epoch)
+
+    def _plan_epoch(self, epoch: int) -> None:
+        self.plan = None  # let go of the old one first: the two need not fit into memory together
+        self.plan = plan_samples(
             self.corpus,
             self.objective,
             self.tokens_per_sample,
             self.seed,
-            self.epoch,
-            0.0 if self.fixed else self.short_sample_prob,
+            epoch,
+            short_prob=self.short_sample_prob,
+            short_first=self.training,
         )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Plan the pairs of ``epoch``; fairseq calls this several times an epoch, the first one counts."""
-        if not self.fixed and epoch != self.epoch:
-            self.epoch = epoch
-            self._plan()
+        self.epoch = epoch
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return self.fixed  # new pairs have new sizes, so fairseq must make new batches
+        return not self.training  # an epoch's batches hold indices of its own plan
+
+    @property
+    def supports_prefetch(self) -> bool:
+        return False
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Return the tokens of each sample, special symbols included: (samples,) int32."""
+        return self.plan.lengths
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.plan)
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices) -> np.ndarray:
+        return self.sizes[indices]
+
+    def ordered_indices(self) -> np.ndarray:
+        """Return all indices by size, samples of one size in random order, new every epoch: (samples,) int64."""
+        order = generator(self.seed, ORDER, self.epoch).permutation(len(self))
+        return order[np.argsort(self.sizes[order], kind="stable")]
+
+    def tokens(self, index: int) -> np.ndarray:
+        """Return a sample before masking: (size,) int64."""
+        plan = self.plan
+        segment = self.corpus.read(plan.a_start[index], plan.a_size[index])
+        sample = np.empty(plan.lengths[index], dtype=np.int64)
+        sample[0] = self.bos
+        middle = 1 + len(segment)
+        sample[1:middle] = segment
+        sample[middle] = self.eos
+        if plan.b_size[index] > 0:
+            sample[middle + 1] = self.eos
+            sample[middle + 2 : -1] = self.corpus.read(plan.b_start[index], plan.b_size[index])
+            sample[-1] = self.eos
+        return sample
 
     def __getitem__(self, index: int) -> dict:
-        """Return ``source`` and ``target`` (n,) int64, and the sentence ``label``."""
-        a = self._text(self.pairs.first[index])
-        label = int(self.pairs.label[index])
-        parts = [[self.bos], a, [self.eos]]
-        if label >= 0:
-            parts += [[self.eos], self._text(self.pairs.second[index]), [self.eos]]
-        tokens = np.concatenate(parts, dtype=np.int64, casting="unsafe")
-        source, target = self.masking(tokens, generator(self.seed, self.epoch, int(index)))
+        """Return a sample: ``id``, ``source`` and ``target`` (size,) int64, and ``label`` 0, 1 or -1 for none."""
+        rng = generator(self.seed, MASKS, self.epoch, int(index))
+        source, target = self.masker(self.tokens(index), rng)
         return {
             "id": int(index),
             "source": torch.from_numpy(source),
             "target": torch.from_numpy(target),
-            "label": label,
+            "label": int(self.plan.labels[index]),
         }
 
-    def _text(self, span: np.ndarray) -> np.ndarray:
-        """The tokens of a span of the corpus without the ``</s>`` of its sentences."""
-        tokens = np.asarray(self.corpus.tokens[int(span[0]) : int(span[1])])
-        return tokens[tokens != self.eos]
-
     def collater(self, samples: list[dict]) -> dict:
-        """Return a right-padded batch: ids, ``net_input``, ``target`` and, unless "none", ``sentence_target``."""
+        """Return a batch of b samples, n tokens at most, padded on the right; {} for no samples.
+
+        ``id`` (b,), ``nsentences`` b, ``ntokens`` without padding, ``net_input`` with ``src_tokens`` (b, n) and
+        ``src_lengths`` (b,), ``target`` (b, n) that is padding where no token is masked and, but for objective ``none``,
+        ``sentence_target`` (b,) of 0, 1 and -1 for no label.
+        """
         if not samples:
             return {}
-        sources = [s["source"] for s in samples]
-        lengths = torch.tensor([len(s) for s in sources])
+        sources = [sample["source"] for sample in samples]
+        lengths = torch.tensor([len(source) for source in sources])
         batch = {
-            "id": torch.tensor([s["id"] for s in samples]),
+            "id": torch.tensor([sample["id"] for sample in samples]),
             "nsentences": len(samples),
             "ntokens": int(lengths.sum()),
             "net_input": {
@@ -103,23 +143,5 @@ class MaskedPairDataset(FairseqDataset):
             "target": data_utils.collate_tokens([s["target"] for s in samples], self.pad),
         }
         if self.objective != "none":
-            batch["sentence_target"] = torch.tensor([s["label"] for s in samples])
+            batch["sentence_target"] = torch.tensor([sample["label"] for sample in samples])
         return batch
-
-    @property
-    def sizes(self) -> np.ndarray:
-        return self.pairs.sizes
-
-    def num_tokens(self, index: int) -> int:
-        return int(self.pairs.sizes[index])
-
-    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        return self.pairs.sizes[indices].astype(np.int64)
-
-    def size(self, index: int) -> int:
-        return int(self.pairs.sizes[index])
-
-    def ordered_indices(self) -> np.ndarray:
-        """Return the samples by length, those of one length in random order: batches with little padding."""
-        order = generator(self.seed, self.epoch, (1 << 40) - 2).permutation(len(self))
-        return order[np.argsort(self.pairs.sizes[order], kind="stable")]

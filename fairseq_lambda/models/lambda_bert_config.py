@@ -1,6 +1,7 @@
 """Options of ``lambda_bert`` and the shapes of its sizes."""
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.utils import get_available_activation_fns
@@ -58,7 +59,7 @@ class LambdaBertConfig(FairseqDataclass):
         default=False,
         metadata={"help": "no absolute position embeddings: position lambdas alone tell the order"},
     )
-    max_positions: int | None = field(
+    max_positions: Optional[int] = field(  # noqa: UP045  fairseq's argparse bridge knows this form only
         default=None,
         metadata={"help": "longest input in tokens (default: --tokens-per-sample)"},
     )
