@@ -6,7 +6,9 @@ import numpy as np
 
 from fairseq_lambda.data.corpus import Corpus
 
-BLOCK = 2**18  # sentences a step; the draws follow the blocks, so another value gives another (as good) plan
+BLOCK = (
+    2**18
+)  # sentences a step; the draws follow the blocks, so another value gives another (as good) plan
 
 
 def chunk_documents(

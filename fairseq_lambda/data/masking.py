@@ -41,7 +41,13 @@ class TokenMasker:
         self.mask_prob = mask_prob
         self.leave_unmasked_prob, self.random_token_prob = leave_unmasked_prob, random_token_prob
         self._maskable = np.ones(len(dictionary), dtype=bool)
-        specials = [dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk(), mask_idx]
+        specials = [
+            dictionary.bos(),
+            dictionary.pad(),
+            dictionary.eos(),
+            dictionary.unk(),
+            mask_idx,
+        ]
         self._maskable[specials] = False
         self._replacements = np.flatnonzero(self._maskable)
         if len(self._replacements) == 0:

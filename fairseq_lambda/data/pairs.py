@@ -25,7 +25,9 @@ class SamplePlan:
     a_size: np.ndarray  # int32
     b_start: np.ndarray  # int64
     b_size: np.ndarray  # int32, 0: a sample without B
-    labels: np.ndarray  # int8: 0 in order (or next), 1 swapped (or of another document), -1 without B
+    labels: (
+        np.ndarray
+    )  # int8: 0 in order (or next), 1 swapped (or of another document), -1 without B
     lengths: np.ndarray  # int32: tokens of the assembled sample
     long_sentences: int  # sentences over the budget
     pieces: int  # samples that they were cut into
@@ -69,7 +71,9 @@ def plan_samples(
     content = (corpus.content[end] - corpus.content[first]).astype(np.int32)
     is_long = content > budget
     parts = np.where(is_long, -(-content // budget), 1)
-    if is_long.any():  # a long sentence becomes parts of equal length, one sample each, in its place
+    if (
+        is_long.any()
+    ):  # a long sentence becomes parts of equal length, one sample each, in its place
         piece = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
         first, end, content, is_long, parts = (
             np.repeat(x, parts) for x in (first, end, content, is_long, parts)

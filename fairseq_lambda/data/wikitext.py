@@ -17,7 +17,7 @@ from .errors import PrepareError
 # Stands for a literal <unk> where one character is needed; taken out of any text that is read.
 UNK_CHARACTER = "\ue000"
 
-_HEADING = re.compile(r"(?P<left>(?:= )+)(?P<title>.*\S)(?P<right>(?: =)+)")
+_HEADING = re.compile(r"(?P<left>(?:= )+)\S.*?(?P<right>(?: =)+)")
 _DELETED = re.compile(f"[\u00ad\u200b\u2060\ufeff{UNK_CHARACTER}]")
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 

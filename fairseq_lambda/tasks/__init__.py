@@ -1,1 +1,5 @@
-from fairseq_lambda.tasks import masked_lm_sop  # noqa: F401
+"""The pretraining task; importing it registers it."""
+
+from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPConfig, MaskedLMSOPTask
+
+__all__ = ["MaskedLMSOPConfig", "MaskedLMSOPTask"]

@@ -1,4 +1,4 @@
-"""The task ``masked_lm_sop``: masked LM with sentence order or next sentence, on fairseq-preprocess output."""
+"""The task ``masked_lm_sop``: masked LM and sentence order (or next sentence) over documents."""
 
 import logging
 import os
@@ -13,11 +13,14 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
 from fairseq_lambda.data.corpus import Corpus
-from fairseq_lambda.data.masking import Masking
-from fairseq_lambda.data.pair_dataset import MaskedPairDataset
-from fairseq_lambda.data.sentence_pairs import FIXED, OBJECTIVES
+from fairseq_lambda.data.masking import TokenMasker
+from fairseq_lambda.data.pair_dataset import SentencePairDataset
+from fairseq_lambda.data.pairs import OBJECTIVES
 
 logger = logging.getLogger(__name__)
+
+REMEDY = "make it with scripts/preprocess_wikitext.sh"
+MASK = "<mask>"
 
 
 @dataclass
@@ -25,165 +28,235 @@ class MaskedLMSOPConfig(FairseqDataclass):
     data: str = field(
         default=MISSING,
         metadata={
-            "help": "folder of fairseq-preprocess output, or several with colons between, "
-            "taken in turn from epoch to epoch"
+            "help": "folder of fairseq-preprocess output with dict.txt, or several joined by colons, "
+            "one an epoch in turn"
         },
     )
-    sentence_objective: ChoiceEnum(OBJECTIVES) = field(
+    sentence_objective: ChoiceEnum(list(OBJECTIVES)) = field(
         default="sop",
         metadata={
-            "help": "sop: are the two texts in order or swapped; nsp: does the second follow or is it "
-            "from another document; none: single texts and the masked LM alone, as RoBERTa"
+            "help": "sop: are the two parts in order or swapped; nsp: does the second follow the first or come "
+            "from another document; none: masked LM only, one part"
         },
     )
     tokens_per_sample: int = field(
-        default=512, metadata={"help": "longest sample in tokens, special symbols included"}
+        default=512, metadata={"help": "most tokens of a sample, special symbols included"}
     )
-    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens to be predicted"})
+    mask_prob: float = field(
+        default=0.15, metadata={"help": "share of the tokens that the model has to tell"}
+    )
     leave_unmasked_prob: float = field(
-        default=0.1, metadata={"help": "share of these that stay as they are"}
+        default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
     )
     random_token_prob: float = field(
-        default=0.1, metadata={"help": "share of these that become a random token"}
+        default=0.1,
+        metadata={"help": "of those tokens, the share that is replaced by a random one"},
     )
     mask_whole_words: bool = field(
-        default=False, metadata={"help": "mask whole words (SentencePiece word starts)"}
+        default=False, metadata={"help": "mask all pieces of a word or none; needs SentencePiece"}
     )
     short_sample_prob: float = field(
-        default=0.0, metadata={"help": "share of training samples cut to a random shorter length"}
+        default=0.0,
+        metadata={"help": "share of the samples that are filled up to a random shorter length"},
     )
     seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
 
 
 @register_task("masked_lm_sop", dataclass=MaskedLMSOPConfig)
 class MaskedLMSOPTask(FairseqTask):
-    """Pairs of texts from consecutive sentences, new ones and new masks every training epoch.
+    """Pretraining of BERT-like models on sentence pairs.
 
-    Raises ValueError for options out of range, with the flag, the value and the remedy.
+    ``sentence_objective`` ("sop", "nsp" or "none") tells the model whether to build a sentence head, ``mask_idx`` is the
+    id of ``<mask>``, which is appended to the dictionary here and nowhere else.
+
+    Args:
+        cfg: the options.
+        dictionary: fairseq's, with or without ``<mask>``.
+
+    Raises:
+        ValueError: an option out of its range, with the flag and the value.
     """
+
+    cfg: MaskedLMSOPConfig
 
     def __init__(self, cfg: MaskedLMSOPConfig, dictionary: Dictionary):
         super().__init__(cfg)
-        _check(cfg)
-        self.dictionary = dictionary
-        self.mask_idx = dictionary.add_symbol("<mask>")  # the only place where it enters
+        _check_options(cfg)
         self.sentence_objective = str(cfg.sentence_objective)
+        self.dictionary = dictionary
+        self._symbols_of_text = len(dictionary)
+        self.mask_idx = dictionary.add_symbol(MASK)
+        self._masker = TokenMasker(
+            dictionary,
+            self.mask_idx,
+            cfg.mask_prob,
+            cfg.leave_unmasked_prob,
+            cfg.random_token_prob,
+            cfg.mask_whole_words,
+        )
+        self._sentencepiece = None
 
     @classmethod
-    def setup_task(cls, cfg, dictionary: Dictionary | None = None, **kwargs):
-        """Return the task over ``DATA/dict.txt``, or over a ``dictionary`` at hand (hub)."""
-        return cls(cfg, cls.load_data_dictionary(cfg) if dictionary is None else dictionary)
-
-    @classmethod
-    def load_data_dictionary(cls, cfg) -> Dictionary:
-        path = os.path.join(utils.split_paths(cfg.data)[0], "dict.txt")
-        if not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"{path} is missing: the data folder is made by scripts/preprocess_wikitext.sh"
-            )
-        dictionary = cls.load_dictionary(path)
-        logger.info("dictionary: %d types", len(dictionary))
-        return dictionary
-
-    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
-        """Load a split and log what it holds; training splits vary with ``epoch``, the others never.
+    def setup_task(cls, cfg: MaskedLMSOPConfig, dictionary: Dictionary | None = None, **kwargs):
+        """Return the task over ``dictionary``, by default the first data folder's ``dict.txt``.
 
         Raises:
-            FileNotFoundError, ValueError: see :class:`Corpus`; "nsp" on a single document.
+            FileNotFoundError: no such folder, or no ``dict.txt`` in it.
+            ValueError: a ``dict.txt`` that fairseq cannot read, or an option out of its range.
         """
-        paths = utils.split_paths(self.cfg.data)
-        prefix = os.path.join(paths[(epoch - 1) % len(paths)], split)
-        corpus = Corpus(prefix, self.dictionary)
-        if corpus.counts.documents == 1:
+        folder = _folders(cfg)[0]
+        if dictionary is not None:
+            return cls(cfg, dictionary)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"there is no data folder {folder}: {REMEDY}")
+        file = os.path.join(folder, "dict.txt")
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"{file} is missing: {REMEDY}")
+        try:
+            dictionary = Dictionary.load(file)
+        except Exception as error:  # fairseq raises bare Exception, ValueError and RuntimeError
+            raise ValueError(f"{file} is not a fairseq dictionary ({error}): {REMEDY}") from error
+        logger.info("dictionary: %d symbols", len(dictionary))
+        task = cls(cfg, dictionary)
+        model = os.path.join(folder, "sentencepiece.model")
+        if os.path.isfile(model):
+            task._sentencepiece = torch.from_numpy(np.fromfile(model, dtype=np.uint8))
+        return task
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """Load ``split`` of the folder that is due in ``epoch`` into ``self.datasets`` and log what it holds.
+
+        ``train``, every split that starts so, and ``--train-subset`` are planned anew each epoch, other splits once.
+
+        Raises:
+            FileNotFoundError: the split is not there.
+            ValueError: it is damaged, empty, of another dictionary, in parts, or (``nsp``) of a single document.
+        """
+        folders = _folders(self.cfg)
+        path = os.path.join(folders[(epoch - 1) % len(folders)], split)
+        if combine and os.path.isfile(f"{path}1.idx"):
+            raise ValueError(
+                f"{path}1.idx: a split in numbered parts is not supported; put the parts into folders of their own and "
+                "join these by colons"
+            )
+        corpus = Corpus(path, self.dictionary.eos())
+        unknown = corpus.check_tokens(
+            self._symbols_of_text, self.dictionary.pad(), self.dictionary.unk()
+        )
+        documents = len(corpus.document_starts())
+        if documents == 1:
+            message = f"{path} is a single document: separate its documents by empty lines"
             if self.sentence_objective == "nsp":
                 raise ValueError(
-                    f"--sentence-objective nsp: {prefix} is a single document, and its negatives come from "
-                    "another; part documents by blank lines, or use sop"
+                    f"{message}, or choose --sentence-objective sop; nsp takes sentences from another document"
                 )
-            logger.warning("%s is a single document: are its documents parted by blank lines?", prefix)
-        masking = Masking(
-            self.dictionary,
-            self.mask_idx,
-            self.cfg.mask_prob,
-            self.cfg.leave_unmasked_prob,
-            self.cfg.random_token_prob,
-            self.cfg.mask_whole_words,
-        )
-        dataset = MaskedPairDataset(
+            logger.warning(message)
+        dataset = SentencePairDataset(
             corpus,
-            self.dictionary,
-            masking,
-            self.sentence_objective,
-            self.cfg.tokens_per_sample,
-            self.cfg.seed,
-            epoch if split.startswith("train") else FIXED,
-            self.cfg.short_sample_prob,
+            self._masker,
+            self.dictionary.bos(),
+            objective=self.sentence_objective,
+            tokens_per_sample=self.cfg.tokens_per_sample,
+            seed=self.cfg.seed,
+            epoch=epoch,
+            short_sample_prob=self.cfg.short_sample_prob,
+            training=split.startswith("train") or split == self.cfg.train_subset,
         )
         self.datasets[split] = dataset
-        self._log(prefix, dataset)
+        self._log(path, dataset, documents, unknown)
 
-    def _log(self, prefix: str, dataset: MaskedPairDataset) -> None:
-        counts, pairs = dataset.corpus.counts, dataset.pairs
+    def _log(self, path: str, dataset: SentencePairDataset, documents: int, unknown: int) -> None:
+        corpus, plan = dataset.corpus, dataset.plan
+        tokens = int(corpus.content[-1])
         logger.info(
-            "%s: %d documents, %d sentences, %d tokens (%d <unk>, never masked) in %d samples",
-            *(prefix, counts.documents, counts.sentences, counts.tokens, counts.unknown, len(pairs)),
+            "%s: %d documents, %d sentences, %d tokens (%.2f %% <unk>, never a target)",
+            *(path, documents, len(corpus) - len(corpus.blank), tokens, 100 * unknown / tokens),
         )
-        labelled = int(np.count_nonzero(pairs.label >= 0))
-        if self.sentence_objective != "none":
+        pairs = np.count_nonzero(plan.labels >= 0)
+        logger.info(
+            "%s: epoch %d has %d samples of %.1f tokens on average, %d at most",
+            *(path, dataset.epoch, len(plan), plan.lengths.mean(), plan.lengths.max()),
+        )
+        if plan.long_sentences:
             logger.info(
-                "%s: %d pairs for %s, %.1f %% of label 1; without a label, for the masked LM only: "
-                "%d pieces of sentences over --tokens-per-sample, %d chunks of one sentence",
-                prefix,
-                labelled,
-                self.sentence_objective,
-                100 * np.count_nonzero(pairs.label == 1) / max(labelled, 1),
-                pairs.long_pieces,
-                len(pairs) - labelled - pairs.long_pieces,
+                "%s: %d sentences are longer than a sample and are cut into %d samples",
+                *(path, plan.long_sentences, plan.pieces),
             )
-            if not labelled:
-                logger.warning("%s: no pair at all; raise --tokens-per-sample", prefix)
-        else:
-            logger.info("%s: %d samples are pieces of long sentences", prefix, pairs.long_pieces)
-        logger.info("%s: nothing left out but %s", prefix, "blank lines and the </s> inside texts")
+        if self.sentence_objective == "none":
+            return
+        logger.info(
+            "%s: %d pairs, %.1f %% of them with label 1 (%s); without a label, for the masked LM only: %d chunks of one "
+            "sentence, %d pieces of long sentences",
+            *(path, pairs, 100 * np.count_nonzero(plan.labels == 1) / max(pairs, 1)),
+            "swapped" if self.sentence_objective == "sop" else "of another document",
+            *(plan.single_sentences, plan.pieces),
+        )
+        if pairs == 0:
+            logger.warning(
+                "%s has no sentence pairs: put one sentence on a line, raise --tokens-per-sample %d, or train with "
+                "--sentence-objective none",
+                *(path, self.cfg.tokens_per_sample),
+            )
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Return the model, checked to have a position for every token of a sample."""
+        """Return the model.
+
+        Raises:
+            ValueError: the samples do not fit its positions.
+        """
         model = super().build_model(cfg, from_checkpoint)
         if self.cfg.tokens_per_sample > model.max_positions():
             raise ValueError(
-                f"--tokens-per-sample {self.cfg.tokens_per_sample} exceeds --max-positions "
-                f"{model.max_positions()}: raise the one or lower the other"
+                f"--tokens-per-sample {self.cfg.tokens_per_sample} exceeds the model's --max-positions "
+                f"{model.max_positions()}: shorten the samples, or give the model more positions"
             )
         return model
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint needs to be used without the data folder: symbols and SentencePiece model."""
+        """Return what a checkpoint needs to be used alone: ``symbols`` of the dictionary, a list of str, and the bytes of
+        the SentencePiece model, ``sentencepiece`` (bytes,) uint8, if there is one."""
         state = {"symbols": list(self.dictionary.symbols)}
-        model = os.path.join(utils.split_paths(self.cfg.data)[0], "sentencepiece.model")
-        if os.path.isfile(model):
-            with open(model, "rb") as file:
-                state["sentencepiece"] = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+        if self._sentencepiece is not None:
+            state["sentencepiece"] = self._sentencepiece
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Check that the checkpoint has this task's dictionary.
+        """Check that a checkpoint goes with this task's dictionary; take its SentencePiece model if there is none here.
 
         Raises:
-            ValueError: another dictionary, with the first difference.
+            ValueError: it was trained with another dictionary.
         """
         theirs, ours = state.get("symbols"), self.dictionary.symbols
         if theirs is not None and theirs != ours:
-            n = next(
-                (i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b),
-                min(len(theirs), len(ours)),
-            )
+            shorter = min(len(theirs), len(ours))
+            at = next((i for i in range(shorter) if theirs[i] != ours[i]), shorter)
+            symbols = [repr(s[at]) if at < len(s) else "nothing" for s in (theirs, ours)]
             raise ValueError(
-                f"the checkpoint was trained with another dictionary: {len(theirs)} symbols and here "
-                f"{len(ours)}, the first difference at {n}"
+                f"the checkpoint was trained with another dictionary: it has {len(theirs)} symbols, the one of the data "
+                f"{len(ours)}, and at {at} there is {symbols[0]} in the former and {symbols[1]} in the latter; use the "
+                "data folder that it was trained on"
             )
+        if self._sentencepiece is None:
+            self._sentencepiece = state.get("sentencepiece")
 
-    def max_positions(self) -> int:
-        return self.cfg.tokens_per_sample
+    @classmethod
+    def dictionary_from_state(cls, state: dict) -> Dictionary:
+        """Return the dictionary of a checkpoint's ``task_state``, ``<mask>`` included.
+
+        Raises:
+            ValueError: the state holds no symbols, or fairseq's special symbols are not where they have to be.
+        """
+        symbols = state.get("symbols")
+        dictionary = Dictionary()
+        for symbol in symbols or []:
+            dictionary.add_symbol(symbol)
+        if dictionary.symbols != symbols:
+            raise ValueError(
+                "the checkpoint holds no dictionary of this task (task_state has no usable symbols): "
+                "was it trained with --task masked_lm_sop?"
+            )
+        return dictionary
 
     @property
     def source_dictionary(self) -> Dictionary:
@@ -193,18 +266,36 @@ class MaskedLMSOPTask(FairseqTask):
     def target_dictionary(self) -> Dictionary:
         return self.dictionary
 
+    def max_positions(self) -> int:
+        """Return the most tokens of a sample."""
+        return self.cfg.tokens_per_sample
 
-def _check(cfg) -> None:
+
+def _folders(cfg) -> list[str]:
+    folders = utils.split_paths(cfg.data)
+    if not all(folders):
+        raise ValueError(f"data {cfg.data!r}: name a folder, or several joined by {os.pathsep!r}")
+    return folders
+
+
+def _check_options(cfg) -> None:
+    if str(cfg.sentence_objective) not in OBJECTIVES:
+        raise ValueError(
+            f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}"
+        )
     if cfg.tokens_per_sample < 8:
         raise ValueError(f"--tokens-per-sample {cfg.tokens_per_sample}: must be at least 8")
     if not 0 < cfg.mask_prob < 1:
-        raise ValueError(f"--mask-prob {cfg.mask_prob}: must be above 0 and below 1")
-    for flag in ("leave_unmasked_prob", "random_token_prob", "short_sample_prob"):
-        value = getattr(cfg, flag)
+        raise ValueError(f"--mask-prob {cfg.mask_prob}: must be above 0 and below 1, such as 0.15")
+    for flag, value in {
+        "--leave-unmasked-prob": cfg.leave_unmasked_prob,
+        "--random-token-prob": cfg.random_token_prob,
+        "--short-sample-prob": cfg.short_sample_prob,
+    }.items():
         if not 0 <= value <= 1:
-            raise ValueError(f"--{flag.replace('_', '-')} {value}: a probability, from 0 to 1")
+            raise ValueError(f"{flag} {value}: a probability, at least 0 and at most 1")
     if cfg.leave_unmasked_prob + cfg.random_token_prob > 1:
         raise ValueError(
-            f"--leave-unmasked-prob {cfg.leave_unmasked_prob} and --random-token-prob "
-            f"{cfg.random_token_prob} add up to more than 1"
+            f"--leave-unmasked-prob {cfg.leave_unmasked_prob} and --random-token-prob {cfg.random_token_prob}: "
+            "their sum is above 1; lower one of them"
         )
