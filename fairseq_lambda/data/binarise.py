@@ -15,6 +15,7 @@ from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
 from .errors import PrepareError
+from .progress import narrate, report_progress
 from .vocabulary import UNK, PieceEncoder
 
 _BATCH = 4096
@@ -52,7 +53,7 @@ def write_documents(documents: Iterable[list[str]], path: Path) -> None:
 
 
 def read_sentences(path: Path) -> Iterator[str]:
-    """Yield the lines of a file from write_documents, without line ends; empty between documents."""
+    """Yield the lines of a file from write_documents, empty ones between documents."""
     with path.open(encoding="utf-8", newline="\n") as file:
         for line in file:
             yield line.rstrip("\n")
@@ -69,7 +70,7 @@ def encode_documents(
     result = SplitCounts()
     between_documents = True
     with target.open("w", encoding="utf-8") as file:
-        for batch in _batches(read_sentences(source)):
+        for batch in _batches(narrate(read_sentences(source), f"encoding {source.stem}")):
             encoded = iter(encoder.encode([line for line in batch if line], threads))
             for line in batch:
                 sentence = next(encoded) if line else None
@@ -104,13 +105,17 @@ def _batches(lines: Iterable[str]) -> Iterator[list[str]]:
 def run_fairseq_preprocess(
     pieces: dict[str, Path], dictionary: Path, folder: Path, workers: int
 ) -> None:
-    """Write {split}.bin, {split}.idx and dict.txt to folder; PrepareError if fairseq-preprocess fails."""
+    """Write {split}.bin, {split}.idx and dict.txt to folder.
+
+    Raises PrepareError if fairseq-preprocess fails.
+    """
     smallest = min(path.stat().st_size for path in pieces.values())
     command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source"]
     command += ["--srcdict", str(dictionary), "--destdir", str(folder)]
     command += ["--workers", str(max(1, min(workers, smallest // _BYTES_A_WORKER + 1)))]
     for split, path in pieces.items():
         command += [f"--{split}pref", str(path)]
+    report_progress("binarising with fairseq-preprocess")
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -119,7 +124,7 @@ def run_fairseq_preprocess(
 
 
 def check_binarised(folder: Path, expected: dict[str, SplitCounts]) -> None:
-    """Raise PrepareError unless folder holds the expected documents, sentences, tokens and unknowns."""
+    """Raise PrepareError unless folder holds what was encoded, counted in four ways."""
     dictionary = Dictionary.load(str(folder / "dict.txt"))
     for split, counts in expected.items():
         prefix = folder / split

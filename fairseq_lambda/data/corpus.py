@@ -5,17 +5,16 @@ import os
 import numpy as np
 from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path
 
-BLOCK = 2**20  # tokens or sentences looked at in one step: bounds the memory that loading takes
-REMEDY = "binarise the text again with scripts/preprocess_wikitext.sh"
+BLOCK = 2**20  # tokens or lines looked at in one step: bounds the memory that loading takes
+REMEDY = "make it (again) with scripts/preprocess_wikitext.sh"
 
 
 class Corpus:
-    """One split of a ``fairseq-preprocess`` output: a sentence a line, each ended by ``</s>``, and between documents an
-    empty line, that is a lone ``</s>``.
+    """A split as fairseq-preprocess writes it: a sentence a line, empty lines between documents.
 
-    The tokens stay on disk, memory-mapped. Held in memory are 8 bytes a sentence: ``content`` (sentences + 1) int64, the
-    number of tokens other than ``</s>`` before each sentence. As every sentence ends with exactly one ``</s>``, sentence
-    i starts at token ``content[i] + i`` of the file.
+    Every line ends with ``</s>``, an empty one is a lone ``</s>``. The tokens stay on disk,
+    memory-mapped; in memory are 8 bytes a line: ``content`` (lines + 1,) int64, the number of
+    tokens other than ``</s>`` before each line. Line i starts at token ``content[i] + i``.
 
     Args:
         path: the files without their endings, such as ``data-bin/wikitext-2/train``.
@@ -23,7 +22,7 @@ class Corpus:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the two files disagree, are damaged, hold no sentence, or were not made as said above.
+        ValueError: the two files disagree, are damaged, or hold no sentence.
     """
 
     def __init__(self, path: str, eos: int):
@@ -31,34 +30,36 @@ class Corpus:
         self._open()
 
     def _open(self):
-        for file in (index_file_path(self.path), data_file_path(self.path)):
+        idx, data = index_file_path(self.path), data_file_path(self.path)
+        for file in (idx, data):
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"{file} is missing: {REMEDY}")
         try:
-            # fairseq's index closes its map when it goes, and its arrays with it: keep it
-            self._index = MMapIndexedDataset.Index(index_file_path(self.path))
+            # kept, because fairseq's index closes its map when it goes, under the feet of `sizes`
+            self._index = MMapIndexedDataset.Index(idx)
         except Exception as error:  # fairseq checks by assert, struct and numpy raise their own
             raise ValueError(
-                f"{index_file_path(self.path)} is damaged, or not of fairseq-preprocess with "
-                f"--dataset-impl mmap ({error}): {REMEDY}"
+                f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap ({error}): "
+                f"{REMEDY}"
             ) from error
-        self.sizes = self._index.sizes  # (sentences,) int32, mapped; with the </s>
+        self.sizes = self._index.sizes  # (lines,) int32, mapped; the </s> included
         if len(self.sizes) == 0 or self.sizes.max() <= 1:
             raise ValueError(f"{self.path} has no sentence: {REMEDY} from a text that is not empty")
         if self.sizes.min() < 1:
-            raise ValueError(f"{self.path} has sentences without a </s>: {REMEDY}")
+            raise ValueError(f"{idx} has lines without a </s>: {REMEDY}")
         self.content = np.zeros(len(self.sizes) + 1, dtype=np.int64)
         np.cumsum(self.sizes - 1, out=self.content[1:])
-        self.blank = np.flatnonzero(self.sizes == 1).astype(np.int32)  # numbers of the empty lines
+        # numbers of the empty lines, and of the line behind the last one: where documents end
+        self._boundaries = np.append(np.flatnonzero(self.sizes == 1), len(self)).astype(np.int32)
 
-        bytes_found = os.path.getsize(data_file_path(self.path))
-        bytes_expected = self.num_tokens * np.dtype(self._index.dtype).itemsize
-        if bytes_found != bytes_expected:
+        found = os.path.getsize(data)
+        expected = self.num_tokens * np.dtype(self._index.dtype).itemsize
+        if found != expected:
             raise ValueError(
-                f"{data_file_path(self.path)} has {bytes_found} bytes where its .idx says {bytes_expected}: one of the "
-                f"two is truncated or of another run; {REMEDY}"
+                f"{data} has {found} bytes where its .idx says {expected}: one of the two is "
+                f"truncated or of another run; {REMEDY}"
             )
-        mapped = np.memmap(data_file_path(self.path), dtype=self._index.dtype, mode="r")
+        mapped = np.memmap(data, dtype=self._index.dtype, mode="r")
         self._tokens = np.asarray(mapped)  # the same map; slices of np.memmap itself are slow
 
     # A worker process opens the maps for itself.
@@ -78,58 +79,62 @@ class Corpus:
         """Return the number of tokens in the file, ``</s>`` included."""
         return int(self.content[-1]) + len(self)
 
+    @property
+    def num_sentences(self) -> int:
+        """Return the number of lines that are not empty."""
+        return len(self) - (len(self._boundaries) - 1)
+
     def read(self, start: int, size: int) -> np.ndarray:
-        """Return ``size`` tokens of the file from ``start`` on, less the ``</s>`` among them: (<= size,) int64."""
+        """Return ``size`` tokens from ``start`` on, less the ``</s>`` among them, as int64."""
         tokens = self._tokens[start : start + size].astype(np.int64)
         return tokens[tokens != self.eos]
 
-    def token_start(self, sentences: np.ndarray) -> np.ndarray:
-        """Return where in the file the sentences start: int64, in tokens."""
-        return self.content[sentences] + sentences
+    def token_start(self, lines: np.ndarray) -> np.ndarray:
+        """Return where in the file the lines start, in tokens: int64, of the shape of ``lines``."""
+        return self.content[lines] + lines
 
     def document_starts(self) -> np.ndarray:
-        """Return the number of each document's first sentence: (documents,) int32."""
-        after = np.concatenate([np.zeros(1, np.int32), self.blank + 1])
-        after = after[after < len(self)]
-        return after[self.sizes[after] > 1]
+        """Return the number of each document's first line: (documents,) int32."""
+        starts = np.append(np.int32(0), self._boundaries[:-1] + np.int32(1))
+        starts = starts[starts < len(self)]
+        return starts[self.sizes[starts] > 1]
 
-    def document_ends(self, sentences: np.ndarray) -> np.ndarray:
-        """Return the number of the line behind the document of each sentence (behind an empty line: itself)."""
-        return np.append(self.blank, len(self))[self.document_of(sentences)]
+    def document_ends(self, lines: np.ndarray) -> np.ndarray:
+        """Return the number of the line behind each line's document; of an empty line, itself."""
+        return self._boundaries[self.document_of(lines)]
 
-    def document_of(self, sentences: np.ndarray) -> np.ndarray:
-        """Return a number for the document of each sentence, growing along the corpus, with gaps."""
-        return np.searchsorted(self.blank, sentences)
+    def document_of(self, lines: np.ndarray) -> np.ndarray:
+        """Return a number for the document of each line, growing along the corpus, with gaps."""
+        return np.searchsorted(self._boundaries, lines)
 
     def check_tokens(self, vocabulary: int, pad: int, unk: int) -> int:
         """Read the whole file once and return how many tokens are ``<unk>``.
 
         Raises:
-            ValueError: an id of ``vocabulary`` or more, a ``<pad>``, or a ``</s>`` that does not end a sentence.
+            ValueError: an id of ``vocabulary`` or more, padding, or a ``</s>`` within a sentence.
         """
+        data = data_file_path(self.path)
         unknown = ends = 0
         for start in range(0, self.num_tokens, BLOCK):
             block = self._tokens[start : start + BLOCK]
-            if block.max() >= vocabulary:
-                raise ValueError(
-                    f"{data_file_path(self.path)} holds token {block.max()} and dict.txt has {vocabulary} symbols: it "
-                    f"was binarised with another dictionary; {REMEDY}"
-                )
+            for token in (block.max(), block.min()):
+                if not 0 <= token < vocabulary:
+                    raise ValueError(
+                        f"{data} holds token {token} and dict.txt has {vocabulary} symbols: it was "
+                        f"binarised with another dictionary; {REMEDY}"
+                    )
             if (block == pad).any():
-                raise ValueError(
-                    f"{data_file_path(self.path)} holds padding: take the literal <pad> out of the text"
-                )
+                raise ValueError(f"{data} holds padding: take a literal <pad> out of the text")
             unknown += np.count_nonzero(block == unk)
             ends += np.count_nonzero(block == self.eos)
-        last = np.arange(BLOCK)
         ended = 0
         for first in range(0, len(self), BLOCK):
-            sentences = last[: len(self) - first] + first
-            stop = self.content[sentences + 1] + sentences
-            ended += np.count_nonzero(self._tokens[stop] == self.eos)
-        if ended != len(self) or ends != len(self):
+            lines = np.arange(first, min(first + BLOCK, len(self)))
+            ended += np.count_nonzero(self._tokens[self.token_start(lines + 1) - 1] == self.eos)
+        if not ended == ends == len(self):
             raise ValueError(
-                f"{self.path}: {len(self)} sentences, {ended} of them end with </s>, {ends} </s> in all. Each must end "
-                f"with one and hold no other; take a literal </s> out of the text and {REMEDY}"
+                f"{data}: {len(self)} lines, {ended} of them end with </s>, {ends} </s> in all. "
+                "Each line must end with one and hold no other: take a literal </s> out of the "
+                "text, and binarise with fairseq-preprocess"
             )
         return unknown

@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import os
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import PrepareError
+from .progress import SECONDS, report_progress
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 18
 _ATTEMPTS = 3  # at each mirror, as long as each attempt brings some bytes
-_PROGRESS_SECONDS = 3.0
 # One mirror answers 403 to urllib's own name.
 _USER_AGENT = "fairseq_lambda (corpus preparation)"
 _WIKI_FILE = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
@@ -29,7 +28,7 @@ _WIKI_FILE = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch: its name, what it must hash to, its size in bytes if known, its addresses."""
+    """A file to fetch: its name, sha256, size in bytes if known, and addresses."""
 
     name: str
     sha256: str
@@ -41,15 +40,13 @@ class _MirrorError(Exception):
     """Why one mirror did not serve."""
 
 
-def report_progress(message: str) -> None:
-    """Print one line on standard error, at once, terminal or not."""
-    print(message, file=sys.stderr, flush=True)
-
-
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def fetch(
@@ -79,8 +76,9 @@ def fetch(
             report_progress(f"{url}: {error}")
             failures.append(f"{url} ({error})")
     raise PrepareError(
-        f"no mirror served {archive.name}: {'; '.join(failures) or 'none is known'}. Set WIKITEXT_DIR "
-        "to a folder that holds wiki.{train,valid,test}.tokens or .raw, or name another --mirror"
+        f"no mirror served {archive.name}: {'; '.join(failures) or 'none is known'}. Set "
+        "WIKITEXT_DIR to a folder that holds wiki.{train,valid,test}.tokens or .raw, or name "
+        "another --mirror"
     )
 
 
@@ -152,13 +150,15 @@ def _request(url: str, archive: Archive, part: Path, timeout: float) -> None:
 def _copy(response: BinaryIO, file: BinaryIO, done: int, total: int | None, name: str) -> None:
     last = time.monotonic()
     of_total = f" of {total:,}" if total else ""
-    report_progress(f"downloading {name}{of_total} bytes" + (f" from byte {done:,}" if done else ""))
+    report_progress(
+        f"downloading {name}{of_total} bytes" + (f" from byte {done:,}" if done else "")
+    )
     while chunk := response.read(_CHUNK):
         file.write(chunk)
         done += len(chunk)
         if total is not None and done > total:
             raise _MirrorError(f"sends more than {total:,} bytes")
-        if time.monotonic() - last >= _PROGRESS_SECONDS:
+        if time.monotonic() - last >= SECONDS:
             last = time.monotonic()
             report_progress(f"downloading {name}: {done:,}{of_total} bytes")
 
@@ -187,7 +187,9 @@ def unpack_wiki_files(archive: Path, folder: Path) -> dict[str, Path]:
                         target.write(chunk)
                 os.replace(part, found[match[1]])
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise PrepareError(f"{archive} is no usable zip file: {error}; delete it and retry") from None
+        raise PrepareError(
+            f"{archive} is no usable zip file: {error}; delete it and retry"
+        ) from None
     missing = [split for split in ("train", "valid", "test") if split not in found]
     if missing:
         raise PrepareError(f"{archive} holds no wiki.{missing[0]}.tokens or .raw")

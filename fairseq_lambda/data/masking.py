@@ -9,13 +9,16 @@ WORD_START = "\u2581"  # SentencePiece's mark of a piece that starts a word
 class TokenMasker:
     """Masks tokens as BERT does (Devlin et al., 2019, section 3.1, "Masked LM").
 
-    Of n tokens that can be masked ``mask_prob * n`` are chosen without replacement, rounded up or down at random so that
-    the mean is exact, and one at least. Each of them independently stays as it is with ``leave_unmasked_prob``, becomes a
-    symbol drawn uniformly with ``random_token_prob``, and ``<mask>`` otherwise. With ``whole_words`` the same is done with
-    words in place of tokens: a piece that starts with U+2581 and the pieces up to the next such one; a special symbol
-    ends a word, and so does the end of a segment.
+    Of n tokens that can be masked, ``mask_prob * n`` are chosen without replacement, rounded up or
+    down at random so that the mean is exact, but one at least. Each of them, independently, stays
+    as it is with ``leave_unmasked_prob``, becomes a symbol drawn uniformly with
+    ``random_token_prob``, and ``<mask>`` otherwise.
 
-    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, never a target and never drawn.
+    With ``whole_words`` so many words are chosen, and all their pieces: a word is a piece that
+    starts with U+2581 and those up to the next such piece, special symbol or end of the sample.
+
+    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, never a target and never
+    drawn.
 
     Args:
         dictionary: fairseq's, ``<mask>`` included.
@@ -25,7 +28,7 @@ class TokenMasker:
         whole_words: mask all pieces of a word or none.
 
     Raises:
-        ValueError: nothing but special symbols in the dictionary, or ``whole_words`` and no piece starts with U+2581.
+        ValueError: a dictionary of special symbols only, or ``whole_words`` and no U+2581 in it.
     """
 
     def __init__(
@@ -51,31 +54,36 @@ class TokenMasker:
         self._maskable[specials] = False
         self._replacements = np.flatnonzero(self._maskable)
         if len(self._replacements) == 0:
-            raise ValueError("dict.txt holds special symbols only: there is nothing to mask")
+            raise ValueError(
+                "dict.txt holds special symbols only: make it (again) with "
+                "scripts/preprocess_wikitext.sh"
+            )
         self._word_start = None
         if whole_words:
             starts = [symbol.startswith(WORD_START) for symbol in dictionary.symbols]
             if not any(starts):
                 raise ValueError(
-                    "--mask-whole-words needs SentencePiece pieces, and no symbol of dict.txt starts with U+2581: "
-                    "leave the flag out, or binarise with a SentencePiece model"
+                    "--mask-whole-words needs SentencePiece pieces, and no symbol of dict.txt "
+                    "starts with U+2581: leave the flag out, or binarise with such a model"
                 )
             self._word_start = np.array(starts)
 
     def __call__(
         self, tokens: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the masked tokens and the targets, padding where nothing is to be told; (n,) int64 both."""
+        """Return the masked tokens and the targets, which are padding where nothing is masked.
+
+        ``tokens`` and both results are (n,) int64.
+        """
         chosen = self._choose(tokens, rng)
         source, target = tokens.copy(), np.full_like(tokens, self.pad_idx)
         target[chosen] = tokens[chosen]
         fate = rng.random(len(chosen))
-        source[chosen[fate >= self.leave_unmasked_prob]] = self.mask_idx
-        randomised = (fate >= self.leave_unmasked_prob) & (
-            fate < self.leave_unmasked_prob + self.random_token_prob
-        )
-        drawn = rng.integers(len(self._replacements), size=np.count_nonzero(randomised))
-        source[chosen[randomised]] = self._replacements[drawn]
+        changed = fate >= self.leave_unmasked_prob
+        randomised = chosen[changed & (fate < self.leave_unmasked_prob + self.random_token_prob)]
+        source[chosen[changed]] = self.mask_idx
+        drawn = rng.integers(len(self._replacements), size=len(randomised))
+        source[randomised] = self._replacements[drawn]
         return source, target
 
     def _choose(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +94,7 @@ class TokenMasker:
         if self._word_start is None:
             return positions[self._draw(len(positions), rng)]
         starts = self._word_start[tokens]
-        starts[1:] |= ~maskable[:-1]
+        starts[1:] |= ~maskable[:-1]  # the first piece behind a special symbol
         starts[0] = True
         word = np.cumsum(starts & maskable)[positions] - 1
         hidden = np.zeros(word[-1] + 1, dtype=bool)

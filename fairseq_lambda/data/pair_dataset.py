@@ -13,8 +13,9 @@ from fairseq_lambda.data.seeding import MASKS, ORDER, generator
 class SentencePairDataset(FairseqDataset):
     """Samples ``<s> A </s> </s> B </s>`` or ``<s> A </s>``, masked.
 
-    A sample is a function of (seed, epoch, index). With ``training`` every epoch has its own chunks, pairs, labels and
-    masks, and its own number of samples; without, all epochs are epoch 1, so that validation losses can be compared.
+    A sample is a function of (seed, epoch, index). With ``training`` every epoch has its own
+    chunks, pairs, labels, masks and number of samples; without, every epoch is epoch 1, so that
+    losses can be compared.
 
     Args:
         corpus: the tokens.
@@ -24,7 +25,7 @@ class SentencePairDataset(FairseqDataset):
         tokens_per_sample: most tokens of a sample, special symbols included.
         seed: of everything random here.
         epoch: the first one.
-        short_sample_prob: share of chunks with a shorter target.
+        short_sample_prob: share of the samples that are filled up to a random length only.
         training: see above.
     """
 
@@ -48,12 +49,12 @@ class SentencePairDataset(FairseqDataset):
         self._plan_epoch(epoch if training else 1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Plan ``epoch`` unless it is the present one; fairseq calls this more than once an epoch."""
+        """Plan ``epoch``, unless it is the present one: fairseq calls this twice an epoch."""
         if self.training and epoch != self.epoch:
             self._plan_epoch(epoch)
 
     def _plan_epoch(self, epoch: int) -> None:
-        self.plan = None  # let go of the old one first: the two need not fit into memory together
+        self.plan = None  # the old one goes first: no need to have both in memory
         self.plan = plan_samples(
             self.corpus,
             self.objective,
@@ -91,7 +92,10 @@ class SentencePairDataset(FairseqDataset):
         return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
-        """Return all indices by size, samples of one size in random order, new every epoch: (samples,) int64."""
+        """Return all indices by size, (samples,) int64, those of one size in random order.
+
+        The order is new every epoch in training.
+        """
         order = generator(self.seed, ORDER, self.epoch).permutation(len(self))
         return order[np.argsort(self.sizes[order], kind="stable")]
 
@@ -111,7 +115,10 @@ class SentencePairDataset(FairseqDataset):
         return sample
 
     def __getitem__(self, index: int) -> dict:
-        """Return a sample: ``id``, ``source`` and ``target`` (size,) int64, and ``label`` 0, 1 or -1 for none."""
+        """Return ``id``, ``source`` and ``target`` (size,) int64, and ``label`` 0, 1, or -1: none.
+
+        ``target`` is padding where ``source`` is not masked.
+        """
         rng = generator(self.seed, MASKS, self.epoch, int(index))
         source, target = self.masker(self.tokens(index), rng)
         return {
@@ -124,9 +131,9 @@ class SentencePairDataset(FairseqDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Return a batch of b samples, n tokens at most, padded on the right; {} for no samples.
 
-        ``id`` (b,), ``nsentences`` b, ``ntokens`` without padding, ``net_input`` with ``src_tokens`` (b, n) and
-        ``src_lengths`` (b,), ``target`` (b, n) that is padding where no token is masked and, but for objective ``none``,
-        ``sentence_target`` (b,) of 0, 1 and -1 for no label.
+        ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has
+        ``src_tokens`` (b, n) and ``src_lengths`` (b,); ``target`` (b, n) is padding where nothing
+        is masked; ``sentence_target`` (b,) of 0, 1, or -1 for no label, not for objective ``none``.
         """
         if not samples:
             return {}

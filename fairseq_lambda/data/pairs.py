@@ -10,36 +10,43 @@ from fairseq_lambda.data.seeding import CHUNKS, PAIRS, generator
 
 OBJECTIVES = ("sop", "nsp", "none")
 NO_LABEL = -1
-# <s> A </s> </s> B </s> for the pairs, <s> A </s> without
+# special symbols of a sample: <s> A </s> </s> B </s>, and <s> A </s> without a label
 SPECIALS_OF_PAIR, SPECIALS_OF_SINGLE = 4, 2
 
 
 @dataclass(frozen=True)
+class Segments:
+    """Runs of tokens in the file; all arrays are (segments,)."""
+
+    start: np.ndarray  # int64
+    size: np.ndarray  # int32, the </s> between the sentences of a segment included
+    content: np.ndarray  # int32, they are not
+
+    def __getitem__(self, index) -> "Segments":
+        return Segments(self.start[index], self.size[index], self.content[index])
+
+    def put(self, index, other: "Segments") -> None:
+        """Overwrite the segments at ``index`` by ``other``."""
+        for name, array in vars(self).items():
+            array[index] = getattr(other, name)
+
+
+@dataclass(frozen=True)
 class SamplePlan:
-    """One epoch's samples, along the corpus; all arrays are (samples,).
+    """One epoch's samples, along the corpus; all arrays are (samples,), 29 bytes a sample."""
 
-    A segment is ``size`` tokens of the file from ``start`` on, ``</s>`` between its sentences included.
-    """
-
-    a_start: np.ndarray  # int64
-    a_size: np.ndarray  # int32
-    b_start: np.ndarray  # int64
-    b_size: np.ndarray  # int32, 0: a sample without B
-    labels: (
-        np.ndarray
-    )  # int8: 0 in order (or next), 1 swapped (or of another document), -1 without B
-    lengths: np.ndarray  # int32: tokens of the assembled sample
+    a_start: np.ndarray  # see Segments
+    a_size: np.ndarray
+    b_start: np.ndarray
+    b_size: np.ndarray  # 0 without a label
+    labels: np.ndarray  # int8: 0 in order or next, 1 swapped or of another document, -1 no label
+    lengths: np.ndarray  # int32, tokens of a sample, special symbols included
     long_sentences: int  # sentences over the budget
     pieces: int  # samples that they were cut into
-    single_sentences: int  # samples of one whole sentence, where a pair was wanted
+    single_sentences: int  # samples of one whole sentence where a pair was wanted
 
     def __len__(self) -> int:
-        return len(self.a_start)
-
-    @property
-    def nbytes(self) -> int:
-        """Return the memory of the arrays, in bytes."""
-        return sum(v.nbytes for v in vars(self).values() if isinstance(v, np.ndarray))
+        return len(self.labels)
 
 
 def plan_samples(
@@ -51,12 +58,16 @@ def plan_samples(
     short_prob: float = 0.0,
     short_first: bool = False,
 ) -> SamplePlan:
-    """Return the samples of an epoch: a function of its arguments alone, whatever was planned before.
+    """Return the samples of an epoch, a function of the arguments alone.
 
-    ``sop`` (Lan et al., ALBERT, 2020, section 3.1): a chunk of two or more sentences is split at a sentence boundary
-    drawn uniformly, and a fair coin swaps its two parts (label 1). ``nsp`` (Devlin et al., BERT, 2019, section 3.1): a
-    fair coin gives the second part to a chunk of another document, see :func:`exchange`. ``none``: no pairs. What cannot
-    be a pair is a sample without a label: a chunk of one sentence, and the pieces of a sentence longer than the budget.
+    - ``sop`` (ALBERT, Lan et al., 2020, section 3.1): a chunk of two or more sentences is split at
+      a sentence boundary drawn uniformly, and a fair coin swaps its two parts (label 1).
+    - ``nsp`` (BERT, Devlin et al., 2019, section 3.1): split likewise, and a fair coin gives the
+      second part way to one of another document (label 1), see :func:`exchange`.
+    - ``none``: no pairs.
+
+    What cannot be a pair is a sample without a label: a chunk of one sentence, and the pieces of
+    equal length that a sentence over the budget is cut into.
 
     Args:
         objective: ``sop``, ``nsp`` or ``none``.
@@ -68,86 +79,88 @@ def plan_samples(
     rng = generator(seed, CHUNKS, epoch)
     first, end = chunk_documents(corpus, budget, rng, short_prob, short_first)
 
-    content = (corpus.content[end] - corpus.content[first]).astype(np.int32)
-    is_long = content > budget
-    parts = np.where(is_long, -(-content // budget), 1)
-    if (
-        is_long.any()
-    ):  # a long sentence becomes parts of equal length, one sample each, in its place
-        piece = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-        first, end, content, is_long, parts = (
-            np.repeat(x, parts) for x in (first, end, content, is_long, parts)
-        )
-    else:
-        piece = np.zeros_like(parts)
-    start = corpus.token_start(first)
-    size = (corpus.token_start(end) - 1 - start).astype(np.int32)
-    low, high = content * piece // parts, content * (piece + 1) // parts
-    a_start = np.where(is_long, start + low, start)
-    a_size = np.where(is_long, high - low, size)
-    a_content = np.where(is_long, high - low, content)
+    content = corpus.content[end] - corpus.content[first]
+    parts = np.maximum(1, -(-content // budget))  # above 1 for the long sentences only
+    long = parts > 1
+    several = end - first > 1
+    if long.any():
+        first, end, several = (np.repeat(x, parts) for x in (first, end, several))
+    a = _cut(_segments(corpus, first, end), parts)
 
     count = len(first)
+    b = Segments(*(np.zeros(count, dtype) for dtype in (np.int64, np.int32, np.int32)))
     labels = np.full(count, NO_LABEL, dtype=np.int8)
-    b_start, b_size = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int32)
-    b_content = np.zeros(count, dtype=np.int32)
-    several = end - first > 1
-    if pairing and several.any():
+    pairs = np.flatnonzero(several) if pairing else np.zeros(0, np.int64)
+    if len(pairs):
         rng = generator(seed, PAIRS, epoch)
-        chosen = np.flatnonzero(several)
-        split = first[chosen] + rng.integers(1, end[chosen] - first[chosen])
-        label = rng.integers(0, 2, size=len(chosen))
-        b_start[chosen] = corpus.token_start(split)
-        a_size[chosen] = b_start[chosen] - 1 - start[chosen]
-        b_size[chosen] = size[chosen] - a_size[chosen] - 1
-        a_content[chosen] = corpus.content[split] - corpus.content[first[chosen]]
-        b_content[chosen] = content[chosen] - a_content[chosen]
+        middle = first[pairs] + rng.integers(1, end[pairs] - first[pairs])
+        labels[pairs] = rng.integers(0, 2, size=len(pairs))
+        a.put(pairs, _segments(corpus, first[pairs], middle))
+        b.put(pairs, _segments(corpus, middle, end[pairs]))
+        negatives = np.flatnonzero(labels == 1)
         if objective == "sop":
-            swap = chosen[label == 1]
-            for a, b in ((a_start, b_start), (a_size, b_size), (a_content, b_content)):
-                a[swap], b[swap] = b[swap], a[swap]
+            front = a[negatives]
+            a.put(negatives, b[negatives])
+            b.put(negatives, front)
         else:
-            negative = chosen[label == 1]
-            documents = corpus.document_of(first[negative])
-            giver = exchange(b_content[negative], documents, rng)
-            label[np.flatnonzero(label == 1)[giver < 0]] = 0
-            negative, giver = negative[giver >= 0], negative[giver[giver >= 0]]
-            for b in (b_start, b_size, b_content):
-                b[negative] = b[giver]
-        labels[chosen] = label
-
+            documents = corpus.document_of(first[negatives])
+            giver = exchange(b.content[negatives], documents, rng)
+            labels[negatives[giver < 0]] = 0
+            b.put(negatives[giver >= 0], b[negatives[giver[giver >= 0]]])
     specials = np.where(labels == NO_LABEL, SPECIALS_OF_SINGLE, SPECIALS_OF_PAIR)
-    pieces = int(is_long.sum())
+    pieces = int(parts[long].sum())
     return SamplePlan(
-        a_start=a_start,
-        a_size=a_size.astype(np.int32),
-        b_start=b_start,
-        b_size=b_size,
+        a_start=a.start,
+        a_size=a.size,
+        b_start=b.start,
+        b_size=b.size,
         labels=labels,
-        lengths=(a_content + b_content + specials).astype(np.int32),
-        long_sentences=int((is_long & (piece == 0)).sum()),
+        lengths=a.content + b.content + specials.astype(np.int32),
+        long_sentences=int(np.count_nonzero(long)),
         pieces=pieces,
-        single_sentences=int(count - several.sum()) - pieces if pairing else 0,
+        single_sentences=count - len(pairs) - pieces if pairing else 0,
     )
 
 
 def exchange(lengths: np.ndarray, documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return for each segment the index of another one that can stand in for it, or -1: (segments,) int64.
+    """Return for each segment the index of one to take its place, or -1: (segments,) int64.
 
-    The substitute is the next shorter (or as long) segment of another document, segments of one length in random order:
-    lengths hardly change, so that they do not tell the negatives from the positives, and no sample gets longer.
+    That is the next shorter (or as long) segment of another document, segments of equal length
+    being in random order. So lengths hardly change and do not tell the negatives from the
+    positives, no sample gets longer, and all but a few segments are used, most of them once.
 
     Args:
         lengths: (segments,) in tokens.
         documents: (segments,) number of the document of each.
     """
     order = np.lexsort((rng.random(len(lengths)), lengths))
-    sorted_documents = documents[order]
-    # in the sorted row the nearest other document is just before the run of equal documents
-    new_run = np.ones(len(order), dtype=bool)
-    new_run[1:] = sorted_documents[1:] != sorted_documents[:-1]
-    run_start = np.maximum.accumulate(np.where(new_run, np.arange(len(order)), 0))
-    giver = np.full(len(order), -1, dtype=np.int64)
+    row = documents[order]
+    # the nearest other document in the row stands just before the run of equal documents
+    new_run = np.append(True, row[1:] != row[:-1])
+    run_start = np.maximum.accumulate(np.where(new_run, np.arange(len(row)), 0))
+    giver = np.full(len(row), -1, dtype=np.int64)
     found = run_start > 0
     giver[order[found]] = order[run_start[found] - 1]
     return giver
+
+
+def _segments(corpus: Corpus, first: np.ndarray, end: np.ndarray) -> Segments:
+    """Return the lines from ``first`` up to ``end`` (exclusive), the last ``</s>`` left out."""
+    start = corpus.token_start(first)
+    size = corpus.token_start(end) - 1 - start
+    content = corpus.content[end] - corpus.content[first]
+    return Segments(start, size.astype(np.int32), content.astype(np.int32))
+
+
+def _cut(segments: Segments, parts: np.ndarray) -> Segments:
+    """Return the segments, repeated by ``parts`` already, each as one of as many equal pieces."""
+    if len(segments.start) == len(parts):
+        return segments
+    piece = np.arange(len(segments.start)) - np.repeat(np.cumsum(parts) - parts, parts)
+    parts = np.repeat(parts, parts)
+    cut = parts > 1
+    low = np.where(cut, segments.size * piece // parts, 0)
+    high = np.where(cut, segments.size * (piece + 1) // parts, segments.size)
+    size = (high - low).astype(np.int32)
+    content = np.where(cut, size, segments.content)
+    return Segments(segments.start + low, size, content)

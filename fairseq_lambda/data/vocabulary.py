@@ -1,9 +1,9 @@
 """The vocabulary: a SentencePiece model, fairseq's dict.txt made from it, and encoding with both.
 
 Every row of the model's embedding has one owner. SentencePiece knows ``<unk> <s> </s> <pad>
-<mask>`` as unknown and control pieces, which no text can produce; they stay out of dict.txt, because
-fairseq puts its four in front and the task puts ``<mask>`` at the end. A vocabulary of 8,000 pieces
-is therefore a dictionary of exactly 8,000 symbols.
+<mask>`` as unknown and control pieces, which no text can produce; they stay out of dict.txt,
+because fairseq puts its four in front and the task puts ``<mask>`` at the end. A vocabulary of
+8,000 pieces is therefore a dictionary of exactly 8,000 symbols.
 """
 
 import re
@@ -62,7 +62,9 @@ def train_sentencepiece(sentences: Iterable[str], vocab_size: int, model_path: P
         raise PrepareError("the train split has no text to learn a vocabulary from")
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_every(_training_lines(sentences), -(-count // _MAX_TRAINING_SENTENCES)),
+            sentence_iterator=_every(
+                _training_lines(sentences), -(-count // _MAX_TRAINING_SENTENCES)
+            ),
             model_prefix=str(model_path.with_suffix("")),
             model_type="unigram",
             vocab_size=vocab_size,
@@ -129,7 +131,7 @@ def _coverage(characters: Counter[str], vocab_size: int) -> float:
 
 
 class PieceEncoder:
-    """Sentences to pieces of a SentencePiece model, a literal ``<unk>`` to exactly one ``<unk>``."""
+    """Sentences to SentencePiece pieces, a literal ``<unk>`` to exactly one ``<unk>``."""
 
     def __init__(self, model_path: Path):
         """Load the model; OSError if it is missing or no SentencePiece model."""

@@ -22,14 +22,14 @@ _DELETED = re.compile(f"[\u00ad\u200b\u2060\ufeff{UNK_CHARACTER}]")
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 _ENDS = frozenset(".?!")
-_CLOSERS = frozenset([")", "]", "}", "”", "’", "''"])
+_CLOSERS = frozenset([")", "]", "}", "\u201d", "\u2019", "''"])
 _QUOTES = frozenset(['"', "'"])
 
 _PLAIN_BREAK = re.compile(
-    r"""(?P<end>[.?!]+["'”’)\]]*)\ +(?=["'“‘(\[]*(?P<first>\w))""", re.VERBOSE
+    r"""(?P<end>[.?!]+["'\u201d\u2019)\]]*)\ +(?=["'\u201c\u2018(\[]*(?P<first>\w))""", re.VERBOSE
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(\[\"'“‘])(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Hon|Gen|Col|Lt|Capt|Sgt|Mt|Ft|No|vs|c|ca|cf|"
+    r"(?:^|[\s(\[\"'\u201c\u2018])(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Hon|Gen|Col|Lt|Capt|Sgt|Mt|Ft|No|vs|c|ca|cf|"
     r"[ei]\.[eg]|(?:[A-Z]\.)+[A-Z])\.$"
 )
 
@@ -152,7 +152,7 @@ def split_tokenised(paragraph: str) -> list[str]:
             if following not in _ENDS and following not in _CLOSERS and not closing_quote:
                 break
             _count_quote(tokens, position, quotes_seen)
-            closed_quote = closed_quote or closing_quote or following in ("”", "''")
+            closed_quote = closed_quote or closing_quote or following in ("\u201d", "''")
             position += 1
         if closed_quote and position < len(tokens) and tokens[position][0].islower():
             continue

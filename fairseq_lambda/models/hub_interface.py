@@ -14,6 +14,8 @@ from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
+
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
@@ -88,25 +90,19 @@ class LambdaBertHubInterface(RobertaHubInterface):
         path = find_checkpoint(folder, checkpoint_file)
         state = load_checkpoint(path)
         saved = state.get("task_state") or {}
-        dict_file, piece_file = path.parent / "dict.txt", path.parent / "sentencepiece.model"
-        if "symbols" in saved:
-            dictionary = dictionary_from_symbols(saved["symbols"])
-        elif dict_file.is_file():
-            dictionary = Dictionary.load(str(dict_file))
-        else:
-            raise FileNotFoundError(f"{path} holds no dictionary and there is no {dict_file}")
-        pieces = None
-        if "sentencepiece" in saved:
-            pieces = bytes(saved["sentencepiece"].numpy())
-        elif piece_file.is_file():
-            pieces = piece_file.read_bytes()
-
         cfg = state["cfg"]
+        dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)
             (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
                 [str(path)], task=task, state=state
             )
+        piece_file = path.parent / "sentencepiece.model"
+        pieces = None
+        if "sentencepiece" in saved:
+            pieces = saved["sentencepiece"].numpy().tobytes()
+        elif piece_file.is_file():
+            pieces = piece_file.read_bytes()
         return cls(cfg, task, model, pieces).eval()
 
     def encode(self, sentence: str, *addl_sentences, no_separator: bool = False) -> Tensor:
@@ -206,16 +202,6 @@ def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     else:  # the piece goes on the word before it
         before = before.rstrip()
     return Prediction(before + token + after, probability, token)
-
-
-def dictionary_from_symbols(symbols: list[str]) -> Dictionary:
-    """Return fairseq's dictionary with exactly these symbols, specials included, in this order."""
-    dictionary = Dictionary()
-    for symbol in symbols[dictionary.nspecial :]:
-        dictionary.add_symbol(symbol)
-    if dictionary.symbols != list(symbols):
-        raise ValueError("the checkpoint's dictionary has duplicates or other special symbols than fairseq's")
-    return dictionary
 
 
 def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:

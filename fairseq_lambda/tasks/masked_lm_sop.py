@@ -2,20 +2,17 @@
 
 import logging
 import os
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
-from omegaconf import II, MISSING
 
 from fairseq_lambda.data.corpus import Corpus
 from fairseq_lambda.data.masking import TokenMasker
 from fairseq_lambda.data.pair_dataset import SentencePairDataset
-from fairseq_lambda.data.pairs import OBJECTIVES
+from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig, check_options
 
 logger = logging.getLogger(__name__)
 
@@ -23,66 +20,26 @@ REMEDY = "make it with scripts/preprocess_wikitext.sh"
 MASK = "<mask>"
 
 
-@dataclass
-class MaskedLMSOPConfig(FairseqDataclass):
-    data: str = field(
-        default=MISSING,
-        metadata={
-            "help": "folder of fairseq-preprocess output with dict.txt, or several joined by colons, "
-            "one an epoch in turn"
-        },
-    )
-    sentence_objective: ChoiceEnum(list(OBJECTIVES)) = field(
-        default="sop",
-        metadata={
-            "help": "sop: are the two parts in order or swapped; nsp: does the second follow the first or come "
-            "from another document; none: masked LM only, one part"
-        },
-    )
-    tokens_per_sample: int = field(
-        default=512, metadata={"help": "most tokens of a sample, special symbols included"}
-    )
-    mask_prob: float = field(
-        default=0.15, metadata={"help": "share of the tokens that the model has to tell"}
-    )
-    leave_unmasked_prob: float = field(
-        default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
-    )
-    random_token_prob: float = field(
-        default=0.1,
-        metadata={"help": "of those tokens, the share that is replaced by a random one"},
-    )
-    mask_whole_words: bool = field(
-        default=False, metadata={"help": "mask all pieces of a word or none; needs SentencePiece"}
-    )
-    short_sample_prob: float = field(
-        default=0.0,
-        metadata={"help": "share of the samples that are filled up to a random shorter length"},
-    )
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-
-
 @register_task("masked_lm_sop", dataclass=MaskedLMSOPConfig)
 class MaskedLMSOPTask(FairseqTask):
     """Pretraining of BERT-like models on sentence pairs.
 
-    ``sentence_objective`` ("sop", "nsp" or "none") tells the model whether to build a sentence head, ``mask_idx`` is the
-    id of ``<mask>``, which is appended to the dictionary here and nowhere else.
+    ``sentence_objective`` ("sop", "nsp" or "none") tells the model whether to build a sentence
+    head. ``mask_idx`` is the id of ``<mask>``, appended to the dictionary here and nowhere else.
 
     Args:
         cfg: the options.
-        dictionary: fairseq's, with or without ``<mask>``.
+        dictionary: fairseq's; ``<mask>`` is added if it is not in it.
 
     Raises:
-        ValueError: an option out of its range, with the flag and the value.
+        ValueError: an option out of its range, naming flag, value and remedy.
     """
 
     cfg: MaskedLMSOPConfig
 
     def __init__(self, cfg: MaskedLMSOPConfig, dictionary: Dictionary):
         super().__init__(cfg)
-        _check_options(cfg)
+        check_options(cfg)
         self.sentence_objective = str(cfg.sentence_objective)
         self.dictionary = dictionary
         self._symbols_of_text = len(dictionary)
@@ -105,9 +62,9 @@ class MaskedLMSOPTask(FairseqTask):
             FileNotFoundError: no such folder, or no ``dict.txt`` in it.
             ValueError: a ``dict.txt`` that fairseq cannot read, or an option out of its range.
         """
-        folder = _folders(cfg)[0]
         if dictionary is not None:
             return cls(cfg, dictionary)
+        folder = _folders(cfg)[0]
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"there is no data folder {folder}: {REMEDY}")
         file = os.path.join(folder, "dict.txt")
@@ -125,20 +82,22 @@ class MaskedLMSOPTask(FairseqTask):
         return task
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
-        """Load ``split`` of the folder that is due in ``epoch`` into ``self.datasets`` and log what it holds.
+        """Load ``split`` of the folder due in ``epoch`` into ``self.datasets``; log what it holds.
 
-        ``train``, every split that starts so, and ``--train-subset`` are planned anew each epoch, other splits once.
+        ``--train-subset`` and splits whose names start with "train" are planned anew each epoch,
+        the others once.
 
         Raises:
             FileNotFoundError: the split is not there.
-            ValueError: it is damaged, empty, of another dictionary, in parts, or (``nsp``) of a single document.
+            ValueError: it is damaged, empty, in numbered parts, of another dictionary, or, for
+                ``nsp``, a single document.
         """
         folders = _folders(self.cfg)
         path = os.path.join(folders[(epoch - 1) % len(folders)], split)
         if combine and os.path.isfile(f"{path}1.idx"):
             raise ValueError(
-                f"{path}1.idx: a split in numbered parts is not supported; put the parts into folders of their own and "
-                "join these by colons"
+                f"{path}1.idx: splits in numbered parts are not supported; put each part into a "
+                "folder of its own and join the folders by colons"
             )
         corpus = Corpus(path, self.dictionary.eos())
         unknown = corpus.check_tokens(
@@ -146,12 +105,12 @@ class MaskedLMSOPTask(FairseqTask):
         )
         documents = len(corpus.document_starts())
         if documents == 1:
-            message = f"{path} is a single document: separate its documents by empty lines"
             if self.sentence_objective == "nsp":
                 raise ValueError(
-                    f"{message}, or choose --sentence-objective sop; nsp takes sentences from another document"
+                    f"{path} is a single document and --sentence-objective nsp takes sentences "
+                    "from another one: put empty lines between documents, or choose sop or none"
                 )
-            logger.warning(message)
+            logger.warning("%s is a single document: put empty lines between documents", path)
         dataset = SentencePairDataset(
             corpus,
             self._masker,
@@ -170,33 +129,28 @@ class MaskedLMSOPTask(FairseqTask):
         corpus, plan = dataset.corpus, dataset.plan
         tokens = int(corpus.content[-1])
         logger.info(
-            "%s: %d documents, %d sentences, %d tokens (%.2f %% <unk>, never a target)",
-            *(path, documents, len(corpus) - len(corpus.blank), tokens, 100 * unknown / tokens),
+            f"{path}: {documents} documents, {corpus.num_sentences} sentences, {tokens} tokens, "
+            f"{unknown} of them <unk> ({unknown / tokens:.2%}) and never a target"
         )
-        pairs = np.count_nonzero(plan.labels >= 0)
         logger.info(
-            "%s: epoch %d has %d samples of %.1f tokens on average, %d at most",
-            *(path, dataset.epoch, len(plan), plan.lengths.mean(), plan.lengths.max()),
+            f"{path}: epoch {dataset.epoch} has {len(plan)} samples of {plan.lengths.mean():.1f} "
+            f"tokens on average and {plan.lengths.max()} at most; {plan.long_sentences} sentences "
+            f"longer than a sample are cut into {plan.pieces}"
         )
-        if plan.long_sentences:
-            logger.info(
-                "%s: %d sentences are longer than a sample and are cut into %d samples",
-                *(path, plan.long_sentences, plan.pieces),
-            )
         if self.sentence_objective == "none":
             return
+        pairs, ones = np.count_nonzero(plan.labels >= 0), np.count_nonzero(plan.labels == 1)
+        meaning = "swapped" if self.sentence_objective == "sop" else "from another document"
         logger.info(
-            "%s: %d pairs, %.1f %% of them with label 1 (%s); without a label, for the masked LM only: %d chunks of one "
-            "sentence, %d pieces of long sentences",
-            *(path, pairs, 100 * np.count_nonzero(plan.labels == 1) / max(pairs, 1)),
-            "swapped" if self.sentence_objective == "sop" else "of another document",
-            *(plan.single_sentences, plan.pieces),
+            f"{path}: {pairs} pairs, {ones / max(pairs, 1):.1%} of them {meaning}; for the masked "
+            f"LM only, without a label: {plan.single_sentences} chunks of one sentence, "
+            f"{plan.pieces} pieces of long sentences"
         )
         if pairs == 0:
             logger.warning(
-                "%s has no sentence pairs: put one sentence on a line, raise --tokens-per-sample %d, or train with "
-                "--sentence-objective none",
-                *(path, self.cfg.tokens_per_sample),
+                f"{path} has no sentence pairs: put one sentence on a line, raise "
+                f"--tokens-per-sample {self.cfg.tokens_per_sample}, or train with "
+                "--sentence-objective none"
             )
 
     def build_model(self, cfg, from_checkpoint: bool = False):
@@ -208,21 +162,24 @@ class MaskedLMSOPTask(FairseqTask):
         model = super().build_model(cfg, from_checkpoint)
         if self.cfg.tokens_per_sample > model.max_positions():
             raise ValueError(
-                f"--tokens-per-sample {self.cfg.tokens_per_sample} exceeds the model's --max-positions "
-                f"{model.max_positions()}: shorten the samples, or give the model more positions"
+                f"--tokens-per-sample {self.cfg.tokens_per_sample} is above the model's "
+                f"--max-positions {model.max_positions()}: lower the former or raise the latter"
             )
         return model
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint needs to be used alone: ``symbols`` of the dictionary, a list of str, and the bytes of
-        the SentencePiece model, ``sentencepiece`` (bytes,) uint8, if there is one."""
+        """Return what makes a checkpoint usable by itself; fairseq stores it as ``task_state``.
+
+        ``symbols``: the dictionary's, a list of str, ``<mask>`` included. ``sentencepiece``: the
+        model file beside dict.txt, (bytes,) uint8; left out if there is none.
+        """
         state = {"symbols": list(self.dictionary.symbols)}
         if self._sentencepiece is not None:
             state["sentencepiece"] = self._sentencepiece
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Check that a checkpoint goes with this task's dictionary; take its SentencePiece model if there is none here.
+        """Check that a checkpoint goes with this dictionary, and take over its SentencePiece model.
 
         Raises:
             ValueError: it was trained with another dictionary.
@@ -231,11 +188,14 @@ class MaskedLMSOPTask(FairseqTask):
         if theirs is not None and theirs != ours:
             shorter = min(len(theirs), len(ours))
             at = next((i for i in range(shorter) if theirs[i] != ours[i]), shorter)
-            symbols = [repr(s[at]) if at < len(s) else "nothing" for s in (theirs, ours)]
+            theirs_at, ours_at = (
+                repr(symbols[at]) if at < len(symbols) else "nothing" for symbols in (theirs, ours)
+            )
             raise ValueError(
-                f"the checkpoint was trained with another dictionary: it has {len(theirs)} symbols, the one of the data "
-                f"{len(ours)}, and at {at} there is {symbols[0]} in the former and {symbols[1]} in the latter; use the "
-                "data folder that it was trained on"
+                f"the checkpoint was trained with another dictionary: {len(theirs)} symbols, and "
+                f"the data has {len(ours)}; the first difference is at {at}, where it has "
+                f"{theirs_at} and the data {ours_at}. "
+                "Use data that is binarised with the dict.txt of the training"
             )
         if self._sentencepiece is None:
             self._sentencepiece = state.get("sentencepiece")
@@ -245,7 +205,7 @@ class MaskedLMSOPTask(FairseqTask):
         """Return the dictionary of a checkpoint's ``task_state``, ``<mask>`` included.
 
         Raises:
-            ValueError: the state holds no symbols, or fairseq's special symbols are not where they have to be.
+            ValueError: the state is not of this task.
         """
         symbols = state.get("symbols")
         dictionary = Dictionary()
@@ -253,8 +213,8 @@ class MaskedLMSOPTask(FairseqTask):
             dictionary.add_symbol(symbol)
         if dictionary.symbols != symbols:
             raise ValueError(
-                "the checkpoint holds no dictionary of this task (task_state has no usable symbols): "
-                "was it trained with --task masked_lm_sop?"
+                "the checkpoint's task_state has no dictionary that starts with <s> <pad> </s> "
+                "<unk>: use one trained with --task masked_lm_sop"
             )
         return dictionary
 
@@ -276,26 +236,3 @@ def _folders(cfg) -> list[str]:
     if not all(folders):
         raise ValueError(f"data {cfg.data!r}: name a folder, or several joined by {os.pathsep!r}")
     return folders
-
-
-def _check_options(cfg) -> None:
-    if str(cfg.sentence_objective) not in OBJECTIVES:
-        raise ValueError(
-            f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}"
-        )
-    if cfg.tokens_per_sample < 8:
-        raise ValueError(f"--tokens-per-sample {cfg.tokens_per_sample}: must be at least 8")
-    if not 0 < cfg.mask_prob < 1:
-        raise ValueError(f"--mask-prob {cfg.mask_prob}: must be above 0 and below 1, such as 0.15")
-    for flag, value in {
-        "--leave-unmasked-prob": cfg.leave_unmasked_prob,
-        "--random-token-prob": cfg.random_token_prob,
-        "--short-sample-prob": cfg.short_sample_prob,
-    }.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{flag} {value}: a probability, at least 0 and at most 1")
-    if cfg.leave_unmasked_prob + cfg.random_token_prob > 1:
-        raise ValueError(
-            f"--leave-unmasked-prob {cfg.leave_unmasked_prob} and --random-token-prob {cfg.random_token_prob}: "
-            "their sum is above 1; lower one of them"
-        )

@@ -1,0 +1,126 @@
+"""``python -m fairseq_lambda.commands.evaluate``: masked-LM and sentence scores of a checkpoint over whole splits."""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from fairseq import utils
+from fairseq.logging import progress_bar
+
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
+
+
+def evaluate(
+    hub: LambdaBertHubInterface, splits: list[str], batch_size: int, progress: str = "none"
+) -> dict[str, dict[str, float]]:
+    """Return for each split its scores; ``hub.task`` reads the data folder that its ``cfg.data`` names.
+
+    Pairs and masks are those of validation in training: fixed, given the seed of the checkpoint's task, and the same
+    for every model trained with that seed. The whole split counts, the last batch too.
+
+    Returns:
+        ``mlm_ppl`` and ``mlm_loss`` (nats a masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
+        ``pairs``; without sentence pairs no ``sop_acc``.
+    """
+    criterion = hub.task.build_criterion(hub.cfg.criterion).eval()
+    results = {}
+    for split in splits:
+        hub.task.load_dataset(split, epoch=1)
+        batches = hub.task.get_batch_iterator(
+            hub.task.dataset(split),
+            max_sentences=batch_size,
+            max_positions=hub.task.max_positions(),
+            required_batch_size_multiple=1,  # fairseq drops the last batch unless its size divides by this
+        ).next_epoch_itr(shuffle=False)
+        sums: dict[str, float] = {}
+        for batch in progress_bar.progress_bar(batches, progress, 20, prefix=f"evaluate {split}"):
+            batch = utils.move_to_cuda(batch) if hub.device.type == "cuda" else batch
+            _, _, log = hub.task.valid_step(batch, hub.model, criterion)
+            for key, value in log.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+        loss = sums["mlm_loss"] / sums["sample_size"]
+        results[split] = {
+            "mlm_ppl": math.exp(loss),
+            "mlm_loss": loss,
+            "mlm_acc": 100 * sums["mlm_correct"] / sums["sample_size"],
+            "masked_tokens": int(sums["sample_size"]),
+            "pairs": int(sums.get("npairs", 0)),
+        }
+        if sums.get("npairs"):
+            results[split]["sop_acc"] = 100 * sums["sop_correct"] / sums["npairs"]
+    return results
+
+
+def table(results: dict[str, dict[str, float]], objective: str) -> str:
+    """Return the scores as a Markdown table."""
+    name = {"sop": "sentence order", "nsp": "next sentence", "none": "sentence"}[objective]
+    lines = [
+        f"| split | masked-LM perplexity | masked-LM accuracy | {name} accuracy | masked tokens | pairs |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for split, r in results.items():
+        order = f"{r['sop_acc']:.1f} %" if "sop_acc" in r else "-"
+        lines.append(
+            f"| {split} | {r['mlm_ppl']:.2f} | {r['mlm_acc']:.1f} % | {order} "
+            f"| {r['masked_tokens']:,} | {r['pairs']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="evaluate.sh", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("checkpoint", help="training folder, exported folder or checkpoint file")
+    parser.add_argument("--data", required=True, help="folder of fairseq-preprocess output")
+    parser.add_argument("--splits", default="valid,test", help="with commas (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="samples a batch (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write the scores here too")
+    parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error(f"--batch-size {args.batch_size}: must be at least 1")
+    try:
+        hub = LambdaBertModel.from_pretrained(args.checkpoint)
+        hub.task.cfg.data = args.data
+        if torch.cuda.is_available() and not args.cpu:
+            hub = hub.cuda()
+        begin = time.time()
+        show = "tqdm" if sys.stderr.isatty() else "none"
+        results = evaluate(hub, args.splits.split(","), args.batch_size, show)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    objective = hub.task.sentence_objective
+    print(table(results, objective))
+    where = torch.cuda.get_device_name() if hub.device.type == "cuda" else "CPU"
+    print(
+        f"\n{args.checkpoint} on {args.data}; fixed masks and pairs of seed {hub.task.cfg.seed}; "
+        f"{time.time() - begin:.0f} s on {where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    if args.json:
+        report = {
+            "checkpoint": Path(args.checkpoint).name,
+            "data": Path(args.data).name,
+            "seed": hub.task.cfg.seed,
+            "sentence_objective": objective,
+            "torch": torch.__version__,
+            "splits": results,
+        }
+        write_whole(args.json, json.dumps(report, indent=2) + "\n")
+        print(f"written to {args.json}")
+
+
+if __name__ == "__main__":
+    main()

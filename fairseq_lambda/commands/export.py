@@ -1,0 +1,122 @@
+"""``python -m fairseq_lambda.commands.export``: a folder to hand on, made of a training run."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.hub_interface import find_checkpoint, load_checkpoint
+
+# What of fairseq's checkpoint a user of the model needs; optimizer and training history stay behind.
+KEPT = ("args", "cfg", "model", "task_state")
+
+
+def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> dict:
+    """Write model.pt, dict.txt, sentencepiece.model, config.json and a card to ``destination``; return the config.
+
+    The folder appears whole or not at all. Paths of the training machine are taken out of the configuration.
+
+    Raises:
+        FileExistsError: the destination is there already.
+        FileNotFoundError, ValueError: no checkpoint, or not one of this plugin.
+    """
+    if destination.exists():
+        raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
+    path = find_checkpoint(checkpoint)
+    hub = LambdaBertModel.from_pretrained(path)
+    state = load_checkpoint(path)
+    updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates")
+    cfg = state["cfg"]
+    data = Path(str(cfg.task.data)).name
+    cfg.task.data, cfg.common.user_dir = ".", None
+    for key in ("save_dir", "restore_file"):
+        cfg.checkpoint[key] = Path(str(cfg.checkpoint[key])).name
+    parameters = sum(p.numel() for p in hub.model.parameters())
+    config = {
+        "model": dict(cfg.model),
+        "task": dict(cfg.task),
+        "parameters": parameters,
+        "updates": updates,
+        "data": data,
+        "scores": scores,
+    }
+
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        os.chmod(part, 0o755)  # mkdtemp makes it private
+        torch.save({k: state[k] for k in KEPT if k in state}, part / "model.pt")
+        hub.task.source_dictionary.save(str(part / "dict.txt"))
+        if hub.bpe is not None:
+            (part / "sentencepiece.model").write_bytes(hub.bpe.processor.serialized_model_proto())
+        (part / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+        (part / "README.md").write_text(card(destination.name, config), encoding="utf-8")
+        os.replace(part, destination)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return config
+
+
+def card(name: str, config: dict) -> str:
+    """Return the model card as Markdown."""
+    model, task = config["model"], config["task"]
+    lines = [
+        f"# {name}",
+        "",
+        "BERT with lambda layers, trained with fairseq_lambda (masked LM"
+        + {"sop": " + sentence order).", "nsp": " + next sentence).", "none": ")."}[str(task["sentence_objective"])],
+        "",
+        "| what | value |",
+        "| --- | --- |",
+        f"| architecture | {model['_name']} |",
+        f"| layers, width, heads | {model['encoder_layers']}, {model['encoder_embed_dim']}, "
+        f"{model['encoder_attention_heads']} |",
+        f"| lambda layers | {model['lambda_layers']} (key depth {model['lambda_key_depth']}, intra-depth "
+        f"{model['lambda_intra_depth']}, local context {model['lambda_local_context']}, norm {model['lambda_norm']}) |",
+        f"| parameters | {config['parameters']:,} |",
+        f"| training data | {config['data']} |",
+        f"| updates | {config['updates']} |",
+        f"| longest sample in training | {task['tokens_per_sample']} tokens |",
+        f"| seed | {task['seed']} |",
+    ]
+    for split, r in ((config["scores"] or {}).get("splits") or {}).items():
+        order = f", sentence accuracy {r['sop_acc']:.1f} %" if "sop_acc" in r else ""
+        lines.append(
+            f"| {split} | masked-LM perplexity {r['mlm_ppl']:.2f}, accuracy {r['mlm_acc']:.1f} %{order} |"
+        )
+    lines += [
+        "",
+        "```python",
+        "from fairseq_lambda.models import LambdaBertModel",
+        f'bert = LambdaBertModel.from_pretrained("{name}")',
+        'bert.fill_mask("The game was <mask> in 1997 .")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="export.sh", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("checkpoint", type=Path, help="training folder or checkpoint file")
+    parser.add_argument("--dest", type=Path, required=True, help="folder to make")
+    parser.add_argument("--scores", type=Path, help="JSON of evaluate.sh, for the card")
+    args = parser.parse_args(argv)
+    try:
+        scores = json.loads(args.scores.read_text()) if args.scores else None
+        config = export(args.checkpoint, args.dest, scores)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    names = ", ".join(sorted(p.name for p in args.dest.iterdir()))
+    print(f"exported {config['parameters']:,} parameters to {args.dest}: {names}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""``python -m fairseq_lambda.commands.fill_mask``: predictions for the masks of texts."""
+
+import argparse
+import sys
+
+from fairseq_lambda.models import LambdaBertModel
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="fill_mask", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("checkpoint", help="training folder, exported folder or checkpoint file")
+    parser.add_argument("texts", nargs="+", help="texts with one <mask> or more")
+    parser.add_argument("--topk", type=int, default=5, help="predictions a mask (default: %(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        bert = LambdaBertModel.from_pretrained(args.checkpoint)
+        for text in args.texts:
+            predictions = bert.fill_mask(text, topk=args.topk)
+            print(text)
+            for mask in [predictions] if text.count("<mask>") == 1 else predictions:
+                print("  " + "  ".join(f"{p.token} {p.probability:.2f}" for p in mask))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A prepared corpus on disk: what is in its folder, whether it is intact, how it is put there."""
+
+import json
+import os
+from pathlib import Path
+
+from .download import file_sha256
+from .errors import PrepareError
+from .progress import report_progress
+from .sources import SPLITS
+
+REPORT = "report.json"
+MODEL = "sentencepiece.model"
+OUTPUTS = ("dict.txt", MODEL, *(f"{split}.{end}" for split in SPLITS for end in ("bin", "idx")))
+
+
+def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
+    """Return whether dest holds the intact result of the same settings.
+
+    Raises PrepareError for a folder that is not this command's, even with force, and for one of
+    other settings without force.
+    """
+    if not dest.exists():
+        return False
+    if not dest.is_dir():
+        raise PrepareError(f"{dest} is a file; choose another --dest")
+    foreign = sorted(set(os.listdir(dest)) - {REPORT, *OUTPUTS})
+    if foreign:
+        raise PrepareError(
+            f"{dest} holds {foreign[0]}, which this command did not write; choose another --dest"
+        )
+    if force or not os.listdir(dest):
+        return False
+    try:
+        report = json.loads((dest / REPORT).read_text(encoding="utf-8"))
+        before, outputs = dict(report["settings"]), dict(report["outputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        report_progress(f"{dest} has no usable {REPORT}: building it again")
+        return False
+    changed = [name for name in settings if before.get(name) != settings[name]]
+    if changed:
+        differences = "; ".join(
+            f"{name} was {json.dumps(before.get(name))}, now {json.dumps(settings[name])}"
+            if name != "source"
+            else "the source's files are others"
+            for name in changed
+        )
+        raise PrepareError(
+            f"{dest} was prepared with other settings ({differences}): pass --force to rebuild it, "
+            "or choose another --dest"
+        )
+    for name in OUTPUTS:
+        path = dest / name
+        if not path.is_file() or file_sha256(path) != outputs.get(name):
+            report_progress(f"{path} is missing or damaged: building {dest} again")
+            return False
+    return True
+
+
+def move_into_place(result: Path, dest: Path) -> None:
+    """Rename result to dest; what dest was stays until that has worked."""
+    os.chmod(result, 0o777 & ~_umask())
+    replaced = result.parent / "replaced"
+    if dest.exists():
+        os.rename(dest, replaced)
+    try:
+        os.rename(result, dest)
+    except BaseException:
+        if replaced.exists():
+            os.rename(replaced, dest)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def format_report(report: dict) -> str:
+    """Return the closing table: a line a split, then vocabulary, inputs, source and licence."""
+    columns = {
+        "documents": "documents",
+        "sentences": "sentences",
+        "tokens": "tokens",
+        "tokens_per_sentence": "tok/sent",
+        "longest_sentence": "longest",
+        "literal_unknown_rate": "<unk> text",
+        "encoder_unknown_rate": "unknown",
+    }
+    lines = ["split " + "".join(f"{title:>12}" for title in columns.values())]
+    for split, values in report["splits"].items():
+        cells = (
+            f"{values[key]:>12.3%}"
+            if key.endswith("rate")
+            else f"{values[key]:>12,.2f}"
+            if key == "tokens_per_sentence"
+            else f"{values[key]:>12,}"
+            for key in columns
+        )
+        lines.append(f"{split:<6}" + "".join(cells))
+    layout, settings = report["layout"], report["settings"]
+    form = "Moses-tokenised" if layout["is_moses"] else "plain text"
+    if layout["is_moses"] and not settings["keep_moses"]:
+        form += ", written out as ordinary English"
+    lines.append(f"vocabulary: {report['vocabulary_size']} pieces, specials included")
+    for split, entry in report["inputs"].items():
+        lines.append(
+            f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}"
+        )
+    lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {form}")
+    lines.append(f"licence: {report['licence']}")
+    return "\n".join(lines)

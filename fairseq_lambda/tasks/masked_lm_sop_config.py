@@ -1,0 +1,72 @@
+"""Options of the task ``masked_lm_sop``."""
+
+from dataclasses import dataclass, field
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import II, MISSING
+
+from fairseq_lambda.data.pairs import OBJECTIVES
+
+
+@dataclass
+class MaskedLMSOPConfig(FairseqDataclass):
+    data: str = field(
+        default=MISSING,
+        metadata={
+            "help": "folder of fairseq-preprocess output with dict.txt, or several joined by "
+            "colons, one an epoch in turn"
+        },
+    )
+    sentence_objective: ChoiceEnum(list(OBJECTIVES)) = field(
+        default="sop",
+        metadata={
+            "help": "sop: are the two parts in order or swapped; nsp: does the second follow the "
+            "first or come from another document; none: masked LM only, one part"
+        },
+    )
+    tokens_per_sample: int = field(
+        default=512, metadata={"help": "most tokens of a sample, special symbols included"}
+    )
+    mask_prob: float = field(
+        default=0.15, metadata={"help": "share of the tokens that the model has to tell"}
+    )
+    leave_unmasked_prob: float = field(
+        default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
+    )
+    random_token_prob: float = field(
+        default=0.1,
+        metadata={"help": "of those tokens, the share that is replaced by a random one"},
+    )
+    mask_whole_words: bool = field(
+        default=False, metadata={"help": "mask all pieces of a word or none; needs SentencePiece"}
+    )
+    short_sample_prob: float = field(
+        default=0.0,
+        metadata={"help": "share of the samples that are filled up to a random shorter length"},
+    )
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+
+
+def check_options(cfg: MaskedLMSOPConfig) -> None:
+    """Raise ValueError for an option out of its range, naming flag, value and remedy."""
+    if str(cfg.sentence_objective) not in OBJECTIVES:
+        raise ValueError(
+            f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}"
+        )
+    if cfg.tokens_per_sample < 8:
+        raise ValueError(f"--tokens-per-sample {cfg.tokens_per_sample}: must be at least 8")
+    if not 0 < cfg.mask_prob < 1:
+        raise ValueError(f"--mask-prob {cfg.mask_prob}: must be above 0 and below 1, such as 0.15")
+    for flag, value in {
+        "--leave-unmasked-prob": cfg.leave_unmasked_prob,
+        "--random-token-prob": cfg.random_token_prob,
+        "--short-sample-prob": cfg.short_sample_prob,
+    }.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{flag} {value}: a probability, at least 0 and at most 1")
+    if cfg.leave_unmasked_prob + cfg.random_token_prob > 1:
+        raise ValueError(
+            f"--leave-unmasked-prob {cfg.leave_unmasked_prob} and --random-token-prob "
+            f"{cfg.random_token_prob}: their sum is above 1; lower one of them"
+        )
