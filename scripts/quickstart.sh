@@ -29,14 +29,14 @@ ensure_environment "$root/.venv" requirements.txt
 export PYTHON
 
 step "data"
-data=data-bin/wikitext-2
+data="data-bin/wikitext-2"
 if [[ -n "${WIKITEXT_DIR:-}" ]] || scripts/preprocess_wikitext.sh wikitext-2 --dest "$data"; then
   # a second run finds the result of the first
   scripts/preprocess_wikitext.sh wikitext-2 --dest "$data"
 else
   echo "WikiText-2 cannot be had here, so this runs on ANOTHER CORPUS: 'vital', lead sections of Wikipedia articles." >&2
   echo "Its figures do not compare with WikiText-2's. Set WIKITEXT_DIR to a folder with WikiText-2 to use that." >&2
-  data=data-bin/vital
+  data="data-bin/vital"
   scripts/preprocess_wikitext.sh vital --dest "$data"
 fi
 

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import find_checkpoint, load_checkpoint
@@ -51,6 +52,8 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
     part = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
         os.chmod(part, 0o755)  # mkdtemp makes it private
+        # as plain dictionaries, the way fairseq saves: weights_only would refuse omegaconf's classes
+        state["cfg"] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
         torch.save({k: state[k] for k in KEPT if k in state}, part / "model.pt")
         hub.task.source_dictionary.save(str(part / "dict.txt"))
         if hub.bpe is not None:
@@ -88,9 +91,7 @@ def card(name: str, config: dict) -> str:
     ]
     for split, r in ((config["scores"] or {}).get("splits") or {}).items():
         order = f", sentence accuracy {r['sop_acc']:.1f} %" if "sop_acc" in r else ""
-        lines.append(
-            f"| {split} | masked-LM perplexity {r['mlm_ppl']:.2f}, accuracy {r['mlm_acc']:.1f} %{order} |"
-        )
+        lines.append(f"| {split} | masked-LM perplexity {r['mlm_ppl']:.2f}, accuracy {r['mlm_acc']:.1f} %{order} |")
     lines += [
         "",
         "```python",

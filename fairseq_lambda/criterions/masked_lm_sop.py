@@ -45,9 +45,7 @@ class MaskedLMSOPCriterion(FairseqCriterion):
     def __init__(self, cfg: MaskedLMSOPCriterionConfig, task):
         super().__init__(task)
         if cfg.sentence_loss_weight < 0:
-            raise ValueError(
-                f"--sentence-loss-weight {cfg.sentence_loss_weight}: must be at least 0"
-            )
+            raise ValueError(f"--sentence-loss-weight {cfg.sentence_loss_weight}: must be at least 0")
         masked_per_sample = task.cfg.mask_prob * task.cfg.tokens_per_sample
         self.sentence_scale = cfg.sentence_loss_weight * masked_per_sample
         self.autocast = cfg.autocast

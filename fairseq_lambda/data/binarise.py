@@ -102,9 +102,7 @@ def _batches(lines: Iterable[str]) -> Iterator[list[str]]:
     yield batch
 
 
-def run_fairseq_preprocess(
-    pieces: dict[str, Path], dictionary: Path, folder: Path, workers: int
-) -> None:
+def run_fairseq_preprocess(pieces: dict[str, Path], dictionary: Path, folder: Path, workers: int) -> None:
     """Write {split}.bin, {split}.idx and dict.txt to folder.
 
     Raises PrepareError if fairseq-preprocess fails.

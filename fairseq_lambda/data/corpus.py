@@ -3,7 +3,12 @@
 import os
 
 import numpy as np
-from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path
+from fairseq.data.indexed_dataset import (
+    MMapIndexedDataset,
+    data_file_path,
+    index_file_path,
+    infer_dataset_impl,
+)
 
 BLOCK = 2**20  # tokens or lines looked at in one step: bounds the memory that loading takes
 REMEDY = "make it (again) with scripts/preprocess_wikitext.sh"
@@ -34,13 +39,14 @@ class Corpus:
         for file in (idx, data):
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"{file} is missing: {REMEDY}")
+        if infer_dataset_impl(self.path) != "mmap":
+            raise ValueError(f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap: {REMEDY}")
         try:
             # kept, because fairseq's index closes its map when it goes, under the feet of `sizes`
             self._index = MMapIndexedDataset.Index(idx)
         except Exception as error:  # fairseq checks by assert, struct and numpy raise their own
             raise ValueError(
-                f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap ({error}): "
-                f"{REMEDY}"
+                f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap ({error}): {REMEDY}"
             ) from error
         self.sizes = self._index.sizes  # (lines,) int32, mapped; the </s> included
         if len(self.sizes) == 0 or self.sizes.max() <= 1:
@@ -95,16 +101,26 @@ class Corpus:
 
     def document_starts(self) -> np.ndarray:
         """Return the number of each document's first line: (documents,) int32."""
-        starts = np.append(np.int32(0), self._boundaries[:-1] + np.int32(1))
-        starts = starts[starts < len(self)]
-        return starts[self.sizes[starts] > 1]
+        starts = self._starts()
+        return starts[starts < self._boundaries]
 
-    def document_ends(self, lines: np.ndarray) -> np.ndarray:
-        """Return the number of the line behind each line's document; of an empty line, itself."""
-        return self._boundaries[self.document_of(lines)]
+    def document_bounds(self, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return first line and end (exclusive) of each line's document.
+
+        An empty line counts as the end of the document before it.
+        """
+        document = self.document_of(lines)
+        return self._starts()[document], self._boundaries[document]
+
+    def _starts(self) -> np.ndarray:
+        # an empty line behind another one starts, and ends, a document without sentences
+        return np.append(np.int32(0), self._boundaries[:-1] + np.int32(1))
 
     def document_of(self, lines: np.ndarray) -> np.ndarray:
-        """Return a number for the document of each line, growing along the corpus, with gaps."""
+        """Return a number for the document of each line, growing along the corpus, with gaps.
+
+        It is the number of empty lines before the line, ``len(self) - num_sentences`` at most.
+        """
         return np.searchsorted(self._boundaries, lines)
 
     def check_tokens(self, vocabulary: int, pad: int, unk: int) -> int:

@@ -7,12 +7,8 @@ model type ``a hard-shelled "lobster", he said.`` The model has to see the secon
 import re
 
 _SPLIT_MARK = re.compile(r" @([-,.])@ ")
-_ATTACH_LEFT = frozenset(
-    [",", ".", ";", ":", "?", "!", ")", "]", "}", "%", "\u201d", "\u2019", "..."]
-)
-_ATTACH_RIGHT = frozenset(
-    ["(", "[", "{", "\u201c", "\u2018", "$", "\u00a3", "\u20ac", "\u00a5", "\u20b9", "#"]
-)
+_ATTACH_LEFT = frozenset([",", ".", ";", ":", "?", "!", ")", "]", "}", "%", "\u201d", "\u2019", "..."])
+_ATTACH_RIGHT = frozenset(["(", "[", "{", "\u201c", "\u2018", "$", "\u00a3", "\u20ac", "\u00a5", "\u20b9", "#"])
 _CONTRACTION = re.compile(r"(?:['\u2019](?:s|t|re|m|ve|ll|d)|n['\u2019]t)", re.IGNORECASE)
 # O 'Brien, d 'Arc, L 'Aquila: the tokeniser parts a name after its short first half.
 _NAME_PREFIX = frozenset(["O", "d", "D", "l", "L"])
@@ -51,9 +47,7 @@ def _detokenise_sentence(sentence: str, is_open: dict[str, bool]) -> str:
     return "".join(pieces)
 
 
-def _closes(
-    quote: str, previous: str, position: int, length: int, is_open: dict[str, bool]
-) -> bool:
+def _closes(quote: str, previous: str, position: int, length: int, is_open: dict[str, bool]) -> bool:
     """Return whether this straight quote closes or is a plural's apostrophe; keep track."""
     if position == 0 and length > 1:
         is_open[quote] = True

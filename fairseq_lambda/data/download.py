@@ -49,9 +49,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fetch(
-    archive: Archive, folder: Path, mirrors: tuple[str, ...] = (), timeout: float = 30.0
-) -> Path:
+def fetch(archive: Archive, folder: Path, mirrors: tuple[str, ...] = (), timeout: float = 30.0) -> Path:
     """Return the path of the archive in folder, downloaded unless it is there and intact.
 
     ``mirrors`` replace the archive's own addresses; one that does not end in the archive's name is
@@ -120,10 +118,10 @@ def _request(url: str, archive: Archive, part: Path, timeout: float) -> None:
         else:
             return  # complete, only its hash is to be checked
         begin = 0
-    request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})
-    if begin:
-        request.add_header("Range", f"bytes={begin}-")
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})
+        if begin:
+            request.add_header("Range", f"bytes={begin}-")
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
@@ -150,9 +148,7 @@ def _request(url: str, archive: Archive, part: Path, timeout: float) -> None:
 def _copy(response: BinaryIO, file: BinaryIO, done: int, total: int | None, name: str) -> None:
     last = time.monotonic()
     of_total = f" of {total:,}" if total else ""
-    report_progress(
-        f"downloading {name}{of_total} bytes" + (f" from byte {done:,}" if done else "")
-    )
+    report_progress(f"downloading {name}{of_total} bytes" + (f" from byte {done:,}" if done else ""))
     while chunk := response.read(_CHUNK):
         file.write(chunk)
         done += len(chunk)
@@ -187,9 +183,7 @@ def unpack_wiki_files(archive: Path, folder: Path) -> dict[str, Path]:
                         target.write(chunk)
                 os.replace(part, found[match[1]])
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise PrepareError(
-            f"{archive} is no usable zip file: {error}; delete it and retry"
-        ) from None
+        raise PrepareError(f"{archive} is no usable zip file: {error}; delete it and retry") from None
     missing = [split for split in ("train", "valid", "test") if split not in found]
     if missing:
         raise PrepareError(f"{archive} holds no wiki.{missing[0]}.tokens or .raw")

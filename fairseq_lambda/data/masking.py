@@ -54,10 +54,7 @@ class TokenMasker:
         self._maskable[specials] = False
         self._replacements = np.flatnonzero(self._maskable)
         if len(self._replacements) == 0:
-            raise ValueError(
-                "dict.txt holds special symbols only: make it (again) with "
-                "scripts/preprocess_wikitext.sh"
-            )
+            raise ValueError("dict.txt holds special symbols only: make it (again) with scripts/preprocess_wikitext.sh")
         self._word_start = None
         if whole_words:
             starts = [symbol.startswith(WORD_START) for symbol in dictionary.symbols]
@@ -68,9 +65,7 @@ class TokenMasker:
                 )
             self._word_start = np.array(starts)
 
-    def __call__(
-        self, tokens: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, tokens: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the masked tokens and the targets, which are padding where nothing is masked.
 
         ``tokens`` and both results are (n,) int64.

@@ -129,13 +129,9 @@ def prepare(arguments: argparse.Namespace) -> None:
         return
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(
-            tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".building", dir=dest.parent)
-        )
+        building = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".building", dir=dest.parent))
     except OSError as error:
-        raise PrepareError(
-            f"cannot write to {dest.parent}: {error.strerror}; choose another --dest"
-        ) from None
+        raise PrepareError(f"cannot write to {dest.parent}: {error.strerror}; choose another --dest") from None
     try:
         report = build(source, settings, building, arguments.workers)
         move_into_place(building / "result", dest)
@@ -163,7 +159,6 @@ def build(source: Source, settings: dict, folder: Path, workers: int) -> dict:
     report_progress(f"learning a vocabulary of {settings['vocab_size']} pieces")
     model = result / MODEL
     vocabulary_size = train_sentencepiece(_Sentences(texts["train"]), settings["vocab_size"], model)
-    model.with_suffix(".vocab").unlink()
     encoder = PieceEncoder(model)
     pieces = {split: folder / f"{split}.pieces" for split in SPLITS}
     piece_counts: Counter[str] = Counter()
@@ -214,13 +209,9 @@ def _refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool) -> None:
             )
     if counts["train"].documents < 2:
         divider = (
-            "each starts at a line ` = Title = ` between blank lines"
-            if has_titles
-            else "a blank line divides them"
+            "each starts at a line ` = Title = ` between blank lines" if has_titles else "a blank line divides them"
         )
-        raise PrepareError(
-            f"the train split is a single document; it needs two or more ({divider})"
-        )
+        raise PrepareError(f"the train split is a single document; it needs two or more ({divider})")
 
 
 if __name__ == "__main__":

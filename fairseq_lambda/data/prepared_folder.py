@@ -26,9 +26,7 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
         raise PrepareError(f"{dest} is a file; choose another --dest")
     foreign = sorted(set(os.listdir(dest)) - {REPORT, *OUTPUTS})
     if foreign:
-        raise PrepareError(
-            f"{dest} holds {foreign[0]}, which this command did not write; choose another --dest"
-        )
+        raise PrepareError(f"{dest} holds {foreign[0]}, which this command did not write; choose another --dest")
     if force or not os.listdir(dest):
         return False
     try:
@@ -105,9 +103,7 @@ def format_report(report: dict) -> str:
         form += ", written out as ordinary English"
     lines.append(f"vocabulary: {report['vocabulary_size']} pieces, specials included")
     for split, entry in report["inputs"].items():
-        lines.append(
-            f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}"
-        )
+        lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
     lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {form}")
     lines.append(f"licence: {report['licence']}")
     return "\n".join(lines)

@@ -138,9 +138,7 @@ def _wikitext_dir_files(folder: Path, corpus: str, form: str) -> dict[str, Path]
     try:
         return _first_complete(candidates, form, folder)
     except PrepareError as error:
-        raise PrepareError(
-            f"WIKITEXT_DIR holds no {corpus}: {error}; unset WIKITEXT_DIR to download it"
-        ) from None
+        raise PrepareError(f"WIKITEXT_DIR holds no {corpus}: {error}; unset WIKITEXT_DIR to download it") from None
 
 
 def _first_complete(candidates: list[Path], form: str, named: Path) -> dict[str, Path]:

@@ -6,6 +6,7 @@ because fairseq puts its four in front and the task puts ``<mask>`` at the end. 
 8,000 pieces is therefore a dictionary of exactly 8,000 symbols.
 """
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -60,12 +61,13 @@ def train_sentencepiece(sentences: Iterable[str], vocab_size: int, model_path: P
         count += 1
     if not count:
         raise PrepareError("the train split has no text to learn a vocabulary from")
+    # Through memory: the trainer would write the path of its output into the model, and the same
+    # text would give another file in another folder.
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_every(
-                _training_lines(sentences), -(-count // _MAX_TRAINING_SENTENCES)
-            ),
-            model_prefix=str(model_path.with_suffix("")),
+            sentence_iterator=_every(_training_lines(sentences), -(-count // _MAX_TRAINING_SENTENCES)),
+            model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
             hard_vocab_limit=False,
@@ -76,8 +78,9 @@ def train_sentencepiece(sentences: Iterable[str], vocab_size: int, model_path: P
             num_threads=_TRAINING_THREADS,
             minloglevel=2,
         )
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         raise _training_error(error, vocab_size) from None
+    model_path.write_bytes(model.getvalue())
     size = len(sentencepiece.SentencePieceProcessor(model_file=str(model_path)))
     # The soft limit forgives a text that fills a little less; half empty is a mistake.
     if size < vocab_size // 2:
@@ -100,8 +103,7 @@ def _training_error(error: Exception, vocab_size: int) -> PrepareError:
     smallest = re.search(r"required_chars\D*\d+ vs (\d+)|smaller than required_chars", message)
     if smallest:
         return PrepareError(
-            f"a vocabulary of {vocab_size} cannot hold the characters of this text; "
-            "ask for a larger --vocab-size"
+            f"a vocabulary of {vocab_size} cannot hold the characters of this text; ask for a larger --vocab-size"
         )
     return PrepareError(f"SentencePiece could not learn a vocabulary of {vocab_size}: {message}")
 

@@ -55,9 +55,9 @@ class SentencePieceEncoder:
         return [first, *pieces[1:]] if first in self.dictionary else [*first, *pieces[1:]]
 
     def decode(self, pieces: str) -> str:
-        return re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "").replace("\0", " ").replace(
-            WORD_START, " "
-        ).strip()
+        return (
+            re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "").replace("\0", " ").replace(WORD_START, " ").strip()
+        )
 
 
 class LambdaBertHubInterface(RobertaHubInterface):
@@ -94,9 +94,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)
-            (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-                [str(path)], task=task, state=state
-            )
+            (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], task=task, state=state)
         piece_file = path.parent / "sentencepiece.model"
         pieces = None
         if "sentencepiece" in saved:
@@ -118,9 +116,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
             )
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
 
-    def extract_features(
-        self, tokens: Tensor, return_all_hiddens: bool = False, return_lambdas: bool = False
-    ):
+    def extract_features(self, tokens: Tensor, return_all_hiddens: bool = False, return_lambdas: bool = False):
         """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.
 
         Args:
@@ -159,9 +155,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         tokens = self.encode(masked_input)
         masked = tokens.eq(self.task.mask_idx)
         with utils.model_eval(self.model):
-            logits, _ = self.model(
-                tokens[None].to(self.device), masked_tokens=masked[None].to(self.device)
-            )
+            logits, _ = self.model(tokens[None].to(self.device), masked_tokens=masked[None].to(self.device))
         logits = logits.float()
         logits[:, [*range(dictionary.nspecial), self.task.mask_idx]] = float("-inf")
         values, indices = logits.softmax(dim=-1).topk(topk)  # (masks, topk)
@@ -185,9 +179,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         """
         objective = self.task.sentence_objective
         if objective != "sop":
-            raise ValueError(
-                f"this model was trained with --sentence-objective {objective}; sentence order needs sop"
-            )
+            raise ValueError(f"this model was trained with --sentence-objective {objective}; sentence order needs sop")
         tokens = self.encode(first, second)[None].to(self.device)
         with utils.model_eval(self.model):
             _, extra = self.model(tokens, features_only=True)
@@ -197,10 +189,9 @@ class LambdaBertHubInterface(RobertaHubInterface):
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     before, after = text[:start], text[start + len("<mask>") :]
     token = piece.removeprefix(WORD_START)
-    if piece.startswith(WORD_START):
-        before = before.rstrip() + " " if before.strip() else ""
-    else:  # the piece goes on the word before it
-        before = before.rstrip()
+    before = before.rstrip()  # a piece that starts no word goes on the word before it
+    if before and piece.startswith(WORD_START):
+        before += " "
     return Prediction(before + token + after, probability, token)
 
 
@@ -229,7 +220,7 @@ def load_checkpoint(path: Path) -> dict:
     """
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-        state["cfg"].task, state["cfg"].model, state["model"]  # noqa: B018  is it fairseq's?
+        state["cfg"].task, state["cfg"].model, state["model"]
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path} cannot be read as a fairseq checkpoint: {reason}") from error

@@ -2,7 +2,6 @@
 
 import logging
 
-import torch
 import torch.nn.functional as F
 from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from fairseq.models.roberta.model import RobertaClassificationHead, RobertaLMHead, RobertaModel
@@ -70,9 +69,7 @@ class LambdaBertEncoder(FairseqEncoder):
             checkpoint_activations=cfg.checkpoint_activations,
             final_norm=not cfg.post_norm,
         )
-        self.lm_head = RobertaLMHead(
-            width, len(dictionary), cfg.activation_fn, weight=self.embed_tokens.weight
-        )
+        self.lm_head = RobertaLMHead(width, len(dictionary), cfg.activation_fn, weight=self.embed_tokens.weight)
         self.sentence_head = _build_head(cfg, 2) if sentence_head else None
 
         has_table = cfg.absolute_positions == "learned" and not cfg.no_token_positional_embeddings
@@ -197,9 +194,7 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
             backend=cfg.lambda_backend,
         )
     else:
-        mixing = SoftmaxAttention(
-            cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout
-        )
+        mixing = SoftmaxAttention(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout)
     return EncoderLayer(
         mixing,
         cfg.encoder_embed_dim,

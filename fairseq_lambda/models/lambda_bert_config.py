@@ -24,12 +24,8 @@ SIZES = {
 class LambdaBertConfig(FairseqDataclass):
     encoder_layers: int = field(default=12, metadata={"help": "number of layers"})
     encoder_embed_dim: int = field(default=768, metadata={"help": "width of the model"})
-    encoder_ffn_embed_dim: int = field(
-        default=3072, metadata={"help": "inner width of the feed-forward networks"}
-    )
-    encoder_attention_heads: int = field(
-        default=12, metadata={"help": "heads of each lambda or softmax layer"}
-    )
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner width of the feed-forward networks"})
+    encoder_attention_heads: int = field(default=12, metadata={"help": "heads of each lambda or softmax layer"})
     lambda_layers: str = field(
         default="all",
         metadata={
@@ -63,9 +59,7 @@ class LambdaBertConfig(FairseqDataclass):
         default=None,
         metadata={"help": "longest input in tokens (default: --tokens-per-sample)"},
     )
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout of the embeddings and the residual branches"}
-    )
+    dropout: float = field(default=0.1, metadata={"help": "dropout of the embeddings and the residual branches"})
     attention_dropout: float = field(
         default=0.0,
         metadata={"help": "dropout of softmax attention weights; torch's fused CPU kernel needs 0"},
@@ -77,20 +71,18 @@ class LambdaBertConfig(FairseqDataclass):
         default="gelu", metadata={"help": "activation of the feed-forward networks"}
     )
     post_norm: bool = field(
-        default=False, metadata={"help": "LayerNorm after the residual sums, as in BERT; default is before"}
+        default=False,
+        metadata={"help": "LayerNorm after the residual sums, as in BERT; default is before"},
     )
-    encoder_layerdrop: float = field(
-        default=0.0, metadata={"help": "probability of leaving out a layer in training"}
-    )
+    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
     checkpoint_activations: bool = field(
-        default=False, metadata={"help": "recompute activations in the backward pass to save memory"}
+        default=False,
+        metadata={"help": "recompute activations in the backward pass to save memory"},
     )
     pooler_activation_fn: ChoiceEnum(get_available_activation_fns()) = field(
         default="tanh", metadata={"help": "activation of the sentence and classification heads"}
     )
-    pooler_dropout: float = field(
-        default=0.0, metadata={"help": "dropout of the sentence and classification heads"}
-    )
+    pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of the sentence and classification heads"})
 
 
 def sized_config(layers: int, width: int, heads: int) -> type[LambdaBertConfig]:

@@ -53,7 +53,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v), else None."""
+        """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v)."""
         residual = x if self.post_norm else self.mixing_layer_norm(x)
         content_lambda = None
         if return_lambda and isinstance(self.mixing, LambdaLayer):
@@ -105,9 +105,7 @@ class LambdaEncoder(nn.Module):
         states, lambdas = [x], []
         for layer in self.layers:
             if self.checkpoint_activations and torch.is_grad_enabled():
-                x, content_lambda = checkpoint(
-                    layer, x, padding_mask, return_lambdas, use_reentrant=False
-                )
+                x, content_lambda = checkpoint(layer, x, padding_mask, return_lambdas, use_reentrant=False)
             else:
                 x, content_lambda = layer(x, padding_mask, return_lambdas)
             states.append(x)

@@ -105,7 +105,11 @@ class LambdaLayer(nn.Module):
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         y, content_lambda = lambda_mix(
-            q.to(dtype), keys.to(dtype), values.to(dtype), self.position_embedding.to(dtype), self.backend
+            q.to(dtype),
+            keys.to(dtype),
+            values.to(dtype),
+            self.position_embedding.to(dtype),
+            self.backend,
         )
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
         return (y, content_lambda) if return_lambda else y
@@ -156,9 +160,7 @@ def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm) -
         if value < 1:
             raise ValueError(f"{flag} {value}: must be at least 1")
     if embed_dim % heads:
-        raise ValueError(
-            f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}"
-        )
+        raise ValueError(f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}")
     if local_context < 0 or (local_context and local_context % 2 == 0):
         near = abs(local_context) + 1 - abs(local_context) % 2
         raise ValueError(

@@ -21,9 +21,7 @@ class SoftmaxAttention(nn.Module):
     def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0):
         super().__init__()
         if heads < 1 or embed_dim % heads:
-            raise ValueError(
-                f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}"
-            )
+            raise ValueError(f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}")
         self.heads, self.dropout = heads, dropout
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
@@ -36,7 +34,5 @@ class SoftmaxAttention(nn.Module):
             # A row of nothing but padding may see itself, else its softmax would be 0 / 0.
             mask = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
-        )
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return self.out_proj(y.transpose(1, 2).flatten(2))

@@ -27,9 +27,9 @@ class _Band(torch.autograd.Function):
     @staticmethod
     def _diagonals(band: Tensor, shape: torch.Size, columns: int) -> Tensor:
         """A view (..., B, h, u, r) of the diagonals of a contiguous band whose rows have ``columns`` entries."""
-        *lead, block, heads, depth, context = shape
+        *lead, block, heads, _, context = shape
         width = block + context - 1
-        strides = band.stride()[: len(lead)] + (heads * columns + 1, columns, width, 1)
+        strides = (*band.stride()[: len(lead)], heads * columns + 1, columns, width, 1)
         return band.as_strided(shape, strides, band.storage_offset())
 
     @staticmethod

@@ -100,9 +100,7 @@ class MaskedLMSOPTask(FairseqTask):
                 "folder of its own and join the folders by colons"
             )
         corpus = Corpus(path, self.dictionary.eos())
-        unknown = corpus.check_tokens(
-            self._symbols_of_text, self.dictionary.pad(), self.dictionary.unk()
-        )
+        unknown = corpus.check_tokens(self._symbols_of_text, self.dictionary.pad(), self.dictionary.unk())
         documents = len(corpus.document_starts())
         if documents == 1:
             if self.sentence_objective == "nsp":
@@ -188,9 +186,7 @@ class MaskedLMSOPTask(FairseqTask):
         if theirs is not None and theirs != ours:
             shorter = min(len(theirs), len(ours))
             at = next((i for i in range(shorter) if theirs[i] != ours[i]), shorter)
-            theirs_at, ours_at = (
-                repr(symbols[at]) if at < len(symbols) else "nothing" for symbols in (theirs, ours)
-            )
+            theirs_at, ours_at = (repr(symbols[at]) if at < len(symbols) else "nothing" for symbols in (theirs, ours))
             raise ValueError(
                 f"the checkpoint was trained with another dictionary: {len(theirs)} symbols, and "
                 f"the data has {len(ours)}; the first difference is at {at}, where it has "

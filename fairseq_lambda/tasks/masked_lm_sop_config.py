@@ -24,12 +24,8 @@ class MaskedLMSOPConfig(FairseqDataclass):
             "first or come from another document; none: masked LM only, one part"
         },
     )
-    tokens_per_sample: int = field(
-        default=512, metadata={"help": "most tokens of a sample, special symbols included"}
-    )
-    mask_prob: float = field(
-        default=0.15, metadata={"help": "share of the tokens that the model has to tell"}
-    )
+    tokens_per_sample: int = field(default=512, metadata={"help": "most tokens of a sample, special symbols included"})
+    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens that the model has to tell"})
     leave_unmasked_prob: float = field(
         default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
     )
@@ -51,9 +47,7 @@ class MaskedLMSOPConfig(FairseqDataclass):
 def check_options(cfg: MaskedLMSOPConfig) -> None:
     """Raise ValueError for an option out of its range, naming flag, value and remedy."""
     if str(cfg.sentence_objective) not in OBJECTIVES:
-        raise ValueError(
-            f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}"
-        )
+        raise ValueError(f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}")
     if cfg.tokens_per_sample < 8:
         raise ValueError(f"--tokens-per-sample {cfg.tokens_per_sample}: must be at least 8")
     if not 0 < cfg.mask_prob < 1:

@@ -15,7 +15,14 @@ BACKENDS = ["reference", "chunked"]
 def make(norm="layer", backend="chunked", context=5, dim_u=1, heads=2, width=16, **kwargs):
     torch.manual_seed(0)
     layer = LambdaLayer(
-        width, heads, dim_k=4, dim_u=dim_u, local_context=context, norm=norm, backend=backend, **kwargs
+        width,
+        heads,
+        dim_k=4,
+        dim_u=dim_u,
+        local_context=context,
+        norm=norm,
+        backend=backend,
+        **kwargs,
     )
     return layer.double()
 
@@ -37,7 +44,9 @@ def test_equals_an_independent_implementation(backend):
             f"{n}_norm.{ours}": data[f"bn_{n}_{theirs}"]
             for n in "qv"
             for ours, theirs in zip(
-                ("weight", "bias", "running_mean", "running_var"), ("weight", "bias", "mean", "var"), strict=True
+                ("weight", "bias", "running_mean", "running_var"),
+                ("weight", "bias", "mean", "var"),
+                strict=True,
             )
         }
         state |= {f"{n}_proj.weight": data[f"{n}_weight"] for n in "qkv"}

@@ -1,0 +1,218 @@
+"""Downloads, against a server on this machine."""
+
+import hashlib
+import http.server
+import io
+import threading
+import zipfile
+
+import pytest
+
+from fairseq_lambda.data.download import Archive, fetch, file_sha256, unpack_wiki_files
+from fairseq_lambda.data.errors import PrepareError
+
+CONTENT = bytes(range(256)) * 4000
+SIZE = len(CONTENT)
+NAME = "corpus.zip"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT: /ok, /no-range, /cut (each answer stops early), /wrong, /forbidden, /long."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, str | None, str]] = []
+
+    def handle_error(self, *_):
+        """Say nothing of clients that hang up: one that is offered the wrong size does."""
+
+    def url(self, behaviour: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{behaviour}/{NAME}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        behaviour = self.path.split("/")[1]
+        wanted = self.headers.get("Range")
+        self.server.requests.append((behaviour, wanted, self.headers["User-Agent"]))
+        if behaviour == "forbidden":
+            return self._answer(403, b"<Error>AccessDenied</Error>")
+        body = {"wrong": b"x" * len(CONTENT), "long": CONTENT + b"x"}.get(behaviour, CONTENT)
+        begin = int(wanted[6:-1]) if wanted and behaviour != "no-range" else 0
+        if begin >= len(body):
+            return self._answer(416, b"")
+        rest = body[begin:]
+        sent = rest[: len(CONTENT) // 2 + 1] if behaviour == "cut" else rest
+        if behaviour == "page":
+            rest = sent = b"<html>small</html>"
+        self._answer(206 if begin else 200, sent, len(rest), f"bytes {begin}-{len(body) - 1}/*")
+
+    def _answer(self, status, body, length=None, content_range=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        if status == 206:
+            self.send_header("Content-Range", content_range)
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def archive(*mirrors, size=SIZE):
+    return Archive(NAME, hashlib.sha256(CONTENT).hexdigest(), size, mirrors)
+
+
+def assert_only(folder, content=CONTENT):
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    assert (folder / NAME).read_bytes() == content
+
+
+def test_a_file_is_fetched_once_and_found_again(server, tmp_path):
+    wanted = archive(server.url("ok"))
+    assert fetch(wanted, tmp_path / "new") == tmp_path / "new" / NAME
+    assert_only(tmp_path / "new")
+    fetch(wanted, tmp_path / "new")
+    assert len(server.requests) == 1
+    assert "urllib" not in server.requests[0][2]
+
+
+def test_a_damaged_file_is_fetched_again(server, tmp_path):
+    (tmp_path / NAME).write_bytes(b"damaged")
+    fetch(archive(server.url("ok")), tmp_path)
+    assert_only(tmp_path)
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_cut_download_goes_on_from_where_it_stopped(server, tmp_path, size):
+    fetch(archive(server.url("cut"), size=size), tmp_path)
+    assert_only(tmp_path)
+    assert [wanted for _, wanted, _ in server.requests] == [None, f"bytes={len(CONTENT) // 2 + 1}-"]
+
+
+@pytest.mark.parametrize("behaviour", ["ok", "no-range"])
+def test_a_part_of_an_earlier_run_is_used_or_replaced(server, tmp_path, behaviour):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1000])
+    fetch(archive(server.url(behaviour)), tmp_path)
+    assert_only(tmp_path)
+    assert [wanted for _, wanted, _ in server.requests] == ["bytes=1000-"]
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_complete_part_needs_its_name_only(server, tmp_path, size):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT)
+    fetch(archive(server.url("ok"), size=size), tmp_path)
+    assert_only(tmp_path)
+
+
+@pytest.mark.parametrize("part", [b"?" * 1000, b"?" * len(CONTENT), b"?" * (len(CONTENT) + 5)])
+def test_a_wrong_part_is_thrown_away_and_fetched_anew(server, tmp_path, part):
+    (tmp_path / f"{NAME}.part").write_bytes(part)
+    fetch(archive(server.url("ok")), tmp_path)
+    assert_only(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("wrong", "sha256 is"),
+        ("forbidden", "HTTP 403"),
+        ("page", "offers 18 bytes, expected"),
+        ("long", "offers 1,024,001 bytes"),
+    ],
+)
+def test_a_mirror_that_fails_is_named_and_leaves_nothing(server, tmp_path, behaviour, reason):
+    with pytest.raises(PrepareError, match=reason) as caught:
+        fetch(archive(server.url(behaviour)), tmp_path)
+    assert server.url(behaviour) in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mirrors_are_tried_in_turn(server, tmp_path):
+    mirrors = [server.url(behaviour) for behaviour in ("forbidden", "wrong", "ok")]
+    fetch(archive(*mirrors), tmp_path)
+    assert_only(tmp_path)
+
+
+def test_when_all_mirrors_are_dead_each_is_listed_with_the_remedy(server, tmp_path):
+    dead = f"http://127.0.0.1:1/{NAME}"
+    with pytest.raises(PrepareError) as caught:
+        fetch(archive(dead, server.url("forbidden"), "no address " + NAME), tmp_path, timeout=5)
+    message = str(caught.value)
+    assert all(part in message for part in (dead, "403", "no address", "WIKITEXT_DIR", "--mirror"))
+    assert "\n" not in message
+
+
+def test_given_mirrors_replace_the_known_ones_and_may_be_folders(server, tmp_path):
+    folder = server.url("ok").rpartition("/")[0]
+    fetch(archive(server.url("forbidden")), tmp_path, mirrors=(folder + "/",))
+    assert_only(tmp_path)
+    assert [behaviour for behaviour, *_ in server.requests] == ["ok"]
+
+
+def zip_of(path, *members):
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name in members:
+            zipped.writestr(name, name)
+    return path
+
+
+def test_only_wiki_files_leave_a_zip_and_none_leaves_the_folder(tmp_path):
+    path = zip_of(
+        tmp_path / "a.zip",
+        "../../wiki.train.raw",
+        "/abs/wiki.valid.raw",
+        "w/wiki.test.raw",
+        "../evil.txt",
+        "w/wiki.train.raw.exe",
+    )
+    folder = tmp_path / "deep" / "out"
+    folder.mkdir(parents=True)
+    files = unpack_wiki_files(path, folder)
+    assert files == {split: folder / f"wiki.{split}.raw" for split in ("train", "valid", "test")}
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        "a.zip",
+        "wiki.test.raw",
+        "wiki.train.raw",
+        "wiki.valid.raw",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        (["wiki.train.raw", "wiki.test.raw"], "no wiki.valid"),
+        (["a/wiki.train.raw", "b/wiki.train.raw"], "train split twice"),
+    ],
+)
+def test_a_zip_without_exactly_three_splits_is_refused(tmp_path, members, reason):
+    with pytest.raises(PrepareError, match=reason):
+        unpack_wiki_files(zip_of(tmp_path / "a.zip", *members), tmp_path)
+
+
+def test_a_damaged_zip_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    zip_of(buffer, "wiki.train.raw")
+    data = bytearray(buffer.getvalue())
+    data[45] ^= 255  # inside the stored text: its checksum no longer fits
+    (tmp_path / "a.zip").write_bytes(data)
+    (tmp_path / "b.zip").write_bytes(b"no zip")
+    for name in ("a.zip", "b.zip"):
+        with pytest.raises(PrepareError, match="no usable zip"):
+            unpack_wiki_files(tmp_path / name, tmp_path)
+
+
+def test_file_sha256(tmp_path):
+    (tmp_path / "f").write_bytes(CONTENT)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(CONTENT).hexdigest()

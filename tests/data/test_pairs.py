@@ -1,0 +1,230 @@
+"""The plan of an epoch: complete, in order, labelled as it is, and not to be guessed by length."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_corpora import FIRST_WORD, number_tokens, random_shape, shapes, write_corpus
+
+from fairseq_lambda.data.pairs import exchange, plan_samples
+
+
+def segments(corpus, plan):
+    """Return (A, B, label, length) of every sample, A and B as lists of ids."""
+    return [
+        (
+            corpus.read(plan.a_start[i], plan.a_size[i]).tolist(),
+            corpus.read(plan.b_start[i], plan.b_size[i]).tolist(),
+            int(plan.labels[i]),
+            int(plan.lengths[i]),
+        )
+        for i in range(len(plan))
+    ]
+
+
+def sentences_of(documents):
+    """Return document and sentence number of every token."""
+    return {
+        token: (d, s)
+        for d, document in enumerate(documents)
+        for s, sentence in enumerate(document)
+        for token in sentence
+    }
+
+
+plans = {
+    "tokens_per_sample": st.integers(8, 80),
+    "seed": st.integers(0, 5),
+    "epoch": st.integers(1, 5),
+    "short_prob": st.sampled_from([0.0, 0.3, 1.0]),
+    "short_first": st.booleans(),
+}
+
+
+@settings(max_examples=80, deadline=None)
+@given(shapes, st.fixed_dictionaries(plans), st.sampled_from(["sop", "none"]))
+def test_every_token_once_and_in_order_but_for_the_swap(shape, options, objective):
+    documents = number_tokens(shape)
+    where = sentences_of(documents)
+    budget = options["tokens_per_sample"] - (4 if objective == "sop" else 2)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(f"{folder}/train", documents)
+        samples = segments(corpus, plan_samples(corpus, objective, **options))
+    seen = []
+    for a, b, label, length in samples:
+        assert length == len(a) + len(b) + (4 if b else 2)
+        assert length <= options["tokens_per_sample"]
+        assert label in ((0, 1) if b else (-1,))
+        text = b + a if label == 1 else a + b
+        seen += text
+        assert len({where[t][0] for t in text}) == 1  # of one document
+        if b:  # split between sentences: none of them is on both sides
+            assert not {where[t] for t in a} & {where[t] for t in b}
+            assert len(text) <= budget
+        elif objective == "sop":
+            assert len({where[t] for t in text}) == 1  # a pair unless it is of one sentence
+    # tokens are numbered along the corpus: neighbours stay neighbours, none is lost or doubled
+    assert seen == list(range(FIRST_WORD, FIRST_WORD + sum(map(sum, shape))))
+
+
+@settings(max_examples=80, deadline=None)
+@given(shapes, st.fixed_dictionaries(plans))
+def test_nsp_goes_on_or_comes_from_another_document(shape, options):
+    documents = number_tokens(shape)
+    where = sentences_of(documents)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(f"{folder}/train", documents)
+        samples = segments(corpus, plan_samples(corpus, "nsp", **options))
+        in_order = segments(corpus, plan_samples(corpus, "sop", **options))
+    for (a, b, label, length), (x, y, swapped, other_length) in zip(samples, in_order, strict=True):
+        front, back = (y, x) if swapped == 1 else (x, y)  # the same splits, by the same draws
+        assert a == front
+        assert length == len(a) + len(b) + (4 if b else 2)
+        if label == 1:
+            assert where[b[0]][0] != where[a[0]][0]
+            assert len(b) <= len(back)
+            assert length <= other_length
+        else:
+            assert b == back
+
+
+def test_nsp_is_balanced_and_reuses_hardly_any_segment(tmp_path):
+    corpus = write_corpus(tmp_path / "train", number_tokens(random_shape(0)), dtype=np.uint32)
+    plan = plan_samples(corpus, "nsp", 128, seed=1, epoch=1)
+    negatives = plan.labels == 1
+    pairs = np.count_nonzero(plan.labels >= 0)
+    assert abs(np.count_nonzero(negatives) / pairs - 0.5) < 5 * 0.5 / pairs**0.5
+    _, uses = np.unique(plan.b_start[negatives], return_counts=True)
+    assert (uses == 1).mean() > 0.95
+
+
+def test_exchange_against_a_search():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 3, 50):
+        for kinds in (1, 2, 10):
+            lengths = rng.integers(1, 12, size=count)
+            documents = rng.integers(0, kinds, size=count)
+            giver = exchange(lengths, documents, np.random.default_rng(1))
+            for i, g in enumerate(giver):
+                others = lengths[(documents != documents[i]) & (lengths < lengths[i])]
+                if g >= 0:
+                    assert documents[g] != documents[i]
+                    assert lengths[g] <= lengths[i]
+                    assert lengths[g] >= others.max(initial=0)
+                else:
+                    assert len(others) == 0
+
+
+def test_literal_example(tmp_path):
+    # one document of two sentences, one of a sentence over the budget of 6, one of a short sentence
+    documents = number_tokens([[2, 3], [13], [4]])
+    corpus = write_corpus(tmp_path / "train", documents)
+    plan = plan_samples(corpus, "sop", 10, seed=1, epoch=1)
+    rest = [
+        ([9, 10, 11, 12], [], -1, 6),
+        ([13, 14, 15, 16], [], -1, 6),
+        ([17, 18, 19, 20, 21], [], -1, 7),
+        ([22, 23, 24, 25], [], -1, 6),
+    ]
+    orders = {0: ([4, 5], [6, 7, 8], 0, 9), 1: ([6, 7, 8], [4, 5], 1, 9)}
+    labels = set()
+    for epoch in range(1, 20):
+        plan = plan_samples(corpus, "sop", 10, seed=1, epoch=epoch)
+        label = int(plan.labels[0])
+        assert segments(corpus, plan) == [orders[label], *rest]
+        assert (plan.long_sentences, plan.pieces, plan.single_sentences) == (1, 3, 1)
+        labels.add(label)
+    assert labels == {0, 1}
+
+
+def test_splits_are_uniform_and_the_coin_is_fair_at_each(tmp_path):
+    corpus = write_corpus(tmp_path / "train", number_tokens([[2] * 5] * 4000), dtype=np.uint32)
+    plan = plan_samples(corpus, "sop", 14, seed=1, epoch=1)
+    front = np.where(plan.labels == 1, plan.b_size, plan.a_size) // 3 + 1  # sentences before it
+    for split in (1, 2, 3, 4):
+        here = front == split
+        assert abs(here.mean() - 0.25) < 5 * (0.25 * 0.75 / 4000) ** 0.5
+        assert abs(plan.labels[here].mean() - 0.5) < 5 * 0.5 / 1000**0.5
+
+
+def test_epochs_and_seeds_differ_and_repeat(tmp_path):
+    corpus = write_corpus(tmp_path / "train", number_tokens(random_shape(0, 40, mean=8)))
+
+    def plan(seed, epoch):
+        return segments(corpus, plan_samples(corpus, "sop", 64, seed, epoch, short_first=True))
+
+    first = plan(1, 1)
+    assert plan(1, 2) != first
+    assert plan(2, 1) != first
+    assert plan(1, 1) == first
+    chunks = {tuple(sorted(a + b)) for a, b, _, _ in first}
+    again = {tuple(sorted(a + b)) for a, b, _, _ in plan(1, 2)}
+    assert len(chunks & again) < 0.5 * len(chunks)  # boundaries move, not only splits and labels
+
+
+def best_length_rule(plans) -> float:
+    """Return the accuracy of the best of the rules that know nothing but lengths."""
+    labels, a, b = [], [], []
+    for plan, corpus in plans:
+        pairs = plan.labels >= 0
+        labels.append(plan.labels[pairs])
+        for sizes, start, size in ((a, plan.a_start, plan.a_size), (b, plan.b_start, plan.b_size)):
+            read = zip(start[pairs], size[pairs], strict=True)
+            sizes.append([len(corpus.read(x, y)) for x, y in read])
+    labels, a, b = (np.concatenate(x).astype(int) for x in (labels, a, b))
+    best = 0.0
+    for feature in (b > a, a, b, a + b, a - b):
+        hits = 0  # the best threshold, by the counts of both labels below it
+        order = np.argsort(feature, kind="stable")
+        below = np.cumsum(2 * labels[order] - 1)
+        change = np.append(np.diff(feature[order].astype(int)) != 0, True)
+        hits = np.abs(below[change] * 2 - below[-1]).max()
+        best = max(best, 0.5 + hits / (2 * len(labels)))
+    return best
+
+
+def test_the_length_rule_finds_what_there_is_to_find(tmp_path):
+    corpus = write_corpus(tmp_path / "train", number_tokens([[2, 9]] * 500))
+    assert best_length_rule([(plan_samples(corpus, "sop", 20, 1, 1), corpus)]) == 1.0
+
+
+@pytest.mark.parametrize("objective", ["sop", "nsp"])
+@pytest.mark.parametrize("short_prob", [0.0, 0.2])
+def test_length_does_not_give_the_label_away(tmp_path, objective, short_prob):
+    corpus = write_corpus(tmp_path / "x", number_tokens(random_shape(1)), dtype=np.uint32)
+    plans = [plan_samples(corpus, objective, 128, seed, 1, short_prob) for seed in range(12)]
+    accuracy = best_length_rule([(plan, corpus) for plan in plans])
+    assert accuracy < 0.53
+    print(accuracy)
+
+
+@pytest.mark.skipif("WIKITEXT_DIR" not in os.environ, reason="WIKITEXT_DIR is not set")
+@pytest.mark.parametrize("objective", ["sop", "nsp"])
+def test_length_does_not_give_the_label_away_in_wikitext(tmp_path, objective):
+    words, documents = {}, []
+    text = (Path(os.environ["WIKITEXT_DIR"]) / "wiki.valid.tokens").read_text(encoding="utf8")
+    for line in text.splitlines():
+        tokens = line.split()
+        if tokens[:1] == ["="]:
+            if tokens[:2] != ["=", "="]:
+                documents.append([])
+            continue
+        sentence = []
+        for token in tokens:
+            sentence.append(words.setdefault(token, len(words) + FIRST_WORD))
+            if token in ".?!":
+                documents[-1].append(sentence)
+                sentence = []
+        if sentence:
+            documents[-1].append(sentence)
+    documents = [document for document in documents if document]
+    assert len(documents) == 60
+    corpus = write_corpus(tmp_path / "valid", documents)
+    plans = [plan_samples(corpus, objective, 128, seed, 1) for seed in range(12)]
+    accuracy = best_length_rule([(plan, corpus) for plan in plans])
+    print(accuracy)
+    assert accuracy < 0.53

@@ -1,0 +1,135 @@
+"""The SentencePiece model, dict.txt made from it, and encoding."""
+
+import random
+from collections import Counter
+
+import pytest
+from fairseq.data import Dictionary
+from fairseq.tokenizer import tokenize_line
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairseq_lambda.data.errors import PrepareError
+from fairseq_lambda.data.vocabulary import SPECIALS, UNK, PieceEncoder, train_sentencepiece
+
+SYLLABLES = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to"]
+# The trainer passes over its own control symbols, so their letters come a second time.
+ODD = " <pad> <mask> #fairseq:overwrite <s> pads < masks >"
+
+
+def sentences(count=400, seed=0):
+    draw = random.Random(seed)
+    words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 3))) for _ in range(150)]
+    return [" ".join(draw.choices(words, k=8)) + f" <unk>, the{ODD if i % 3 == 0 else ''}." for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocabulary") / "sentencepiece.model"
+    assert train_sentencepiece(sentences(), 110, path) == 110
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(model):
+    return PieceEncoder(model)
+
+
+def test_the_same_text_gives_the_same_model(model, tmp_path):
+    train_sentencepiece(sentences(), 110, tmp_path / "sentencepiece.model")
+    assert (tmp_path / "sentencepiece.model").read_bytes() == model.read_bytes()
+
+
+def test_the_dictionary_has_every_piece_once_and_no_special(encoder, tmp_path):
+    path = tmp_path / "dict.txt"
+    counts = Counter({piece: n for n, piece in enumerate(encoder.pieces)})
+    encoder.write_dictionary(counts, path)
+    dictionary = Dictionary.load(str(path))
+    assert dictionary.symbols[dictionary.nspecial :] == encoder.pieces
+    assert dictionary.count[dictionary.nspecial :] == [counts[piece] for piece in encoder.pieces]
+    # with the <mask> that the task appends: one symbol for each of the model's rows
+    assert len(dictionary) + 1 == 110 == len(encoder.pieces) + SPECIALS
+    assert not {"<pad>", "<mask>", "<s>", "</s>", "<unk>"} & set(encoder.pieces)
+
+
+def test_literal_unk_teaches_no_pieces(encoder):
+    for piece in encoder.pieces:
+        assert not {"un", "unk", "nk>", "<u"} & {piece.strip("\u2581")}
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("<unk>", [UNK]),
+        ("<unk> <unk>", [UNK, UNK]),
+        ("<unk><unk>", [UNK, UNK]),
+        ("<unk>, the", [UNK, ",", "\u2581the"]),
+        ("", []),
+    ],
+)
+def test_a_literal_unk_is_one_token_between_ordinary_pieces(encoder, text, pieces):
+    (encoded,) = encoder.encode([text])
+    assert encoded.pieces == pieces
+    assert (encoded.literal_unknowns, encoded.encoder_unknowns) == (text.count(UNK), 0)
+
+
+def test_unknown_characters_are_counted_apart_from_literal_unk(encoder):
+    (encoded,) = encoder.encode(["ba \u6f22 <unk> \u5b57"])
+    assert encoded.pieces.count(UNK) == 3
+    assert (encoded.literal_unknowns, encoded.encoder_unknowns) == (1, 2)
+
+
+@given(st.text(max_size=60))
+def test_fairseq_reads_back_the_pieces_that_were_encoded(encoder, text):
+    (encoded,) = encoder.encode([text])
+    assert tokenize_line(" ".join(encoded.pieces)) == encoded.pieces
+    assert set(encoded.pieces) <= {*encoder.pieces, UNK}
+
+
+def test_text_that_is_encoded_decodes_to_itself(encoder):
+    for sentence in sentences(20, seed=0):
+        text = sentence.replace("<unk>", "ba")
+        (encoded,) = encoder.encode([text])
+        assert "".join(encoded.pieces).replace("\u2581", " ").strip() == text
+
+
+def test_long_lines_are_learned_from_and_not_dropped(tmp_path):
+    line = " ".join(s.replace("<unk>", "") for s in sentences(300))
+    assert len(line) > 4192
+    path = tmp_path / "sentencepiece.model"
+    train_sentencepiece([line], 100, path)
+    assert PieceEncoder(path).encode([line])[0].encoder_unknowns == 0
+
+
+def test_rare_characters_do_not_crowd_out_the_pieces(tmp_path):
+    rare = [chr(0x4E00 + i) for i in range(300)]
+    path = tmp_path / "sentencepiece.model"
+    train_sentencepiece([*sentences(), *rare], 200, path)
+    assert sum(piece.strip("\u2581") in rare for piece in PieceEncoder(path).pieces) < 110
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (1, "too small"),
+        (SPECIALS, "too small"),
+        (SPECIALS + 1, "cannot hold the characters"),
+        (100_000, r"far too large .* largest possible is \d+"),
+    ],
+)
+def test_impossible_sizes_are_refused_with_the_reason(tmp_path, size, reason):
+    with pytest.raises(PrepareError, match=reason):
+        train_sentencepiece(sentences(), size, tmp_path / "sentencepiece.model")
+
+
+def test_the_largest_size_that_is_named_is_possible(tmp_path):
+    path = tmp_path / "sentencepiece.model"
+    with pytest.raises(PrepareError) as caught:
+        train_sentencepiece(sentences(), 100_000, path)
+    largest = int(str(caught.value).rpartition("--vocab-size ")[2].split()[0])
+    assert train_sentencepiece(sentences(), largest, path) == largest
+
+
+def test_no_text_is_refused(tmp_path):
+    with pytest.raises(PrepareError, match="no text"):
+        train_sentencepiece(["<unk>", " "], 100, tmp_path / "sentencepiece.model")

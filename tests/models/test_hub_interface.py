@@ -1,0 +1,203 @@
+"""The hub: from a checkpoint alone, moved, without network; text in, predictions out."""
+
+import math
+import re
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+from conftest import random_documents, write_split
+from fairseq.data import Dictionary
+
+from fairseq_lambda.commands import export as export_command
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.hub_interface import load_checkpoint
+
+WORDS = "the river runs north of a small town and its people built many bridges over the water in spring".split()
+
+
+def train(data, save_dir, *flags):
+    """A real fairseq-train of a few updates in this process."""
+    from fairseq_cli import train as fairseq_train
+
+    package = Path(__file__).parents[2] / "fairseq_lambda"
+    argv = ["fairseq-train", str(data), "--user-dir", str(package), "--task", "masked_lm_sop"]
+    argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", "--encoder-embed-dim", "16"]
+    argv += ["--encoder-ffn-embed-dim", "32", "--tokens-per-sample", "32", "--lambda-local-context", "7"]
+    argv += ["--optimizer", "adam", "--lr", "1e-2", "--batch-size", "4", "--max-update", "4", "--cpu"]
+    argv += ["--required-batch-size-multiple", "1", "--save-dir", str(save_dir), "--log-format", "none", *flags]
+    old, sys.argv = sys.argv, argv
+    try:
+        fairseq_train.cli_main()
+    finally:
+        sys.argv = old
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with a checkpoint, trained on toy text through a real SentencePiece model."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = folder / "data"
+    data.mkdir()
+    text = folder / "text"
+    text.write_text("\n".join(" ".join(WORDS[i % 7 : i % 7 + 9]) + "." for i in range(200)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(data / "sentencepiece"), vocab_size=60, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(data / "sentencepiece.model"))
+    pieces = [processor.id_to_piece(i) for i in range(len(processor)) if i > 2]
+    (data / "dict.txt").write_text("".join(f"{p} 1\n" for p in pieces))
+    dictionary = Dictionary.load(str(data / "dict.txt"))
+    for split in ("train", "valid"):
+        write_split(data, split, random_documents(words=len(dictionary) - 4))
+    save_dir = folder / "run"
+    train(data, save_dir)
+    shutil.rmtree(data)  # what follows has the checkpoint and nothing else
+    return save_dir
+
+
+@pytest.fixture(scope="session")
+def bert(trained):
+    return LambdaBertModel.from_pretrained(trained)
+
+
+def test_encode_and_decode(bert):
+    ids = bert.encode("the river runs north.", "many bridges.")
+    d = bert.task.source_dictionary
+    assert ids[0] == d.bos() and ids[-1] == d.eos() and ids.dtype == torch.int64
+    assert (ids == d.eos()).sum() == 3
+    assert bert.decode(ids) == ["the river runs north.", "many bridges."]
+    assert bert.decode(bert.encode("a small town")) == "a small town"
+    assert d.unk() not in bert.encode("the river <mask> north.")
+    assert bert.decode(bert.encode("the <mask>.")) == "the <mask> ."
+
+
+def test_a_text_goes_on_behind_a_mask_without_a_new_word(bert):
+    d = bert.task.source_dictionary
+    assert d[bert.encode("the <mask>.")[-2]] == "."
+    assert d[bert.encode("the <mask> .")[-2]] != "<mask>"
+
+
+def test_fill_mask_gives_distributions_over_real_pieces(bert):
+    predictions = bert.fill_mask("the river <mask> north.", topk=7)
+    assert len(predictions) == 7
+    probabilities = [p.probability for p in predictions]
+    assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1
+    for p in predictions:
+        assert "<" not in p.text and p.token in p.text and p.text.endswith("north.")
+    everything = bert.fill_mask("a <mask>", topk=len(bert.task.source_dictionary) - 5)
+    assert math.isclose(sum(p.probability for p in everything), 1, rel_tol=1e-5)
+    ids = bert.encode("the river <mask> north.")
+    logits, _ = bert.model(ids[None])
+    at = (ids == bert.task.mask_idx).nonzero().item()
+    best = bert.task.source_dictionary[logits[0, at, 4:-1].argmax() + 4]
+    assert predictions[0].token == best.removeprefix("\u2581")
+
+
+def test_fill_mask_several_masks(bert):
+    first, second = bert.fill_mask("the <mask> runs <mask>.", topk=2)
+    assert all(p.text.count("<mask>") == 1 for p in first + second)
+    assert all(p.text.endswith("runs <mask>.") for p in first)
+    assert all(p.text.startswith("the <mask> runs") for p in second)
+
+
+def test_fill_mask_says_what_is_missing(bert):
+    with pytest.raises(ValueError, match="no <mask> in 'plain text'"):
+        bert.fill_mask("plain text")
+    with pytest.raises(ValueError, match="topk=0"):
+        bert.fill_mask("<mask>", topk=0)
+
+
+def test_features_and_content_lambdas(bert):
+    ids = bert.encode("the river runs")
+    features, lambdas = bert.extract_features(ids, return_lambdas=True)
+    assert features.shape == (1, len(ids), 16)
+    assert [tuple(x.shape) for x in lambdas] == [(1, 16, 8)] * 2
+    assert len(bert.extract_features(ids, return_all_hiddens=True)) == 3
+    assert torch.equal(bert.extract_features(ids), features)
+
+
+def test_sentence_order_is_a_probability(bert):
+    assert 0 < bert.sentence_order("the river runs.", "many bridges.") < 1
+
+
+def test_classification_head_and_predict(bert):
+    bert.register_classification_head("topic", 3)
+    scores = bert.predict("topic", bert.encode("the river"))
+    assert scores.shape == (1, 3) and math.isclose(scores.exp().sum().item(), 1, rel_tol=1e-5)
+
+
+def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):
+    expected = bert.fill_mask("the <mask> runs")
+    moved = tmp_path / "a folder, moved"
+    shutil.copytree(trained, moved)
+    assert LambdaBertModel.from_pretrained(moved).fill_mask("the <mask> runs") == expected
+    export_command.main([str(moved), "--dest", str(tmp_path / "out")])
+    shutil.rmtree(moved)
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"model.pt", "dict.txt", "sentencepiece.model", "config.json", "README.md"}
+    assert LambdaBertModel.from_pretrained(tmp_path / "out").fill_mask("the <mask> runs") == expected
+    for name in ("config.json", "README.md"):
+        assert str(trained.parent) not in (tmp_path / "out" / name).read_text()
+    assert str(trained.parent).encode() not in (tmp_path / "out" / "model.pt").read_bytes()
+    with pytest.raises(SystemExit, match="exists already"):
+        export_command.main([str(trained), "--dest", str(tmp_path / "out")])
+
+
+def test_torch_hub(trained):
+    root = str(Path(__file__).parents[2])
+    bert = torch.hub.load(root, "lambda_bert", str(trained), source="local")
+    assert bert.fill_mask("the <mask>", topk=1)
+
+
+def test_loading_draws_nothing_from_the_global_generator(trained):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    LambdaBertModel.from_pretrained(trained)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("make,message", [
+    (lambda f: f / "absent", "no such folder"),
+    (lambda f: f, "holds no model.pt or checkpoint_best.pt or checkpoint_last.pt"),
+])  # fmt: skip
+def test_folders_without_a_model(make, message, tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(message)):
+        LambdaBertModel.from_pretrained(make(tmp_path))
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, ("evil-was-here",)
+
+
+@pytest.mark.parametrize("content", ["torn", "empty", "foreign", "code", "namespace"])
+def test_files_that_are_no_checkpoint_are_refused_and_run_nothing(content, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "model.pt"
+    whole = (trained / "checkpoint_last.pt").read_bytes()
+    if content == "torn":
+        file.write_bytes(whole[: len(whole) // 2])
+    elif content == "empty":
+        file.write_bytes(b"")
+    else:
+        torch.save(
+            {"foreign": {"a": 1}, "code": {"cfg": Evil()}, "namespace": {"args": Namespace(x=Evil())}}[content], file
+        )
+    with pytest.raises(ValueError, match="cannot be read as a fairseq checkpoint"):
+        LambdaBertModel.from_pretrained(tmp_path)
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_training_checkpoints_load_with_weights_only(trained):
+    state = torch.load(trained / "checkpoint_last.pt", weights_only=True)
+    assert state["task_state"]["symbols"][-1] == "<mask>"
+    assert load_checkpoint(trained / "checkpoint_last.pt")["cfg"].model._name == "lambda_bert_tiny"

@@ -1,0 +1,222 @@
+"""The model: sizes both ways in, segments, options, twin, and padding end to end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model, make_task, random_batch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import MODEL_DATACLASS_REGISTRY, build_model
+from omegaconf import OmegaConf
+
+import fairseq_lambda
+from fairseq_lambda.models import lambda_bert
+from fairseq_lambda.models.lambda_bert import segment_ids
+from fairseq_lambda.models.lambda_bert_config import SIZES
+from fairseq_lambda.modules import parse_layers
+
+PACKAGE = Path(fairseq_lambda.__file__).parent
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def from_command_line(arch, *flags):
+    argv = ["data", "--user-dir", str(PACKAGE), "--task", "masked_lm_sop", "--criterion", "masked_lm_sop"]
+    argv += ["--arch", arch, "--tokens-per-sample", "32", "--optimizer", "adam", *flags]
+    args = options.parse_args_and_arch(options.get_training_parser(), argv)
+    return convert_namespace_to_omegaconf(args)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_are_the_same_from_command_line_and_yaml(size, monkeypatch):
+    """What fairseq-hydra-train does with a YAML: merges it over the dataclass of its _name."""
+    task = make_task()
+    monkeypatch.setattr(lambda_bert, "init_bert_params", lambda module: None)  # it cannot draw on meta tensors
+    with torch.device("meta"):
+        model = build_model(from_command_line(f"lambda_bert_{size}").model, task)
+        yaml = OmegaConf.load(PACKAGE / "config" / "model" / f"lambda_bert_{size}.yaml")
+        hydra = build_model(OmegaConf.create({"model": yaml}).model, task)
+    layers, width, heads = SIZES[size]
+    assert count(model) == count(hydra)
+    assert len(model.encoder.encoder.layers) == layers == len(hydra.encoder.encoder.layers)
+    assert model.encoder.embed_tokens.weight.shape[1] == width
+    assert model.encoder.encoder.layers[0].mixing.heads == heads
+    assert model.encoder.encoder.layers[0].fc1.out_features == 4 * width
+
+
+def test_command_line_flags_reach_the_model():
+    cfg = from_command_line(
+        "lambda_bert_tiny", *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
+        *"--lambda-norm rms --lambda-backend reference --lambda-layers 1 --encoder-attention-heads 4".split(),
+        *"--max-positions 64 --dropout 0.3 --lambda-output-projection --checkpoint-activations".split(),
+        *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal".split(),
+    )  # fmt: skip
+    model = build_model(cfg.model, make_task())
+    softmax, layer = model.encoder.encoder.layers[0], model.encoder.encoder.layers[1]
+    assert type(softmax.mixing).__name__ == "SoftmaxAttention" and softmax.mixing.heads == 4
+    mixing = layer.mixing
+    assert (mixing.dim_k, mixing.dim_u, mixing.local_context, mixing.norm) == (8, 2, 7, "rms")
+    assert (mixing.backend, mixing.heads, layer.dropout) == ("reference", 4, 0.3)
+    assert layer.out_proj is not None and layer.post_norm and model.encoder.encoder.checkpoint_activations
+    assert model.encoder.encoder.layers.p == 0.5
+    assert type(model.encoder.embed_positions).__name__ == "SinusoidalPositionalEmbedding"
+
+
+def test_every_size_has_its_dataclass_and_base_is_the_default():
+    assert {f"lambda_bert_{s}" for s in SIZES} <= set(MODEL_DATACLASS_REGISTRY)
+    base, default = (MODEL_DATACLASS_REGISTRY[n]() for n in ("lambda_bert_base", "lambda_bert"))
+    assert all(getattr(base, k) == getattr(default, k) for k in ("encoder_layers", "encoder_embed_dim"))
+
+
+def test_segments_are_derived_from_the_tokens():
+    s, p, e = 0, 1, 2
+    tokens = torch.tensor([[s, 5, 6, e, e, 7, e, p], [s, 5, 6, 7, 8, 9, 9, e], [s, e, e, 5, 6, e, p, p]])
+    expected = [[0, 0, 0, 0, 1, 1, 1, 1], [0] * 8, [0, 0, 1, 1, 1, 1, 1, 1]]
+    assert segment_ids(tokens, eos=e).tolist() == expected
+
+
+@pytest.mark.parametrize("layers", ["all", "none", "1"])
+@pytest.mark.parametrize("local", [5, 0])
+def test_padding_and_what_stands_beside_changes_no_real_token(layers, local):
+    task = make_task()
+    model = make_model(task, lambda_layers=layers, lambda_local_context=local).double().eval()
+    tokens = random_batch(task)["net_input"]["src_tokens"]
+    together, _ = model(tokens)
+    padding = tokens.eq(task.source_dictionary.pad())
+    for row, padded, out in zip(tokens, padding, together, strict=True):
+        alone, _ = model(row[~padded][None])
+        torch.testing.assert_close(out[~padded], alone[0], atol=1e-10, rtol=1e-10)
+
+
+def test_masked_positions_only_equal_the_full_logits_there():
+    task = make_task()
+    model, batch = make_model(task).eval(), random_batch(task)
+    tokens, masked = batch["net_input"]["src_tokens"], batch["target"].ne(1)
+    full, _ = model(tokens)
+    some, _ = model(tokens, masked_tokens=masked)
+    torch.testing.assert_close(some, full[masked])
+
+
+def test_lambdas_one_a_layer_none_for_softmax():
+    task = make_task()
+    model = make_model(task, encoder_layers=3, lambda_layers="0,2").eval()
+    tokens = random_batch(task)["net_input"]["src_tokens"]
+    _, extra = model(tokens, features_only=True, return_lambdas=True, return_all_hiddens=True)
+    assert [None if x is None else tuple(x.shape) for x in extra["lambdas"]] == [(6, 4, 8), None, (6, 4, 8)]
+    assert len(extra["inner_states"]) == 4 and extra["inner_states"][0].shape == (6, 20, 16)
+
+
+def test_checkpointing_changes_no_gradient():
+    task = make_task()
+    tokens = random_batch(task)["net_input"]["src_tokens"]
+    grads = []
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        model = make_model(task, checkpoint_activations=checkpoint, dropout=0.1).train()
+        torch.manual_seed(1)
+        model(tokens)[0].square().sum().backward()
+        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name in grads[0]:
+        torch.testing.assert_close(grads[0][name], grads[1][name])
+
+
+def test_layer_drop_leaves_layers_out_in_training_only():
+    task = make_task()
+    model = make_model(task, encoder_layers=8, encoder_layerdrop=0.5)
+    tokens = random_batch(task)["net_input"]["src_tokens"]
+    run = lambda: len(model(tokens, features_only=True, return_all_hiddens=True)[1]["inner_states"]) - 1  # noqa: E731
+    assert min(run() for _ in range(5)) < 8
+    model.eval()
+    assert run() == 8
+
+
+def test_init_survives_init_bert_params():
+    """fairseq's init sets every nn.Linear to N(0, 0.02); the lambda projections have their own scale."""
+    layer = make_model(encoder_embed_dim=64, encoder_attention_heads=4).encoder.encoder.layers[0]
+    assert layer.mixing.q_proj.weight.std().item() == pytest.approx(64**-0.5, rel=0.2)
+    assert layer.fc1.weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_embeddings_are_tied():
+    encoder = make_model().encoder
+    assert encoder.lm_head.weight is encoder.embed_tokens.weight
+
+
+def test_positions_limit_the_input_only_where_there_is_a_table():
+    task = make_task()
+    tokens = torch.full((1, 40), 5)
+    for options_ in ({}, {"no_token_positional_embeddings": True, "lambda_local_context": 0}):
+        with pytest.raises(ValueError, match="40 tokens exceed the model's 32 positions"):
+            make_model(task, **options_)(tokens)
+    for options_ in ({"no_token_positional_embeddings": True}, {"absolute_positions": "sinusoidal"}):
+        logits, _ = make_model(task, **options_).eval()(tokens)
+        assert logits.shape[1] == 40
+
+
+def test_position_lambda_alone_tells_the_order():
+    task = make_task()
+    model = make_model(task, no_token_positional_embeddings=True).eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 6, 5, 7, 2]])
+    out, _ = model(tokens, features_only=True)
+    assert (out[0, 3] - out[1, 3]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"lambda_local_context": 4}, "--lambda-local-context 4"),
+        ({"lambda_local_context": 33}, "--lambda-local-context 33 is longer than --max-positions 32"),
+        ({"encoder_attention_heads": 3}, "--encoder-embed-dim 16 does not divide by --encoder-attention-heads 3"),
+        ({"encoder_attention_heads": 3, "lambda_layers": "none"}, "--encoder-attention-heads 3"),
+        ({"lambda_layers": "0,5"}, "--lambda-layers 0,5: layer 5 does not exist"),
+        ({"lambda_layers": "some"}, "--lambda-layers some"),
+        ({"lambda_layers": "3-1"}, "runs backwards"),
+        ({"encoder_layers": 0}, "--encoder-layers 0"),
+        ({"dropout": 1.5}, "--dropout 1.5"),
+        ({"encoder_layerdrop": -0.1}, "--encoder-layerdrop -0.1"),
+        ({"max_positions": 0}, "--max-positions 0"),
+        ({"lambda_backend": "triton"}, "--lambda-backend triton"),
+    ],
+)
+def test_bad_options_raise_at_construction(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(make_task(), **change)
+
+
+def test_layer_lists():
+    assert parse_layers("all", 3) == {0, 1, 2} and parse_layers("none", 3) == frozenset()
+    assert parse_layers("0,2-3", 5) == {0, 2, 3}
+
+
+def test_sentence_head_may_be_new_or_unwanted():
+    with_head, without = make_model(make_task("sop")), make_model(make_task("none"))
+    without.load_state_dict(with_head.state_dict())
+    with_head.load_state_dict(without.state_dict())
+
+
+def test_classification_head_of_fairseq_fine_tuning():
+    task = make_task("none")
+    model = make_model(task)
+    model.register_classification_head("topic", num_classes=3)
+    logits, _ = model(torch.tensor([[0, 5, 2]]), classification_head_name="topic")
+    assert logits.shape == (1, 3)
+    model.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("code", [
+    "import fairseq_lambda; from fairseq import utils, models, tasks; import argparse; "
+    "utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
+    "assert 'lambda_bert_mini' in models.ARCH_MODEL_REGISTRY and 'masked_lm_sop' in tasks.TASK_REGISTRY",
+    "from fairseq import utils; import argparse; utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
+    "from fairseq.criterions import CRITERION_REGISTRY; assert 'masked_lm_sop' in CRITERION_REGISTRY; "
+    "import sys; assert 'triton' not in sys.modules or True",
+])  # fmt: skip
+def test_registers_in_a_fresh_process_either_way(code):
+    code = code.replace("PATH", repr(str(PACKAGE)))
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
