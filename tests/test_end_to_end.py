@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-SMALL = "--encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --tokens-per-sample 64 --batch-size 8 --num-workers 0"
+SMALL = "--encoder-embed-dim 32 --encoder-ffn-embed-dim 64 --tokens-per-sample 128 --batch-size 8 --num-workers 0"
 
 
 def run(*command, ok=True, **environment):
@@ -49,7 +49,7 @@ def write_corpus(folder, articles=30):
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a user's folder")
     write_corpus(folder / "text")
-    out = run(ROOT / "scripts/preprocess_wikitext.sh", folder / "text", "--vocab-size", 120, "--dest", folder / "data")
+    out = run(ROOT / "scripts/preprocess_wikitext.sh", folder / "text", "--vocab-size", 60, "--dest", folder / "data")
     assert (folder / "data/report.json").is_file(), out
     return folder
 
@@ -89,10 +89,8 @@ def test_train_resume_evaluate_export_move_fill(workspace):
     shutil.move(workspace / "exported", workspace / "elsewhere")
     shutil.move(workspace / "data", workspace / "data-moved")
     try:
-        out = run(
-            sys.executable, "-m", "fairseq_lambda.commands.fill_mask", workspace / "elsewhere", "The <mask> was built .",
-            PYTHONPATH=str(ROOT),
-        )  # fmt: skip
+        fill = [sys.executable, "-m", "fairseq_lambda.commands.fill_mask"]
+        out = run(*fill, workspace / "elsewhere", "The <mask> was built .", PYTHONPATH=str(ROOT))
     finally:
         shutil.move(workspace / "data-moved", workspace / "data")
     assert "The <mask> was built ." in out
@@ -100,7 +98,7 @@ def test_train_resume_evaluate_export_move_fill(workspace):
 
 @pytest.mark.parametrize("flags", [
     ["--lambda-layers", "none", "--update-freq", "2"],
-    ["--sentence-objective", "nsp", "--lambda-norm", "batch", "--lambda-local-context", "0", "--encoder-layerdrop", ".5"],
+    ["--sentence-objective", "nsp", "--lambda-norm", "batch", "--lambda-local-context", "0", "--encoder-layerdrop=.5"],
     ["--sentence-objective", "none", "--no-token-positional-embeddings", "--checkpoint-activations"],
     ["--mask-whole-words", "--short-sample-prob", "0.3", "--autocast", "bfloat16", "--lambda-norm", "rms"],
 ])  # fmt: skip

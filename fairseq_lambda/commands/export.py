@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import find_checkpoint, load_checkpoint
 
-# What of fairseq's checkpoint a user of the model needs; optimizer and training history stay behind.
-KEPT = ("args", "cfg", "model", "task_state")
+# What of fairseq's checkpoint a user of the model needs, and the little history without which fairseq takes a file for
+# one of its first versions. The optimizer's state, two thirds of the file, stays behind.
+KEPT = ("args", "cfg", "model", "task_state", "optimizer_history", "extra_state")
 
 
 def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> dict:
@@ -54,6 +55,7 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
         os.chmod(part, 0o755)  # mkdtemp makes it private
         # as plain dictionaries, the way fairseq saves: weights_only would refuse omegaconf's classes
         state["cfg"] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        state["extra_state"] = {"train_iterator": state["extra_state"]["train_iterator"]}
         torch.save({k: state[k] for k in KEPT if k in state}, part / "model.pt")
         hub.task.source_dictionary.save(str(part / "dict.txt"))
         if hub.bpe is not None:

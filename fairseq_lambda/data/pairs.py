@@ -33,7 +33,10 @@ class Segments:
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """One epoch's samples, along the corpus; all arrays are (samples,), 29 bytes a sample."""
+    """One epoch's samples, along the corpus; all arrays are (samples,), 21 bytes a sample.
+
+    The starts are uint32 in a file of less than 2**32 tokens, else int64.
+    """
 
     a_start: np.ndarray  # see Segments
     a_size: np.ndarray
@@ -109,10 +112,11 @@ def plan_samples(
             b.put(negatives[giver >= 0], b[negatives[giver[giver >= 0]]])
     specials = np.where(labels == NO_LABEL, SPECIALS_OF_SINGLE, SPECIALS_OF_PAIR)
     pieces = int(parts[long].sum())
+    position = np.uint32 if corpus.num_tokens < 2**32 else np.int64
     return SamplePlan(
-        a_start=a.start,
+        a_start=a.start.astype(position),
         a_size=a.size,
-        b_start=b.start,
+        b_start=b.start.astype(position),
         b_size=b.size,
         labels=labels,
         lengths=a.content + b.content + specials.astype(np.int32),

@@ -43,12 +43,11 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     data = folder / "data"
     data.mkdir()
-    text = folder / "text"
-    text.write_text("\n".join(" ".join(WORDS[i % 7 : i % 7 + 9]) + "." for i in range(200)))
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(text), model_prefix=str(data / "sentencepiece"), vocab_size=60, hard_vocab_limit=False,
-        minloglevel=2,
-    )  # fmt: skip
+    text = [" ".join(WORDS[i % 7 : i % 7 + 9]) + "." for i in range(200)]
+    with open(data / "sentencepiece.model", "wb") as file:  # trained from a file, it would keep the file's path
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(text), model_writer=file, vocab_size=60, hard_vocab_limit=False, minloglevel=2
+        )
     processor = sentencepiece.SentencePieceProcessor(model_file=str(data / "sentencepiece.model"))
     pieces = [processor.id_to_piece(i) for i in range(len(processor)) if i > 2]
     (data / "dict.txt").write_text("".join(f"{p} 1\n" for p in pieces))

@@ -1,0 +1,189 @@
+"""The dataset: samples as planned and masked, the same in every process and order."""
+
+import numpy as np
+import pytest
+import torch
+from small_corpora import EOS, number_tokens, random_shape, word_dictionary, write_corpus
+from torch.utils.data import DataLoader
+
+from fairseq_lambda.data.masking import TokenMasker
+from fairseq_lambda.data.pair_dataset import SentencePairDataset
+
+BOS, PAD = 0, 1
+SHAPE = random_shape(3, documents=30, sentences=20, mean=6)
+DICTIONARY = word_dictionary(sum(map(sum, SHAPE)))
+MASK = DICTIONARY.index("<mask>")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return write_corpus(tmp_path / "train", number_tokens(SHAPE))
+
+
+def dataset(corpus, **options):
+    options = {"tokens_per_sample": 40, "training": True, **options}
+    return SentencePairDataset(corpus, TokenMasker(DICTIONARY, MASK), BOS, **options)
+
+
+def same(x, y):
+    """Compare samples or batches, tensors and all."""
+    if isinstance(x, dict):
+        return x.keys() == y.keys() and all(same(x[key], y[key]) for key in x)
+    return torch.equal(x, y) if torch.is_tensor(x) else x == y
+
+
+def items(data):
+    return [data[i] for i in range(len(data))]
+
+
+def all_same(xs, ys):
+    return len(xs) == len(ys) and all(map(same, xs, ys))
+
+
+def test_literal_samples(tmp_path):
+    corpus = write_corpus(tmp_path / "train", number_tokens([[2, 3], [4]]))
+    data = SentencePairDataset(corpus, TokenMasker(DICTIONARY, MASK), BOS, tokens_per_sample=12)
+    expected = {
+        0: [BOS, 4, 5, EOS, EOS, 6, 7, 8, EOS],
+        1: [BOS, 6, 7, 8, EOS, EOS, 4, 5, EOS],
+    }
+    assert data.tokens(0).tolist() == expected[data[0]["label"]]
+    assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
+    assert data[1]["label"] == -1
+    data = SentencePairDataset(corpus, TokenMasker(DICTIONARY, MASK), BOS, "none", 12)
+    # the sentences of a block lose their </s> too
+    assert data.tokens(0).tolist() == [BOS, 4, 5, 6, 7, 8, EOS]
+    assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
+
+
+@pytest.mark.parametrize("objective", ["sop", "nsp", "none"])
+def test_sizes_and_targets(corpus, objective):
+    data = dataset(corpus, objective=objective)
+    masked = total = 0
+    for i in range(len(data)):
+        sample, tokens = data[i], torch.from_numpy(data.tokens(i))
+        assert len(tokens) == data.sizes[i] == data.size(i) == data.num_tokens(i) <= 40
+        chosen = sample["target"] != PAD
+        assert torch.equal(sample["target"][chosen], tokens[chosen])
+        assert torch.equal(sample["source"][~chosen], tokens[~chosen])
+        assert chosen.any()
+        masked, total = masked + chosen.sum(), total + (tokens > 3).sum()
+    assert abs(masked / total - 0.15) < 0.01
+    np.testing.assert_array_equal(data.num_tokens_vec(np.array([2, 0])), data.sizes[[2, 0]])
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(corpus):
+    data = dataset(corpus, epoch=3)
+    third = items(data)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    for epoch in (1, 7, 3):  # whatever came before
+        data.set_epoch(epoch)
+    order = np.random.permutation(len(data))
+    shuffled = {i: data[i] for i in order}
+    assert all(same(shuffled[i], sample) for i, sample in enumerate(third))
+    assert not all_same(items(dataset(corpus, epoch=3, seed=2)), third)
+    assert not all_same(items(dataset(corpus, epoch=4)), third)
+
+
+def test_training_masks_differ_between_epochs_for_the_same_text(tmp_path):
+    corpus = write_corpus(tmp_path / "train", number_tokens([[60]]))
+    data = dataset(corpus, tokens_per_sample=80)
+    targets = set()
+    for epoch in range(1, 6):
+        data.set_epoch(epoch)
+        targets.add(tuple(data[0]["target"].tolist()))
+    assert len(targets) == 5
+
+
+def test_set_epoch_is_cheap_when_it_is_the_same(corpus):
+    data = dataset(corpus)
+    plan = data.plan
+    data.set_epoch(1)
+    assert data.plan is plan
+    data.set_epoch(2)
+    assert data.plan is not plan
+
+
+def test_evaluation_is_the_same_in_every_epoch(corpus):
+    data = dataset(corpus, training=False, epoch=5)
+    before, order = items(data), data.ordered_indices()
+    data.set_epoch(2)
+    assert all_same(items(data), before)
+    np.testing.assert_array_equal(data.ordered_indices(), order)
+    assert data.can_reuse_epoch_itr_across_epochs
+    assert not dataset(corpus).can_reuse_epoch_itr_across_epochs
+    assert all_same(items(dataset(corpus, training=False, epoch=1)), before)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_give_what_the_main_process_gives(corpus, context):
+    data = dataset(corpus, epoch=2)
+    loader = DataLoader(
+        data,
+        batch_size=8,
+        collate_fn=data.collater,
+        num_workers=2,
+        multiprocessing_context=context,
+    )
+    expected = [data.collater([data[i] for i in range(low, min(low + 8, len(data)))]) for low in range(0, len(data), 8)]
+    assert all_same(list(loader), expected)
+
+
+def test_order_is_by_size_random_among_equals_and_its_own(corpus):
+    data = dataset(corpus)
+    order = data.ordered_indices()
+    assert sorted(order) == list(range(len(data)))
+    assert (np.diff(data.sizes[order]) >= 0).all()
+    np.random.seed(3)
+    np.testing.assert_array_equal(data.ordered_indices(), order)
+    assert (np.diff(order)[np.diff(data.sizes[order]) == 0] < 0).any()
+    data.set_epoch(2)
+    assert data.ordered_indices().tolist() != order.tolist()
+
+
+def test_little_padding(corpus):
+    data = dataset(corpus)
+    batches = data.batch_by_size(data.ordered_indices(), max_tokens=400)
+    real = sum(data.sizes[batch].sum() for batch in batches)
+    padded = sum(data.sizes[batch].max() * len(batch) for batch in batches)
+    assert sum(map(len, batches)) == len(data)
+    assert real / padded > 0.9
+
+
+def test_nothing_is_too_long_for_fairseq(corpus):
+    data = dataset(corpus)
+    indices, ignored = data.filter_indices_by_size(data.ordered_indices(), 40)
+    assert len(indices) == len(data)
+    assert ignored == []
+    _, ignored = data.filter_indices_by_size(data.ordered_indices(), 39)
+    assert (data.sizes[ignored] == 40).all() and len(ignored) > 0
+    assert not data.supports_prefetch
+
+
+@pytest.mark.parametrize("objective", ["sop", "none"])
+def test_collater(corpus, objective):
+    data = dataset(corpus, objective=objective)
+    indices = [int(np.argmin(data.sizes)), int(np.argmax(data.sizes)), 0]
+    samples = [data[i] for i in indices]
+    batch = data.collater(samples)
+    labels = batch.pop("sentence_target", None)
+    assert set(batch) == {"id", "nsentences", "ntokens", "net_input", "target"}
+    assert set(batch["net_input"]) == {"src_tokens", "src_lengths"}
+    assert batch["id"].tolist() == indices
+    assert batch["nsentences"] == 3
+    assert batch["ntokens"] == data.sizes[indices].sum()
+    assert batch["net_input"]["src_lengths"].tolist() == data.sizes[indices].tolist()
+    width = data.sizes.max()
+    for name, tokens in (("source", batch["net_input"]["src_tokens"]), ("target", batch["target"])):
+        assert tokens.shape == (3, width)
+        assert tokens.dtype == torch.int64
+        for row, sample in zip(tokens, samples, strict=True):
+            assert torch.equal(row[: len(sample[name])], sample[name])
+            assert (row[len(sample[name]) :] == PAD).all()
+    if objective == "none":
+        assert labels is None
+    else:
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == data.plan.labels[indices].tolist()
+    assert data.collater([]) == {}

@@ -1,0 +1,321 @@
+"""The task as fairseq drives it: options, errors, epochs through its iterators, checkpoints."""
+
+import logging
+import shutil
+from argparse import ArgumentParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fairseq import tasks
+from fairseq.data import Dictionary
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from omegaconf import OmegaConf
+
+from fairseq_lambda.tasks import MaskedLMSOPConfig, MaskedLMSOPTask
+
+WORDS = 50
+
+
+def binarise(folder, documents, splits=("train", "valid"), words=WORDS):
+    """Write sentences of words given by number, and a dict.txt; return the folder."""
+    folder.mkdir(exist_ok=True)
+    dictionary = Dictionary()
+    for i in range(words):
+        dictionary.add_symbol(f"\u2581w{i}")
+    dictionary.save(str(folder / "dict.txt"))
+    for split in splits:
+        builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+        for number, document in enumerate(documents):
+            for line in ([[]] if number else []) + document:
+                builder.add_item(torch.tensor([*[4 + word for word in line], 2]))
+        builder.finalize(str(folder / f"{split}.idx"))
+    return folder
+
+
+def random_documents(seed=0, count=30):
+    rng = np.random.default_rng(seed)
+    return [[rng.integers(0, WORDS, size=rng.integers(2, 9)).tolist() for _ in range(12)] for _ in range(count)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return binarise(tmp_path / "data", random_documents())
+
+
+def make_task(folder, **options):
+    options = {"tokens_per_sample": 32, "seed": 1, "train_subset": "train", **options}
+    return MaskedLMSOPTask.setup_task(MaskedLMSOPConfig(data=str(folder), **options))
+
+
+def iterator(task, split, epoch, workers, **options):
+    return task.get_batch_iterator(
+        task.dataset(split),
+        max_tokens=400,
+        max_positions=task.max_positions(),
+        seed=1,
+        num_workers=workers,
+        epoch=epoch,
+        **options,
+    )
+
+
+def content(batches):
+    """Return all that a batch is made of, as plain lists."""
+    return [
+        (
+            batch["id"].tolist(),
+            batch["net_input"]["src_tokens"].tolist(),
+            batch["target"].tolist(),
+            batch["sentence_target"].tolist(),
+        )
+        for batch in batches
+    ]
+
+
+def as_fresh(folder, epoch, workers=0):
+    """Return the batches of an epoch from a task that has seen no other."""
+    task = make_task(folder)
+    task.load_dataset("train", epoch=epoch)
+    return content(iterator(task, "train", epoch, workers).next_epoch_itr(shuffle=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_epoch_has_its_own_plan_in_all_processes(folder, workers):
+    task = make_task(folder)
+    task.load_dataset("train", combine=True)
+    seen = []
+    for epoch in (1, 2, 3):  # as fairseq-train does it
+        batches = content(iterator(task, "train", epoch, workers).next_epoch_itr(shuffle=True))
+        assert batches == as_fresh(folder, epoch)
+        assert sorted(i for ids, *_ in batches for i in ids) == list(range(len(task.dataset("train"))))
+        seen.append(batches)
+    assert seen[0] != seen[1] != seen[2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("buffer", [0, 4])
+def test_resuming_within_an_epoch_goes_on_with_the_same_samples(folder, workers, buffer):
+    whole = as_fresh(folder, 2)
+    task = make_task(folder)
+    task.load_dataset("train")
+    epoch_itr = iterator(task, "train", 2, workers, data_buffer_size=buffer)
+    itr = epoch_itr.next_epoch_itr(shuffle=True)
+    before = content([next(itr) for _ in range(3)])
+    state = epoch_itr.state_dict()
+
+    task = make_task(folder)  # a new process: as fairseq.checkpoint_utils.load_checkpoint
+    task.load_dataset("train", epoch=state["epoch"])
+    epoch_itr = iterator(task, "train", state["epoch"], workers, data_buffer_size=buffer)
+    assert len(epoch_itr.first_batch) > 0
+    epoch_itr.load_state_dict(state)
+    after = content(epoch_itr.next_epoch_itr(shuffle=True))
+    assert before + after == whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_validation_is_the_same_every_time(folder, workers):
+    task = make_task(folder)
+    task.load_dataset("valid", epoch=1)
+    first, second = (
+        content(iterator(task, "valid", 1, workers).next_epoch_itr(shuffle=False, set_dataset_epoch=False))
+        for _ in range(2)
+    )
+    assert first == second
+    assert not task.dataset("valid").training
+
+
+def test_shards_split_an_epoch(folder):
+    task = make_task(folder)
+    task.load_dataset("train")
+    shards = [
+        content(b for b in iterator(task, "train", 1, 0, num_shards=2, shard_id=i).next_epoch_itr() if b)
+        for i in range(2)
+    ]
+    ids = [i for shard in shards for ids, *_ in shard for i in ids]
+    assert sorted(ids) == list(range(len(task.dataset("train"))))
+
+
+def test_folders_take_turns(tmp_path):
+    one = binarise(tmp_path / "one", random_documents(1, 10))
+    two = binarise(tmp_path / "two", random_documents(2, 20))
+    task = make_task(f"{one}:{two}")
+    assert task.has_sharded_data("train")
+    paths = []
+    for epoch in (1, 2, 3):
+        task.load_dataset("train", epoch=epoch)
+        paths.append(task.dataset("train").corpus.path)
+        assert task.dataset("train").epoch == epoch
+    assert paths == [str(one / "train"), str(two / "train"), str(one / "train")]
+
+
+def test_train_subset_of_another_name_is_for_training(folder):
+    task = make_task(folder, train_subset="valid")
+    task.load_dataset("valid")
+    assert task.dataset("valid").training
+
+
+def test_log_says_what_there_is(tmp_path, caplog):
+    documents = [[[1] * 5, [2] * 5, [3] * 5, [4] * 5], [[5] * 40], [[6, 7]], [[-1, 8], [9]]]
+    task = make_task(binarise(tmp_path / "data", documents), tokens_per_sample=24)
+    with caplog.at_level(logging.INFO):
+        task.load_dataset("valid")
+    assert "4 documents, 8 sentences, 65 tokens, 1 of them <unk> (1.54%)" in caplog.text
+    assert "1 sentences longer than a sample are cut into 2" in caplog.text
+    assert "2 pairs" in caplog.text
+    assert "1 chunks of one sentence, 2 pieces of long sentences" in caplog.text
+
+
+def test_warns_of_a_split_without_pairs(tmp_path, caplog):
+    task = make_task(binarise(tmp_path / "data", [[[1, 2]], [[3]]]))
+    task.load_dataset("train")
+    assert "has no sentence pairs" in caplog.text
+
+
+def test_a_single_document(tmp_path, caplog):
+    folder = binarise(tmp_path / "data", random_documents(count=1))
+    make_task(folder).load_dataset("train")
+    assert "is a single document" in caplog.text
+    with pytest.raises(ValueError, match="single document and --sentence-objective nsp"):
+        make_task(folder, sentence_objective="nsp").load_dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_prob": 0.0}, "--mask-prob 0.0: must be above 0"),
+        ({"mask_prob": 1.0}, "--mask-prob 1.0: must be above 0 and below 1"),
+        ({"tokens_per_sample": 7}, "--tokens-per-sample 7: must be at least 8"),
+        ({"leave_unmasked_prob": -0.1}, "--leave-unmasked-prob -0.1: a probability"),
+        ({"random_token_prob": 1.5}, "--random-token-prob 1.5: a probability"),
+        ({"short_sample_prob": 2.0}, "--short-sample-prob 2.0: a probability"),
+        ({"leave_unmasked_prob": 0.6, "random_token_prob": 0.6}, "their sum is above 1"),
+        ({"sentence_objective": "sos"}, "--sentence-objective sos: choose one of sop, nsp, none"),
+    ],
+)
+def test_options_out_of_range(folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(folder, **options)
+
+
+def test_data_that_is_not_there(folder):
+    with pytest.raises(FileNotFoundError, match=r"no data folder .*preprocess_wikitext"):
+        make_task(folder / "nowhere")
+    with pytest.raises(ValueError, match="name a folder"):
+        make_task("")
+    task = make_task(folder)
+    with pytest.raises(FileNotFoundError, match=r"test\.idx is missing"):
+        task.load_dataset("test")
+    (folder / "dict.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"dict\.txt is missing"):
+        make_task(folder)
+
+
+@pytest.mark.parametrize("text", ["one\ntwo\n", "one x\n", "one 1\none 2\n"])
+def test_damaged_dictionary(folder, text):
+    (folder / "dict.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"dict\.txt is not a fairseq dictionary"):
+        make_task(folder)
+
+
+def test_data_of_another_dictionary(folder, tmp_path):
+    other = binarise(tmp_path / "other", [], splits=(), words=WORDS - 1)
+    shutil.copy(other / "dict.txt", folder / "dict.txt")
+    # the id that is missing is <mask>'s now, and has to be found out all the same
+    with pytest.raises(ValueError, match=r"holds token 53 .* binarised with another dictionary"):
+        make_task(folder).load_dataset("train")
+
+
+def test_splits_in_parts_are_refused_rather_than_cut_short(folder):
+    shutil.copy(folder / "train.idx", folder / "train1.idx")
+    with pytest.raises(ValueError, match="numbered parts are not supported"):
+        make_task(folder).load_dataset("train", combine=True)
+
+
+def test_mask_is_added_once(folder):
+    task = make_task(folder)
+    assert task.mask_idx == 4 + WORDS == len(task.dictionary) - 1
+    assert task.source_dictionary is task.target_dictionary is task.dictionary
+    again = MaskedLMSOPTask.setup_task(task.cfg, dictionary=task.dictionary, from_checkpoint=True)
+    assert (again.mask_idx, len(again.dictionary)) == (task.mask_idx, 5 + WORDS)
+    task.dictionary.save(str(folder / "dict.txt"))  # one that has it already
+    assert make_task(folder).mask_idx == task.mask_idx
+
+
+@pytest.mark.parametrize("objective", ["sop", "nsp", "none"])
+def test_command_line_and_yaml(folder, objective):
+    parser = ArgumentParser()
+    gen_parser_from_dataclass(parser, MaskedLMSOPConfig())
+    flags = ["--sentence-objective", objective, "--tokens-per-sample", "24", "--mask-whole-words"]
+    args = parser.parse_args([str(folder), *flags])
+    args.task, args.seed, args.train_subset = "masked_lm_sop", 3, "train"
+    task = tasks.setup_task(args)
+    assert task.sentence_objective == objective
+    assert type(task.sentence_objective) is str
+    assert task.max_positions() == 24
+
+    yaml = f"_name: masked_lm_sop\ndata: {folder}\nsentence_objective: {objective}\nseed: 3"
+    task = tasks.setup_task(OmegaConf.create(f"{yaml}\ntrain_subset: train"))
+    assert task.sentence_objective == objective
+    task.load_dataset("train")
+
+    # what a checkpoint holds of the options, and back
+    saved = OmegaConf.to_container(task.cfg, resolve=True, enum_to_str=True)
+    assert saved["sentence_objective"] == objective
+    again = tasks.setup_task(OmegaConf.create(saved), from_checkpoint=True)
+    assert again.sentence_objective == objective
+
+
+def test_state_makes_a_checkpoint_usable_alone(folder, tmp_path):
+    (folder / "sentencepiece.model").write_bytes(bytes(range(256)))
+    task = make_task(folder)
+    torch.save({"task_state": task.state_dict()}, tmp_path / "checkpoint.pt")
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["task_state"]
+    assert bytes(state["sentencepiece"].numpy()) == bytes(range(256))
+
+    dictionary = MaskedLMSOPTask.dictionary_from_state(state)
+    assert dictionary == task.dictionary
+    special = (dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk())
+    assert special == (0, 1, 2, 3)
+    shutil.rmtree(folder)
+    again = MaskedLMSOPTask.setup_task(task.cfg, dictionary=dictionary, from_checkpoint=True)
+    again.load_state_dict(state)
+    assert again.state_dict().keys() == {"symbols", "sentencepiece"}
+    assert again.mask_idx == task.mask_idx
+
+
+def test_state_without_sentencepiece(folder):
+    assert make_task(folder).state_dict().keys() == {"symbols"}
+
+
+@pytest.mark.parametrize("state", [{}, {"symbols": []}, {"symbols": ["a", "b"]}])
+def test_state_of_another_task(state):
+    with pytest.raises(ValueError, match="task_state has no dictionary"):
+        MaskedLMSOPTask.dictionary_from_state(state)
+
+
+def test_checkpoint_of_another_dictionary(folder):
+    task = make_task(folder)
+    symbols = task.state_dict()["symbols"]
+    for theirs, message in (
+        (symbols[:7], "7 symbols, and the data has 55; the first difference is at 7, .* nothing"),
+        ([*symbols, "x"], "56 symbols, .* at 55, where it has 'x' and the data nothing"),
+        (symbols[::-1], "at 0, where it has '<mask>' and the data '<s>'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            task.load_state_dict({"symbols": theirs})
+    task.load_state_dict({})  # an older checkpoint
+
+
+def test_model_with_too_few_positions(folder, monkeypatch):
+    task = make_task(folder)
+    for positions in (31, 32):
+        model = SimpleNamespace(max_positions=lambda positions=positions: positions)
+        monkeypatch.setattr("fairseq.tasks.FairseqTask.build_model", lambda *_, m=model: m)
+        if positions == 32:
+            assert task.build_model(None) is model
+            continue
+        with pytest.raises(ValueError, match=r"--tokens-per-sample 32 .*--max-positions 31"):
+            task.build_model(None)
