@@ -40,6 +40,14 @@ class MaskedLMSOPConfig(FairseqDataclass):
         default=0.0,
         metadata={"help": "share of the samples that are filled up to a random shorter length"},
     )
+    # read by fairseq, whose own default is True
+    persistent_workers: bool = field(
+        default=False,
+        metadata={
+            "help": "keep the data loader's workers after each pass; in training every epoch starts "
+            "new ones all the same, and the old ones stay around"
+        },
+    )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
 

@@ -27,7 +27,7 @@ def train(data, save_dir, *flags):
     package = Path(__file__).parents[2] / "fairseq_lambda"
     argv = ["fairseq-train", str(data), "--user-dir", str(package), "--task", "masked_lm_sop"]
     argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", "--encoder-embed-dim", "16"]
-    argv += ["--encoder-ffn-embed-dim", "32", "--tokens-per-sample", "32", "--lambda-local-context", "7"]
+    argv += ["--encoder-ffn-embed-dim", "32", "--tokens-per-sample", "64", "--lambda-local-context", "7"]
     argv += ["--optimizer", "adam", "--lr", "1e-2", "--batch-size", "4", "--max-update", "4", "--cpu"]
     argv += ["--required-batch-size-multiple", "1", "--save-dir", str(save_dir), "--log-format", "none", *flags]
     old, sys.argv = sys.argv, argv

@@ -1,6 +1,7 @@
 """The task as fairseq drives it: options, errors, epochs through its iterators, checkpoints."""
 
 import logging
+import multiprocessing
 import shutil
 from argparse import ArgumentParser
 from types import SimpleNamespace
@@ -51,6 +52,7 @@ def make_task(folder, **options):
 
 
 def iterator(task, split, epoch, workers, **options):
+    options = {"data_buffer_size": 10, **options}  # fairseq-train's default
     return task.get_batch_iterator(
         task.dataset(split),
         max_tokens=400,
@@ -95,8 +97,20 @@ def test_every_epoch_has_its_own_plan_in_all_processes(folder, workers):
     assert seen[0] != seen[1] != seen[2]
 
 
+def test_workers_end_with_their_epoch(folder):
+    task = make_task(folder)
+    task.load_dataset("train")
+    before = set(multiprocessing.active_children())
+    for epoch in (1, 2):
+        for _ in iterator(task, "train", epoch, 2).next_epoch_itr():
+            pass
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.join(timeout=20)
+            assert not worker.is_alive()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("buffer", [0, 4])
+@pytest.mark.parametrize("buffer", [0, 10])
 def test_resuming_within_an_epoch_goes_on_with_the_same_samples(folder, workers, buffer):
     whole = as_fresh(folder, 2)
     task = make_task(folder)
