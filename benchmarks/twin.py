@@ -1,8 +1,8 @@
-"""lambda_bert against its equal-size softmax twin: same data, masks, updates and schedule, each at its best learning rate.
+"""lambda_bert against its equal-size softmax twin: same data, masks, updates, schedule, each at its best learning rate.
 
-``python benchmarks/twin.py data-bin/wikitext-2`` trains both through scripts/train_lambda_bert.sh, one after the other and
-in turns over the learning rates, evaluates each on the whole validation and test splits, and prints a table with the
-wall-clock time of every run. A run that is complete is not repeated; an interrupted one goes on.
+``python benchmarks/twin.py data-bin/wikitext-2`` trains both through scripts/train_lambda_bert.sh, in turns over the
+learning rates, evaluates each on the whole validation and test splits, and prints a table with the training time of
+every run. A run that is complete is not repeated; an interrupted one goes on.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from fairseq_lambda.commands.evaluate import evaluate, write_whole
 from fairseq_lambda.models import LambdaBertModel
 
@@ -83,10 +84,9 @@ def main() -> None:
             f"| {r['test']['mlm_ppl']:.1f} | {r['seconds']:.0f} s |"
         )
     ours, twin = best["lambda"], best["twin"]
-    print(
-        f"\nat each model's best learning rate: perplexity {ours['valid']['mlm_ppl'] / twin['valid']['mlm_ppl']:.2f} of "
-        f"the twin's, training time {ours['seconds'] / twin['seconds']:.2f} of the twin's"
-    )
+    perplexity = ours["valid"]["mlm_ppl"] / twin["valid"]["mlm_ppl"]
+    seconds = ours["seconds"] / twin["seconds"]
+    print(f"\nat the best learning rates: perplexity {perplexity:.2f} and training time {seconds:.2f} of the twin's")
     setting = {
         "size": args.size,
         "data": args.data.name,
