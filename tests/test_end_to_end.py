@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -107,26 +108,15 @@ def test_variants_train(workspace, tmp_path, flags):
     assert "num_updates 2" in out and "nan" not in out.split("done training")[0].split("train_inner")[-1]
 
 
-def test_hydra_trains_a_size_from_yaml(workspace, tmp_path):
-    (tmp_path / "pretrain.yaml").write_text(
-        f"""
-# @package _group_
-common: {{user_dir: {json.dumps(str(ROOT / "fairseq_lambda"))}, cpu: true, log_format: simple}}
-task: {{_name: masked_lm_sop, data: {json.dumps(str(workspace / "data"))}, tokens_per_sample: 64}}
-model: {{_name: lambda_bert_tiny}}
-criterion: {{_name: masked_lm_sop}}
-dataset: {{batch_size: 8, required_batch_size_multiple: 1}}
-optimizer: {{_name: adam, adam_betas: "(0.9,0.98)"}}
-lr_scheduler: {{_name: fixed}}
-optimization: {{lr: [0.001], max_update: 2}}
-checkpoint: {{save_dir: {json.dumps(str(tmp_path / "run"))}}}
-"""
-    )
-    out = run(
-        sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", tmp_path, "--config-name", "pretrain",
-        f"hydra.run.dir={str(tmp_path).replace(' ', chr(92) + ' ')}", PYTHONPATH=str(ROOT),
-    )  # fmt: skip
-    assert (tmp_path / "run/checkpoint_last.pt").is_file(), out[-3000:]
+def test_hydra_trains_from_the_yaml_of_the_package(workspace, tmp_path):
+    command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", ROOT / "fairseq_lambda/config"]
+    command += ["--config-name", "pretrain", "model=lambda_bert_tiny", "common.cpu=true", "dataset.batch_size=8"]
+    command += [f"task.data='{workspace / 'data'}'".replace("a user's folder", "a user\\'s folder")]
+    command += [f"checkpoint.save_dir={tmp_path / 'run'}", "optimization.max_update=2", f"hydra.run.dir={tmp_path}"]
+    run(*command, PYTHONPATH=str(ROOT), FAIRSEQ_LAMBDA=str(ROOT / "fairseq_lambda"))
+    state = torch.load(tmp_path / "run/checkpoint_last.pt", weights_only=True)
+    assert state["model"]["encoder.embed_tokens.weight"].shape[1] == 128
+    assert sum(k.endswith("mixing.q_proj.weight") for k in state["model"]) == 2
 
 
 @pytest.mark.parametrize("command,message", [

@@ -189,6 +189,16 @@ def test_bad_options_raise_at_construction(change, message):
         make_model(make_task(), **change)
 
 
+def test_half_precision_weights_as_of_fp16():
+    task = make_task()
+    for norm in ("layer", "batch"):
+        model = make_model(task, lambda_norm=norm).half()
+        logits, _ = model(random_batch(task)["net_input"]["src_tokens"])
+        logits.float().square().mean().backward()
+        assert logits.dtype == torch.float16 and logits.isfinite().all()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_layer_lists():
     assert parse_layers("all", 3) == {0, 1, 2} and parse_layers("none", 3) == frozenset()
     assert parse_layers("0,2-3", 5) == {0, 2, 3}
