@@ -84,6 +84,20 @@ def test_train_resume_evaluate_export_move_fill(workspace):
         assert again[split]["mlm_ppl"] == pytest.approx(r["mlm_ppl"], rel=1e-4), other
         assert again[split]["masked_tokens"] == r["masked_tokens"] and again[split]["sop_acc"] == r["sop_acc"]
 
+    validate = [sys.executable, "-m", "fairseq_cli.validate", workspace / "data", "--user-dir", ROOT / "fairseq_lambda"]
+    validate += [
+        "--task",
+        "masked_lm_sop",
+        "--criterion",
+        "masked_lm_sop",
+        "--path",
+        workspace / "run/checkpoint_best.pt",
+    ]
+    validate += ["--batch-size", "8", "--required-batch-size-multiple", "1", "--cpu", "--log-format", "simple"]
+    out = run(*validate, PYTHONPATH=str(ROOT))
+    shown = float(re.search(r"valid \| .*mlm_ppl ([\d.]+)", out).group(1))
+    assert shown == pytest.approx(splits["valid"]["mlm_ppl"], rel=1e-2)
+
     run(ROOT / "scripts/export.sh", workspace / "run", "--dest", workspace / "exported", "--scores", scores)
     card = (workspace / "exported/README.md").read_text()
     assert "lambda_bert_tiny" in card and "masked-LM perplexity" in card
