@@ -25,7 +25,7 @@ MODELS = {"lambda": ["--lambda-layers", "all"], "twin": ["--lambda-layers", "non
 
 
 def train(size: str, data: Path, folder: Path, updates: int, flags: list[str]) -> float:
-    """Train in ``folder`` unless done and return the seconds of training that fairseq counted, validation left out."""
+    """Train in ``folder`` unless done and return the seconds of its updates, as fairseq counted them."""
     log = folder / "train.log"
     if not (log.exists() and "done training" in log.read_text()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def train(size: str, data: Path, folder: Path, updates: int, flags: list[str]) -
                 check=True,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHON": sys.executable},
+                env={**os.environ, "PYTHON": sys.executable, "LOGLEVEL": "INFO"},  # the log is read below
             )
     walls = re.findall(r"INFO \| train \| .*?train_wall ([\d.]+)", log.read_text())
     return sum(map(float, walls))
