@@ -1,4 +1,4 @@
-"""What the scripts run. These commands print results, so fairseq's INFO stays out of them unless LOGLEVEL asks for it."""
+"""What the scripts run. They print results, so fairseq's INFO stays out of them unless LOGLEVEL asks for it."""
 
 import logging
 import os
