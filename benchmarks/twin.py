@@ -19,28 +19,32 @@ import torch
 
 from fairseq_lambda.commands.evaluate import evaluate, write_whole
 from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.hub_interface import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {"lambda": ["--lambda-layers", "all"], "twin": ["--lambda-layers", "none"]}
 
 
+def finished(folder: Path) -> tuple[int, float]:
+    """Return how many updates the last checkpoint has behind it, and the seconds that fairseq counted in them."""
+    last = folder / "checkpoint_last.pt"
+    if not last.exists():
+        return 0, 0.0
+    state = load_checkpoint(last)
+    meters = {name: values for _, name, _, values in state["extra_state"]["metrics"]["default"]}
+    return state["optimizer_history"][-1]["num_updates"], meters["train_wall"]["sum"]
+
+
 def train(size: str, data: Path, folder: Path, updates: int, flags: list[str]) -> float:
-    """Train in ``folder`` unless done and return the seconds of its updates, as fairseq counted them."""
-    log = folder / "train.log"
-    if not (log.exists() and "done training" in log.read_text()):
+    """Train in ``folder``, as far as that is not done, and return the seconds of all updates."""
+    if finished(folder)[0] < updates:
         folder.mkdir(parents=True, exist_ok=True)
         command = [ROOT / "scripts/train_lambda_bert.sh", size, data, "--save-dir", folder]
-        command += ["--updates", updates, "--log-interval", "100", *flags]
-        with log.open("w") as out:
-            subprocess.run(
-                [str(c) for c in command],
-                check=True,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHON": sys.executable, "LOGLEVEL": "INFO"},  # the log is read below
-            )
-    walls = re.findall(r"INFO \| train \| .*?train_wall ([\d.]+)", log.read_text())
-    return sum(map(float, walls))
+        command += ["--updates", updates, *flags]
+        environment = {**os.environ, "PYTHON": sys.executable}
+        with (folder / "train.log").open("a") as log:
+            subprocess.run([str(c) for c in command], check=True, stdout=log, stderr=log, env=environment)
+    return finished(folder)[1]
 
 
 def cpu_name() -> str:
