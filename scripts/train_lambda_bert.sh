@@ -123,6 +123,20 @@ printf '%q ' "${command[@]}"
 echo
 [[ -z "$dry_run" ]] || exit 0
 if [[ -f "$save_dir/checkpoint_last.pt" ]]; then
+  # fairseq makes one more update whenever it resumes, a finished run too. What cannot be read is left to fairseq's error.
+  so_far="$("$python" - "$save_dir/checkpoint_last.pt" 2>/dev/null <<'PY'
+import sys
+
+import torch
+
+state = torch.load(sys.argv[1], map_location="cpu", weights_only=True, mmap=True)
+print(state["optimizer_history"][-1]["num_updates"])
+PY
+)" || so_far=0
+  if ((so_far >= updates)); then
+    echo "$save_dir has $so_far updates: nothing left to do (raise --updates to train longer)"
+    exit 0
+  fi
   echo "going on from $save_dir/checkpoint_last.pt (another --save-dir starts afresh)"
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"

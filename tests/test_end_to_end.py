@@ -70,6 +70,10 @@ def test_train_resume_evaluate_export_move_fill(workspace):
     assert "going on from" in out and re.search(r"Loaded checkpoint .*\(epoch \d+ @ 6 updates\)", out)
     assert "num_updates 12" in out and "mlm_ppl" in out
 
+    before = (workspace / "run/checkpoint_last.pt").read_bytes()
+    assert "nothing left to do" in train(workspace, "run", 12)
+    assert (workspace / "run/checkpoint_last.pt").read_bytes() == before
+
     scores = workspace / "scores.json"
     out = run(ROOT / "scripts/evaluate.sh", workspace / "run", "--data", workspace / "data", "--json", scores)
     splits = json.loads(scores.read_text())["splits"]
