@@ -66,11 +66,13 @@ def random_batch(task, batch=6, length=20, seed=0):
     source = torch.where(masked, task.mask_idx, tokens)
     labels = torch.randint(0, 2, (batch,), generator=g)
     labels[2] = -1
+    lengths = tokens.ne(d.pad()).sum(1)
     return {
         "id": torch.arange(batch),
         "nsentences": batch,
         "ntokens": int(tokens.ne(d.pad()).sum()),
-        "net_input": {"src_tokens": source, "src_lengths": tokens.ne(d.pad()).sum(1)},
+        "net_input": {"src_tokens": source, "src_lengths": lengths, "has_padding": bool(lengths.lt(length).any())},
         "target": target,
+        "masked_positions": target.flatten().ne(d.pad()).nonzero().squeeze(1),
         "sentence_target": labels,
     }

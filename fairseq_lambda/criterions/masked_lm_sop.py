@@ -53,14 +53,13 @@ class MaskedLMSOPCriterion(FairseqCriterion):
     def forward(self, model, sample, reduce=True):
         """Return the loss (a sum), the sample size (masked tokens) and the sums to log.
 
-        ``sample`` is a batch of the task: ``target`` (b, n), padding where not masked, and if there are pairs
-        ``sentence_target`` (b,) with -1 for a text without a label.
+        ``sample`` is a batch of the task: ``target`` (b, n), ``masked_positions`` (masked,) in the flattened (b * n),
+        and if there are pairs ``sentence_target`` (b,) with -1 for a text without a label.
         """
-        target = sample["target"]
-        masked = target.ne(self.padding_idx)
+        target, masked = sample["target"], sample["masked_positions"]
         with self._autocast(target.device.type):
             logits, extra = model(**sample["net_input"], masked_tokens=masked)
-        labels = target[masked]
+        labels = target.flatten()[masked]
         mlm_loss = modules.cross_entropy(logits.float(), labels, reduction="sum")
         masked_tokens = labels.numel()
         log = {

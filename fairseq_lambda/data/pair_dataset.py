@@ -132,13 +132,18 @@ class SentencePairDataset(FairseqDataset):
         """Return a batch of b samples, n tokens at most, padded on the right; {} for no samples.
 
         ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has
-        ``src_tokens`` (b, n) and ``src_lengths`` (b,); ``target`` (b, n) is padding where nothing
-        is masked; ``sentence_target`` (b,) of 0, 1, or -1 for no label, not for objective ``none``.
+        ``src_tokens`` (b, n), ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding
+        where nothing is masked; ``masked_positions`` (masked,) are where it is not, in the flattened
+        (b * n); ``sentence_target`` (b,) of 0, 1, or -1 for no label, not for objective ``none``.
+
+        What can be counted is counted here, by a worker on the CPU: asked of a GPU, each question
+        would make the training loop wait for it.
         """
         if not samples:
             return {}
         sources = [sample["source"] for sample in samples]
         lengths = torch.tensor([len(source) for source in sources])
+        target = data_utils.collate_tokens([s["target"] for s in samples], self.pad)
         batch = {
             "id": torch.tensor([sample["id"] for sample in samples]),
             "nsentences": len(samples),
@@ -146,8 +151,10 @@ class SentencePairDataset(FairseqDataset):
             "net_input": {
                 "src_tokens": data_utils.collate_tokens(sources, self.pad),
                 "src_lengths": lengths,
+                "has_padding": bool(lengths.min() < lengths.max()),
             },
-            "target": data_utils.collate_tokens([s["target"] for s in samples], self.pad),
+            "target": target,
+            "masked_positions": target.flatten().ne(self.pad).nonzero().squeeze(1),
         }
         if self.objective != "none":
             batch["sentence_target"] = torch.tensor([sample["label"] for sample in samples])

@@ -2,6 +2,7 @@
 
 import logging
 
+import torch
 import torch.nn.functional as F
 from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from fairseq.models.roberta.model import RobertaClassificationHead, RobertaLMHead, RobertaModel
@@ -83,6 +84,7 @@ class LambdaBertEncoder(FairseqEncoder):
         return_all_hiddens: bool = False,
         masked_tokens: Tensor | None = None,
         return_lambdas: bool = False,
+        has_padding: bool | None = None,
         **unused,
     ) -> tuple[Tensor, dict]:
         """Return logits over the vocabulary, or features (b, n, C), and a dictionary of what else there is.
@@ -93,8 +95,10 @@ class LambdaBertEncoder(FairseqEncoder):
             src_tokens: (b, n) token ids, right-padded.
             features_only: leave out the masked-LM head.
             return_all_hiddens: fill ``inner_states`` with L + 1 tensors (b, n, C).
-            masked_tokens: (b, n) bool; the head then works on these positions only: (masked, V), not (b, n, V).
+            masked_tokens: (b, n) bool, or positions (masked,) in the flattened (b * n), which a GPU need not be waited
+                for; the head then works on these only: (masked, V), not (b, n, V).
             return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) a layer, None for softmax layers.
+            has_padding: whether there is any; None: look, which waits for a GPU.
 
         Raises:
             ValueError: more tokens than ``max_positions``.
@@ -106,14 +110,21 @@ class LambdaBertEncoder(FairseqEncoder):
                 "and a local context"
             )
         padding_mask = src_tokens.eq(self.padding_idx)
-        padding_mask = padding_mask if padding_mask.any() else None
-        x, states, lambdas = self.encoder(self.embed(src_tokens), padding_mask, return_lambdas)
+        if not (padding_mask.any() if has_padding is None else has_padding):
+            padding_mask = None
+        x, states, lambdas = self.encoder(self.embed(src_tokens), padding_mask, return_lambdas, return_all_hiddens)
         extra = {
             "inner_states": states if return_all_hiddens else None,
             "lambdas": lambdas if return_lambdas else None,
             "sentence_logits": None if self.sentence_head is None else self.sentence_head(x),
         }
-        return (x if features_only else self.lm_head(x, masked_tokens)), extra
+        if features_only:
+            return x, extra
+        if masked_tokens is not None:
+            if masked_tokens.dtype == torch.bool:
+                masked_tokens = masked_tokens.flatten().nonzero().squeeze(1)
+            x = x.flatten(0, 1).index_select(0, masked_tokens)
+        return self.lm_head(x), extra
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the sum of token, segment and position embeddings, normalised: (b, n, C)."""

@@ -96,19 +96,25 @@ class LambdaEncoder(nn.Module):
         self.checkpoint_activations = checkpoint_activations
 
     def forward(
-        self, x: Tensor, padding_mask: Tensor | None = None, return_lambdas: bool = False
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        return_lambdas: bool = False,
+        return_states: bool = False,
     ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
         """Return the top (b, n, C), the states [input, layer 1, ..., layer L], and the L content lambdas.
 
-        A content lambda is (b, k, v); None for a softmax layer. Without ``return_lambdas`` the list is empty.
+        A content lambda is (b, k, v); None for a softmax layer. Either list is empty unless asked for: kept states
+        would be most of the memory of reading a long text.
         """
-        states, lambdas = [x], []
+        states, lambdas = [x] if return_states else [], []
         for layer in self.layers:
             if self.checkpoint_activations and torch.is_grad_enabled():
                 x, content_lambda = checkpoint(layer, x, padding_mask, return_lambdas, use_reentrant=False)
             else:
                 x, content_lambda = layer(x, padding_mask, return_lambdas)
-            states.append(x)
+            if return_states:
+                states.append(x)
             if return_lambdas:
                 lambdas.append(content_lambda)
         return self.layer_norm(x), states, lambdas

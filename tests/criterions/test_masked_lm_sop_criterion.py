@@ -16,10 +16,12 @@ def make(task, weight=1.0, autocast="none"):
 
 
 def rows(batch, keep):
-    out = {k: v[keep] if torch.is_tensor(v) else v for k, v in batch.items() if k != "net_input"}
-    out["net_input"] = {k: v[keep] for k, v in batch["net_input"].items()}
-    out["nsentences"] = len(out["id"])
-    return out
+    out = {k: batch[k][keep] for k in ("id", "target", "sentence_target")}
+    inputs = batch["net_input"]
+    tokens, lengths = inputs["src_tokens"][keep], inputs["src_lengths"][keep]
+    out["net_input"] = {"src_tokens": tokens, "src_lengths": lengths, "has_padding": bool(tokens.eq(1).any())}
+    out["masked_positions"] = out["target"].flatten().ne(1).nonzero().squeeze(1)
+    return out | {"nsentences": len(keep), "ntokens": int(lengths.sum())}
 
 
 def gradients(model, criterion, batches):
@@ -88,6 +90,7 @@ def test_a_batch_without_mask_or_pair_is_harmless():
     task = make_task()
     model, criterion, batch = make_model(task), make(task), random_batch(task)
     batch["target"].fill_(1)
+    batch["masked_positions"] = torch.empty(0, dtype=torch.long)
     batch["sentence_target"].fill_(-1)
     loss, size, log = criterion(model, batch)
     loss.backward()

@@ -168,8 +168,10 @@ def test_collater(corpus, objective):
     samples = [data[i] for i in indices]
     batch = data.collater(samples)
     labels = batch.pop("sentence_target", None)
-    assert set(batch) == {"id", "nsentences", "ntokens", "net_input", "target"}
-    assert set(batch["net_input"]) == {"src_tokens", "src_lengths"}
+    assert set(batch) == {"id", "nsentences", "ntokens", "net_input", "target", "masked_positions"}
+    assert set(batch["net_input"]) == {"src_tokens", "src_lengths", "has_padding"}
+    assert batch["net_input"]["has_padding"] is batch["net_input"]["src_tokens"].eq(1).any().item()
+    assert batch["masked_positions"].tolist() == batch["target"].flatten().ne(1).nonzero().flatten().tolist()
     assert batch["id"].tolist() == indices
     assert batch["nsentences"] == 3
     assert batch["ntokens"] == data.sizes[indices].sum()

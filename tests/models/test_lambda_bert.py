@@ -98,8 +98,16 @@ def test_masked_positions_only_equal_the_full_logits_there():
     model, batch = make_model(task).eval(), random_batch(task)
     tokens, masked = batch["net_input"]["src_tokens"], batch["target"].ne(1)
     full, _ = model(tokens)
-    some, _ = model(tokens, masked_tokens=masked)
-    torch.testing.assert_close(some, full[masked])
+    for form in (masked, masked.flatten().nonzero().squeeze(1)):
+        some, _ = model(tokens, masked_tokens=form)
+        torch.testing.assert_close(some, full[masked])
+
+
+def test_has_padding_spares_the_look_and_is_believed():
+    task = make_task()
+    model, tokens = make_model(task).eval(), random_batch(task)["net_input"]["src_tokens"]
+    asked, told, wrong = (model(tokens, has_padding=answer)[0] for answer in (None, True, False))
+    assert asked.equal(told) and not asked.allclose(wrong)
 
 
 def test_lambdas_one_a_layer_none_for_softmax():
