@@ -1,6 +1,7 @@
 """The one-dimensional lambda layer: projections, norms and masking; the products are in :mod:`fairseq_lambda.ops`."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_lambda.modules.masked_batch_norm import MaskedBatchNorm
@@ -98,9 +99,10 @@ class LambdaLayer(nn.Module):
                 f"a sequence of {length} tokens exceeds the {self.max_positions} positions of the global context: "
                 "raise --max-positions or use --lambda-local-context"
             )
-        q = self._queries(self.q_proj(x), padding_mask)
-        values = self._values(self.v_proj(x), padding_mask)
-        keys = self._keys(self.k_proj(x), padding_mask)
+        projections = (self.q_proj, self.k_proj, self.v_proj)  # in one product, which reads x once
+        projected = F.linear(x, torch.cat([projection.weight for projection in projections]))
+        q, keys, values = projected.split([projection.out_features for projection in projections], dim=-1)
+        q, keys, values = self._queries(q, padding_mask), self._keys(keys, padding_mask), self._values(values, padding_mask)
 
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

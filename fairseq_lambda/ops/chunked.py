@@ -1,90 +1,105 @@
-"""The lambda layer as block-banded matrix products in plain torch: time and memory O(n r), CPU and any GPU.
+"""The lambda layer as block-banded matrix products in plain torch: CPU and any GPU, time and workspace linear in n.
 
-Three steps, none of which stores a position lambda (b, n, k, v):
+The positions of a batch are worked on a chunk at a time, so that all that lies between the inputs and y stays in the cache:
 
 1. scores s[n, h, u, j] = q[n, h] . E[:, u, j], one matrix product;
-2. for a block of B queries, the scores skewed into a band over the B + r - 1 context positions that the block can see,
-   row (i, h) shifted right by i, with the queries themselves appended as k more columns;
-3. one matrix product a block with the values that the block sees, the content lambda appended as k more rows.
+2. the scores of each block of queries skewed into a band over the positions that it sees (:mod:`fairseq_lambda.ops.bands`);
+3. y = q lc + sum_u band[u] V[u], one product a sequence and one a block and depth.
 
-In step 3 the band is multiplied by real zeros outside its r diagonals; B = ``block_size`` trades these wasted
-products, B - 1 in B + r - 1, for larger products.
+No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the backward pass, which computes scores and
+bands again: they are the largest tensors, and the least work.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from fairseq_lambda.ops.bands import Bands
 
-class _Band(torch.autograd.Function):
-    """Skews scores (..., B, h, u, r) into a band and appends the queries (..., B, h, k) behind it.
-
-    Returns (..., B, h, u * (B + r - 1) + k) with ``band[i, h, u, i + j] = scores[i, h, u, j]`` and zeros elsewhere.
-    The shift by i is a matter of strides: one step down a diagonal is one row and one column. Autograd's own way to
-    it, pad and reshape, makes three copies forward and three back; this makes one each.
-    """
-
-    @staticmethod
-    def _diagonals(band: Tensor, shape: torch.Size, columns: int) -> Tensor:
-        """A view (..., B, h, u, r) of the diagonals of a contiguous band whose rows have ``columns`` entries."""
-        *lead, block, heads, _, context = shape
-        width = block + context - 1
-        strides = (*band.stride()[: len(lead)], heads * columns + 1, columns, width, 1)
-        return band.as_strided(shape, strides, band.storage_offset())
-
-    @staticmethod
-    def forward(ctx, scores: Tensor, queries: Tensor) -> Tensor:
-        *lead, block, heads, depth, context = scores.shape
-        tail = queries.shape[-1]
-        columns = depth * (block + context - 1) + tail
-        band = scores.new_empty(*lead, block, heads, columns)
-        band[..., :-tail].zero_()
-        _Band._diagonals(band, scores.shape, columns).copy_(scores)
-        band[..., -tail:].copy_(queries)
-        ctx.scores_shape, ctx.tail = scores.shape, tail
-        return band
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        grad = grad.contiguous()
-        scores = _Band._diagonals(grad, ctx.scores_shape, grad.shape[-1])
-        return scores, grad[..., -ctx.tail :]
-
-
-def default_block_size(context: int) -> int:
-    """Queries a block: the power of two that is next to the context, from 16 to 256 (fastest of 16 ... 64 on CPU)."""
-    return min(max(16, 1 << (context - 1).bit_length()), 256)
+# Positions a chunk. On a CPU scores and bands are to fit into the cache (512 to 2,048 take the same time, see
+# benchmarks/mixing.py --chunk); elsewhere a chunk is a handful of launches, and its workspace a few hundred MB.
+CHUNK_ON_CPU = 1024
+CHUNK_ELSEWHERE = 2**16
 
 
 def lambda_mix_chunked(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    position_embedding: Tensor,
-    block_size: int | None = None,
+    queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`."""
-    batch, length, heads, dim_k = queries.shape
-    dim_v, dim_u = values.shape[2:]
-    context = position_embedding.shape[-1]
-    reach = context // 2
-    block = min(block_size or default_block_size(context), length)
-    blocks = -(-length // block)
-    tail = blocks * block - length  # queries that only fill the last block
+    """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    content_lambda = torch.matmul(
-        keys.permute(0, 2, 3, 1).reshape(batch, dim_k, dim_u * length),
-        values.permute(0, 3, 1, 2).reshape(batch, dim_u * length, dim_v),
-    )  # (b, k, v)
+    ``chunk``: positions worked on at a time; the result does not depend on it, but for rounding.
+    """
+    device = queries.device.type
+    chunk = chunk or (CHUNK_ON_CPU if device == "cpu" else CHUNK_ELSEWHERE)
+    with torch.autocast(device, enabled=False):  # all four have one dtype already
+        return _LambdaMix.apply(queries, keys, values, position_embedding, chunk)
 
-    q = F.pad(queries, (0, 0, 0, 0, 0, tail)) if tail else queries
-    q = q.reshape(batch, blocks, block, heads, dim_k)
-    scores = torch.matmul(q, position_embedding.reshape(dim_k, dim_u * context))
-    band = _Band.apply(scores.view(batch, blocks, block, heads, dim_u, context), q)
 
-    seen = F.pad(values, (0, 0, 0, 0, reach, reach + tail))  # (b, r // 2 + n + tail + r // 2, v, u)
-    seen = seen.unfold(1, block + context - 1, block)  # (b, blocks, v, u, B + r - 1)
-    seen = seen.permute(0, 1, 3, 4, 2).reshape(batch, blocks, -1, dim_v)
-    summary = content_lambda.unsqueeze(1).expand(batch, blocks, dim_k, dim_v)
-    y = torch.matmul(band.flatten(2, 3), torch.cat([seen, summary], dim=2))  # (b, blocks, B * h, v)
-    return y.view(batch, blocks * block, heads, dim_v)[:, :length], content_lambda
+class _LambdaMix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, queries, keys, values, position_embedding, chunk):
+        ctx.save_for_backward(queries, keys, values, position_embedding)
+        ctx.chunk = chunk
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], chunk, like=queries)
+        embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
+        content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
+        q = queries.flatten(0, 1).contiguous()  # (N, h, k)
+        y = q.new_empty(q.shape[0], q.shape[1], values.shape[2])  # (N, h, v)
+
+        for positions, sequences in bands.chunks():
+            lambdas = content_lambda[sequences]
+            torch.bmm(_rows(q[positions], lambdas), lambdas, out=_rows(y[positions], lambdas))
+            for blocks in bands.blocks(positions):
+                out = y[blocks.positions].view(blocks.count, -1, y.shape[-1])  # (count, B * h, v)
+                scores = torch.mm(q[blocks.positions].flatten(0, 1), embedding)  # (count * B * h, u * r)
+                for depth, of_depth in enumerate(bands.by_depth(scores, blocks)):
+                    out.baddbmm_(bands.skew(of_depth, blocks), bands.seen(padded[depth], blocks))
+        return y.unflatten(0, queries.shape[:2]), content_lambda
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y, grad_content):
+        queries, keys, values, position_embedding = ctx.saved_tensors
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], ctx.chunk, like=queries)
+        embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
+        content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
+        q, g = queries.flatten(0, 1).contiguous(), grad_y.flatten(0, 1).contiguous()  # (N, h, k), (N, h, v)
+        wide = torch.promote_types(q.dtype, torch.float32)  # of sums over chunks
+        grad_content = grad_content.to(wide, copy=True)
+        grad_embedding = torch.zeros_like(embedding, dtype=wide)
+        grad_padded = torch.zeros_like(padded, dtype=wide)
+        grad_q = torch.empty_like(q)
+
+        for positions, sequences in bands.chunks():
+            lambdas = content_lambda[sequences]
+            g_rows = _rows(g[positions], lambdas)
+            grad_content[sequences] += torch.bmm(_rows(q[positions], lambdas).transpose(1, 2), g_rows)
+            torch.bmm(g_rows, lambdas.transpose(1, 2), out=_rows(grad_q[positions], lambdas))
+            for blocks in bands.blocks(positions):
+                g_blocks = g[blocks.positions].view(blocks.count, -1, g.shape[-1])  # (count, B * h, v)
+                q_blocks = q[blocks.positions].flatten(0, 1)
+                scores = torch.mm(q_blocks, embedding)  # overwritten with their gradient, a depth after the other
+                for depth, of_depth in enumerate(bands.by_depth(scores, blocks)):
+                    band, seen = bands.skew(of_depth, blocks), bands.seen(padded[depth], blocks)
+                    bands.add_seen(grad_padded[depth], torch.bmm(band.transpose(1, 2), g_blocks), blocks)
+                    bands.unskew(torch.bmm(g_blocks, seen.transpose(1, 2)), blocks, out=of_depth)
+                grad_q[blocks.positions].flatten(0, 1).addmm_(scores, embedding.t())
+                grad_embedding += torch.mm(q_blocks.t(), scores)
+
+        grad_content = grad_content.to(q.dtype)
+        grad_keys = torch.bmm(_by_position(values), grad_content.transpose(1, 2))  # (b, m * u, k)
+        grad_values = torch.bmm(_by_position(keys), grad_content)  # (b, m * u, v)
+        grad_keys, grad_values = (g.unflatten(1, (-1, keys.shape[-1])).transpose(2, 3) for g in (grad_keys, grad_values))
+        grad_values = grad_values + bands.unpad_values(grad_padded)
+        grad_embedding = grad_embedding.unflatten(1, (-1, bands.context))[..., : position_embedding.shape[-1]]
+        return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype), None
+
+
+def _by_position(x: Tensor) -> Tensor:
+    """(b, m, d, u) -> (b, m * u, d)."""
+    return x.transpose(2, 3).flatten(1, 2)
+
+
+def _rows(flat: Tensor, lambdas: Tensor) -> Tensor:
+    """A chunk (positions, h, d) of whole sequences, or of a part of one, as (sequences, positions * h, d)."""
+    return flat.view(lambdas.shape[0], -1, flat.shape[-1])

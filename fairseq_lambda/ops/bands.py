@@ -1,0 +1,164 @@
+"""Where blocks of queries, what they see and the diagonals of their bands lie in memory; all of it views.
+
+All sequences of a batch are read as one line of N = b * n positions. A block is B queries in a row, and its band a matrix
+(B * h, W), W >= B + r - 1: row (i, h) holds the r scores of query i and head h, shifted right by i, so that column w stands
+for the w-th position that the block sees. A block may reach across the end of a sequence: scores of positions that are not in
+the query's own one are set to zero on the way into the band.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# In entries: matrix products are fastest when the rows of scores and of bands are filled up to these.
+SCORES_ALIGNMENT = 8
+BAND_ALIGNMENT = 32
+
+
+def block_size(context: int) -> int:
+    """Return B, queries a block: a power of two, from 8 and about a quarter of the context on.
+
+    B - 1 entries of a band's row are zeros, hence small blocks; but every block reads all that it sees anew, hence not
+    too small. Powers of two leave the fewest queries over at the end of a chunk.
+    """
+    return max(8, 1 << (context // 4).bit_length())
+
+
+def _fill(count: int, alignment: int) -> int:
+    return -(-count // alignment) * alignment
+
+
+@lru_cache(maxsize=4)  # the layers of a model, forward and backward, ask for the same one
+def _own_sequence(
+    length: int, context: int, reach: int, repeats: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(repeats * n, r), 1 where n + j - r // 2 is a position of the query's own sequence, else 0."""
+    seen = torch.arange(length, device=device)[:, None] + torch.arange(-reach, context - reach, device=device)
+    return ((seen >= 0) & (seen < length)).to(dtype).repeat(repeats, 1)
+
+
+class Blocks(NamedTuple):
+    """``count`` blocks of ``size`` queries, from position ``start`` on."""
+
+    start: int
+    count: int
+    size: int
+
+    @property
+    def positions(self) -> slice:
+        return slice(self.start, self.start + self.count * self.size)
+
+
+class Bands:
+    """The layout for one call of a lambda layer, and the bands' memory.
+
+    Args:
+        batch, length, heads: b, n, h.
+        offsets: r, odd.
+        chunk: positions worked on at a time, at least a block.
+        like: a tensor of the dtype and device to work in.
+    """
+
+    def __init__(self, batch: int, length: int, heads: int, offsets: int, chunk: int, like: Tensor):
+        self.batch, self.length, self.heads = batch, length, heads
+        self.reach = offsets // 2
+        self.context = _fill(offsets, SCORES_ALIGNMENT)  # r, filled up
+        self.block = block_size(self.context)
+        self.visible = _fill(self.block + self.context - 1, BAND_ALIGNMENT)  # by a block
+        self.chunk = max(chunk, self.block)
+        self._inside = None
+        if batch > 1:
+            repeats = max(1, self.chunk // length)
+            self._inside = _own_sequence(length, self.context, self.reach, repeats, like.dtype, like.device)
+        self._zeroed: dict[tuple[int, ...], Tensor] = {}
+
+    def chunks(self) -> Iterator[tuple[slice, slice]]:
+        """Yield positions and sequences of each chunk: a part of one sequence, or several whole ones."""
+        if self.length > self.chunk:
+            step = self.chunk // self.block * self.block
+            for i in range(self.batch):
+                end = (i + 1) * self.length
+                for start in range(i * self.length, end, step):
+                    yield slice(start, min(start + step, end)), slice(i, i + 1)
+        else:
+            step = self.chunk // self.length
+            for i in range(0, self.batch, step):
+                end = min(i + step, self.batch)
+                yield slice(i * self.length, end * self.length), slice(i, end)
+
+    def blocks(self, positions: slice) -> Iterator[Blocks]:
+        """Yield a chunk's whole blocks, and what is left as one smaller block."""
+        count, rest = divmod(positions.stop - positions.start, self.block)
+        if count:
+            yield Blocks(positions.start, count, self.block)
+        if rest:
+            yield Blocks(positions.stop - rest, 1, rest)
+
+    def pad_embedding(self, position_embedding: Tensor) -> Tensor:
+        """(k, u, r) -> (k, u * r), r filled up by offsets of weight zero."""
+        return F.pad(position_embedding, (0, self.context - position_embedding.shape[-1])).flatten(1)
+
+    def pad_values(self, values: Tensor) -> Tensor:
+        """(b, n, v, u) -> (u, r // 2 + N + as much as a block can see, v), zeros at both ends."""
+        by_depth = values.flatten(0, 1).permute(2, 0, 1)
+        return F.pad(by_depth, (0, 0, self.reach, self.visible - self.reach)).contiguous()
+
+    def unpad_values(self, padded: Tensor) -> Tensor:
+        """Padded values -> (b, n, v, u), without the ends."""
+        inner = padded[:, self.reach : self.reach + self.batch * self.length]
+        return inner.permute(1, 2, 0).unflatten(0, (self.batch, self.length))
+
+    def seen(self, padded: Tensor, blocks: Blocks) -> Tensor:
+        """What each block sees of ``padded`` (N and its ends, v): a view (count, W, v), blocks overlapping."""
+        row = padded.stride(0)
+        shape = (blocks.count, self._width(blocks), padded.shape[1])
+        return padded.as_strided(shape, (blocks.size * row, row, 1), padded.storage_offset() + blocks.start * row)
+
+    def add_seen(self, padded: Tensor, gradient: Tensor, blocks: Blocks) -> None:
+        """The adjoint of :meth:`seen`: adds (count, W, v) to ``padded``, B rows of all blocks at a time."""
+        view = self.seen(padded, blocks)
+        for first in range(0, gradient.shape[1], blocks.size):
+            rows = slice(first, first + blocks.size)  # of two blocks they do not overlap
+            view[:, rows] += gradient[:, rows]
+
+    def _width(self, blocks: Blocks) -> int:
+        """W, entries of a band's row."""
+        return _fill(blocks.size + self.context - 1, BAND_ALIGNMENT)
+
+    def by_depth(self, scores: Tensor, blocks: Blocks) -> tuple[Tensor, ...]:
+        """(count * B * h, u * r) -> u views (count, B, h, r)."""
+        return scores.view(blocks.count, blocks.size, self.heads, -1, self.context).unbind(3)
+
+    def skew(self, scores: Tensor, blocks: Blocks) -> Tensor:
+        """Scores (count, B, h, r) -> band (count, B * h, W), in memory that the next call uses again.
+
+        Only diagonals are ever written, so the zeros beside them have to be written once.
+        """
+        shape = (blocks.count, blocks.size * self.heads, self._width(blocks))
+        if shape not in self._zeroed:
+            self._zeroed[shape] = scores.new_zeros(shape)
+        band = self._zeroed[shape]
+        self._copy(scores, self._diagonals(band), blocks)
+        return band
+
+    def unskew(self, band: Tensor, blocks: Blocks, out: Tensor) -> None:
+        """The adjoint of :meth:`skew`, written to ``out`` (count, B, h, r)."""
+        self._copy(self._diagonals(band), out, blocks)
+
+    def _diagonals(self, band: Tensor) -> Tensor:
+        """A view (count, B, h, r) of a band: one query further is one column to the right."""
+        count, rows, width = band.shape
+        shape = (count, rows // self.heads, self.heads, self.context)
+        return band.as_strided(shape, (rows * width, self.heads * width + 1, width, 1))
+
+    def _copy(self, scores: Tensor, out: Tensor, blocks: Blocks) -> None:
+        if self._inside is None:
+            out.copy_(scores)
+        else:
+            start = blocks.start % self.length
+            inside = self._inside[start : start + blocks.count * blocks.size]
+            torch.mul(scores, inside.view(blocks.count, blocks.size, 1, self.context), out=out)
