@@ -2,7 +2,7 @@
 
 A row a sample length: the corpus is loaded in a fresh process (task.load_dataset, which checks all
 tokens and plans the first epoch), then batches are read as a data loader's worker reads them, in
-random order, with masks and padding. Memory is what the process holds beyond the maps of the files
+random order, with masks and padding, whose share of all places is printed. Memory is what the process holds beyond the maps of the files
 (RssAnon), sampled every few milliseconds, above what it held before loading.
 """
 
@@ -28,6 +28,7 @@ COLUMNS = {
     "tokens_per_second": "tokens/s",
     "load_seconds": "load s",
     "next_epoch_seconds": "next epoch s",
+    "padding": "padding",
     "peak_mb": "peak MB",
     "held_bytes_per_sentence": "held B/sentence",
 }
@@ -129,18 +130,20 @@ def measure(folder: Path, tokens_per_sample: int, options) -> dict:
     row["held_bytes_per_sentence"] = held / dataset.corpus.num_sentences
 
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=options.batch_tokens)
-    samples = tokens = 0
+    samples = tokens = places = 0
     order = np.random.default_rng(options.seed).permutation(len(batches))
     start = time.perf_counter()
     for number in np.tile(order, 1000):
         batch = dataset.collater([dataset[i] for i in batches[number]])
         samples, tokens = samples + batch["nsentences"], tokens + batch["ntokens"]
+        places += batch["net_input"]["src_tokens"].numel()
         if (elapsed := time.perf_counter() - start) > options.seconds:
             break
     return {
         **row,
         "samples_per_second": samples / elapsed,
         "tokens_per_second": tokens / elapsed,
+        "padding": 1 - tokens / places,
     }
 
 

@@ -102,7 +102,11 @@ class LambdaLayer(nn.Module):
         projections = (self.q_proj, self.k_proj, self.v_proj)  # in one product, which reads x once
         projected = F.linear(x, torch.cat([projection.weight for projection in projections]))
         q, keys, values = projected.split([projection.out_features for projection in projections], dim=-1)
-        q, keys, values = self._queries(q, padding_mask), self._keys(keys, padding_mask), self._values(values, padding_mask)
+        q, keys, values = (
+            self._queries(q, padding_mask),
+            self._keys(keys, padding_mask),
+            self._values(values, padding_mask),
+        )
 
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

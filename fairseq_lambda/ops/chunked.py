@@ -22,6 +22,7 @@ CHUNK_ON_CPU = 1024
 CHUNK_ELSEWHERE = 2**16
 
 
+@torch.compiler.disable  # there is nothing left to fuse, and a compiler would trace the loop over chunks
 def lambda_mix_chunked(
     queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,9 @@ class _LambdaMix(torch.autograd.Function):
         grad_content = grad_content.to(q.dtype)
         grad_keys = torch.bmm(_by_position(values), grad_content.transpose(1, 2))  # (b, m * u, k)
         grad_values = torch.bmm(_by_position(keys), grad_content)  # (b, m * u, v)
-        grad_keys, grad_values = (g.unflatten(1, (-1, keys.shape[-1])).transpose(2, 3) for g in (grad_keys, grad_values))
+        grad_keys, grad_values = (
+            g.unflatten(1, (-1, keys.shape[-1])).transpose(2, 3) for g in (grad_keys, grad_values)
+        )
         grad_values = grad_values + bands.unpad_values(grad_padded)
         grad_embedding = grad_embedding.unflatten(1, (-1, bands.context))[..., : position_embedding.shape[-1]]
         return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype), None

@@ -1,0 +1,261 @@
+"""A whole training step: tokens a second and peak memory of lambda_bert, its twin and fairseq's own roberta.
+
+A step is all of fairseq's Trainer.train_step: masked batch, forward, both losses, backward, gradient norm and clipping,
+Adam, logging. All models of a row take turns in one process, on the same random tokens, without padding or dropout.
+
+  lambda       lambda_bert_SIZE
+  lambda-wide  the same with a wider feed-forward network: as many parameters as the twin
+  twin         --lambda-layers none, softmax self-attention through torch's fused kernel
+  roberta      fairseq's own model at the twin's shape, criterion masked_lm, no sentence loss
+
+Then the parts of lambda's and the twin's step, each timed alone, beside their floor: floating-point operations over the
+rate of a large matrix product measured in the same run.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from fairseq import options as fairseq_options
+from fairseq import tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.trainer import Trainer
+from measuring import (
+    DTYPES,
+    ROOT,
+    interleaved,
+    markdown,
+    matmul_rate,
+    multiplies_bfloat16,
+    peak_bytes,
+    setting,
+    setting_line,
+    tests_fail,
+)
+from step_parts import parts
+
+import fairseq_lambda
+from fairseq_lambda.commands.evaluate import write_whole
+from fairseq_lambda.models.lambda_bert_config import SIZES
+from fairseq_lambda.ops import resolve_backend
+
+MODELS = ("lambda", "lambda-wide", "twin", "roberta")
+TESTS = ["tests/ops", "tests/modules", "tests/models/test_lambda_bert.py", "tests/criterions"]
+
+
+def flags(name: str, length: int, options, vocabulary: Path) -> list[str]:
+    """Return the command line of fairseq-train for a model, the recipe's optimizer included."""
+    layers, width, heads = SIZES[options.size]
+    common = [str(vocabulary), "--user-dir", str(Path(fairseq_lambda.__file__).parent), "--task", "masked_lm_sop"]
+    common += ["--tokens-per-sample", str(length), "--batch-size", "1", "--optimizer", "adam", "--clip-norm", "1.0"]
+    common += ["--adam-betas", "(0.9, 0.98)", "--weight-decay", "0.01", "--lr", "1e-4", "--dropout", "0"]
+    common += ["--max-update", "1000", "--seed", str(options.seed), "--log-format", "none"]
+    common += ["--cpu"] if options.device == "cpu" else []
+    if name == "roberta":
+        common += ["--arch", "roberta_base", "--criterion", "masked_lm", "--sentence-objective", "none"]
+        common += ["--encoder-layers", str(layers), "--encoder-embed-dim", str(width), "--max-positions", str(length)]
+        common += ["--encoder-ffn-embed-dim", str(4 * width), "--encoder-attention-heads", str(heads)]
+        return [*common, "--attention-dropout", "0"]
+    common += ["--arch", f"lambda_bert_{options.size}", "--criterion", "masked_lm_sop", "--autocast", options.autocast]
+    if name == "twin":
+        common += ["--lambda-layers", "none"]
+    elif name == "lambda-wide":
+        # Per layer the twin has 4 C^2 more in its projections, the lambda layer (h k + k u + v u) C with k = 16, u = 1.
+        missing = 4 * width - 17 * heads - 16 - width // heads + heads
+        common += ["--encoder-ffn-embed-dim", str(4 * width + missing // 2 // 32 * 32)]
+    return common
+
+
+def make_trainer(name: str, length: int, options, vocabulary: Path) -> Trainer:
+    args = fairseq_options.parse_args_and_arch(
+        fairseq_options.get_training_parser(), flags(name, length, options, vocabulary)
+    )
+    cfg = convert_namespace_to_omegaconf(args)
+    torch.manual_seed(options.seed)
+    task = tasks.setup_task(cfg.task)
+    model = task.build_model(cfg.model)
+    if options.compile and name != "roberta":
+        for layer in model.encoder.encoder.layers:
+            layer.compile(dynamic=True)
+    trainer = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
+    trainer.begin_epoch(1)
+    return trainer
+
+
+def random_batch(length: int, batch: int, options) -> dict:
+    """Return a batch as the task's collater makes it: random pieces, 15 % of them masked, two segments."""
+    generator = torch.Generator().manual_seed(options.seed)
+    tokens = torch.randint(4, 4 + options.vocabulary, (batch, length), generator=generator)
+    masked = torch.rand(batch, length, generator=generator) < 0.15
+    target = torch.where(masked, tokens, 1)
+    source = torch.where(masked, 4 + options.vocabulary, tokens)
+    source[:, 0], source[:, length // 2 : length // 2 + 2], source[:, -1] = 0, 2, 2
+    return {
+        "id": torch.arange(batch),
+        "nsentences": batch,
+        "ntokens": batch * length,
+        "net_input": {"src_tokens": source, "src_lengths": torch.full((batch,), length), "has_padding": False},
+        "target": target,
+        "masked_positions": target.flatten().ne(1).nonzero().squeeze(1),
+        "sentence_target": torch.randint(0, 2, (batch,), generator=generator),
+    }
+
+
+def too_large(name: str, length: int, batch: int, options) -> bool:
+    """Whether fairseq's own attention, which stores its n x n weights some five times a layer, would not fit."""
+    layers, _, heads = SIZES[options.size]
+    return name == "roberta" and 5 * 4 * layers * heads * batch * length**2 > options.memory * 2**30
+
+
+def measure(length: int, options, vocabulary: Path) -> dict[str, dict[str, float]]:
+    """Return for each model seconds a step, tokens a second, bytes at the peak and parameters."""
+    batch = max(1, options.tokens // length)
+    names = [name for name in options.models if not too_large(name, length, batch, options)]
+    trainers = {name: make_trainer(name, length, options, vocabulary) for name in names}
+    sample = random_batch(length, batch, options)
+
+    def step(name):
+        # fairseq's masked_lm runs under --fp16 and --amp only, so roberta's bfloat16 is entered here
+        with torch.autocast(
+            options.device, torch.bfloat16, enabled=name == "roberta" and options.autocast == "bfloat16"
+        ):
+            trainers[name].train_step([sample])
+
+    functions = {name: lambda name=name: step(name) for name in names}
+    repeats = options.repeats if length <= 2048 else max(2, options.repeats - 1)
+    results = {}
+    for name, seconds in interleaved(functions, options.device, repeats, budget=options.budget).items():
+        parameters = sum(p.numel() for p in trainers[name].model.parameters())
+        results[name] = {"batch": batch, "seconds": seconds, "tokens_per_second": batch * length / seconds}
+        results[name] |= {"parameters": parameters, "peak_bytes": peak_bytes(functions[name], options.device)}
+    return results
+
+
+def report(table: dict[int, dict]) -> str:
+    head = ["tokens", "batch", *(f"{name}, tokens/s" for name in MODELS), *(f"{name}, GB" for name in MODELS)]
+    rows, ratios = (
+        [head],
+        [["tokens", *(f"lambda / {n}" for n in MODELS[2:]), "lambda-wide / twin", "peak of twin / lambda"]],
+    )
+    for length, row in table.items():
+        cells = [f"{row[n]['tokens_per_second']:,.0f}" if n in row else "" for n in MODELS]
+        cells += [f"{row[n]['peak_bytes'] / 2**30:.2f}" if n in row else "" for n in MODELS]
+        rows.append([f"{length:,}", str(next(iter(row.values()))["batch"]), *cells])
+
+        def ratio(ours, theirs, key, row=row):
+            return f"{row[ours][key] / row[theirs][key]:.2f}" if ours in row and theirs in row else ""
+
+        speed = "tokens_per_second"
+        ratios.append([f"{length:,}", ratio("lambda", "twin", speed), ratio("lambda", "roberta", speed)])
+        ratios[-1] += [ratio("lambda-wide", "twin", speed), ratio("twin", "lambda", "peak_bytes")]
+    return f"{markdown(rows)}\n\nSpeed-ups:\n\n{markdown(ratios)}"
+
+
+def report_parts(table: dict[int, dict]) -> str:
+    rows = [["tokens", "model", "part", "ms", "share", "floor, ms", "time over floor"]]
+    for length, models in table.items():
+        for model, of_model in models.items():
+            total = sum(p["seconds"] for p in of_model.values())
+            for part, p in of_model.items():
+                floor = f"{p['floor'] * 1e3:.0f}" if p["floor"] else ""
+                over = f"{p['seconds'] / p['floor']:.2f}" if p["floor"] else ""
+                share = f"{p['seconds'] / total:.1%}"
+                rows.append([f"{length:,}", model, part, f"{p['seconds'] * 1e3:.0f}", share, floor, over])
+    return markdown(rows)
+
+
+def plot(table: dict[int, dict], title: str, path: Path) -> None:
+    """Write a picture of tokens a second against length, a line a model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name in MODELS:
+        points = {n: row[name]["tokens_per_second"] for n, row in table.items() if name in row}
+        if points:
+            style = "o-" if name.startswith("lambda") else "o--"
+            (line,) = axis.plot(list(points), list(points.values()), style, markersize=5)
+            axis.annotate(name, (list(points)[-1], list(points.values())[-1]), xytext=(6, -3),
+                          textcoords="offset points", color=line.get_color(), fontsize=9)  # fmt: skip
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(list(table), [f"{n:,}" for n in table])
+    axis.set_xlim(right=max(table) * 1.9)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("tokens in a sequence")
+    axis.set_ylabel("tokens a second, whole training step")
+    axis.grid(True, alpha=0.3)
+    axis.set_title(title, fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if cuda else "cpu", help="(%(default)s)")
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], nargs="+", help="one or both; "
+                        "default: both where the hardware has bfloat16 products, else none")  # fmt: skip
+    parser.add_argument("--size", choices=list(SIZES), default="base", help="(%(default)s)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 8192])
+    parser.add_argument("--tokens", type=int, help="a step; a longer sequence stands alone (2,048; GPU 32,768)")
+    parser.add_argument("--vocabulary", type=int, default=16000, help="pieces (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps; one less above 2,048 tokens (%(default)s)")
+    parser.add_argument("--budget", type=float, default=3.0, help="s for a model and length, at least (%(default)s)")
+    parser.add_argument("--memory", type=float, help="GB; roberta is left out where it would take more (16; GPU 60)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the layers, not fairseq's roberta's")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder (%(default)s)")
+    options = parser.parse_args(argv)
+    if options.device == "cuda" and not cuda:
+        parser.error("--device cuda: torch finds no GPU here")
+    fast = multiplies_bfloat16(options.device)
+    options.autocasts = options.autocast or (["none", "bfloat16"] if fast else ["none"])
+    if "bfloat16" in options.autocasts and not fast:
+        parser.error("--autocast bfloat16: this processor has no bfloat16 products, torch would only emulate them")
+    options.tokens = options.tokens or (32768 if options.device == "cuda" else 2048)
+    options.memory = options.memory or (60 if options.device == "cuda" else 16)
+    return options
+
+
+def main() -> None:
+    options = parse()
+    logging.disable(logging.INFO)
+    print("tests ...", file=sys.stderr, flush=True)
+    reason = tests_fail(*TESTS)
+    if reason:
+        sys.exit(f"error: the tests fail, so there is nothing to compare:\n{reason}")
+    where = setting(options.device, options.seed) | {"backend": resolve_backend("auto")}
+    for options.autocast in options.autocasts:
+        table, profile = {}, {}
+        rate = matmul_rate(DTYPES["float32" if options.autocast == "none" else "bfloat16"], options.device)
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(options.vocabulary)))
+            for length in options.lengths:
+                print(f"{length} tokens, autocast {options.autocast} ...", file=sys.stderr, flush=True)
+                table[length] = measure(length, options, Path(folder))
+                profile[length] = {
+                    name: parts(make_trainer(name, length, options, Path(folder)), length, options, rate)
+                    for name in ("lambda", "twin")
+                    if name in options.models
+                }
+        shape = {k: getattr(options, k) for k in ("size", "autocast", "tokens", "vocabulary", "compile")}
+        shape["matmul"] = f"{rate / 1e9:,.0f} GFLOP/s"
+        print(f"{report(table)}\n\n{report_parts(profile)}\n\n{setting_line(where)}\n{setting_line(shape)}", flush=True)
+        stem = options.out / f"training_step-{options.device}-{options.autocast}{'-compiled' * options.compile}"
+        content = {"setting": where, "shape": shape, "table": table, "parts": profile}
+        write_whole(stem.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
+        name = where["device"] if options.device == "cuda" else where["cpu"]
+        title = f"{name}, autocast {options.autocast}, lambda_bert_{options.size}"
+        plot(table, title, stem.with_suffix(".png"))
+        print(f"written to {stem}.json and .png")
+
+
+if __name__ == "__main__":
+    main()
