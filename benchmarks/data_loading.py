@@ -2,7 +2,8 @@
 
 A row a sample length: the corpus is loaded in a fresh process (task.load_dataset, which checks all
 tokens and plans the first epoch), then batches are read as a data loader's worker reads them, in
-random order, with masks and padding, whose share of all places is printed. Memory is what the process holds beyond the maps of the files
+random order, with masks and padding, whose share of all places is printed. Memory is what the
+process holds beyond the maps of the files
 (RssAnon), sampled every few milliseconds, above what it held before loading.
 """
 

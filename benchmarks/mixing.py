@@ -9,8 +9,8 @@ Measures the time of forward, and of forward with backward, and memory, of
 on queries, keys and values that are already there, at equal width and heads. All take turns in one process. A batch
 has --tokens tokens, so that one more length is fewer and longer sequences; a sequence that is longer stands alone.
 
-Peak memory is all that a forward and a backward pass allocate at one time. The output and the gradients of the inputs are
-in it, which no implementation can do without; workspace is the peak without them, what the implementation itself takes.
+Peak memory is all that a forward and a backward pass allocate at one time. The output and the gradients of the inputs
+are in it, which no implementation can do without; workspace is the peak less these.
 """
 
 import argparse
@@ -237,9 +237,8 @@ def main() -> None:
     if not any(name in row for row in table.values() for name in options.backends):
         sys.exit("error: no backend whose tests pass, so there is nothing to compare")
     where = setting(options.device, options.seed)
-    shape = {
-        k: getattr(options, k) for k in ("dtype", "embed_dim", "heads", "dim_k", "dim_u", "local_context", "tokens")
-    }
+    keys = ("dtype", "embed_dim", "heads", "dim_k", "dim_u", "local_context", "tokens")
+    shape = {key: getattr(options, key) for key in keys}
     text = report(table, options)
     print(f"{text}\n{setting_line(where)}\n{setting_line(shape)}")
     stem = options.out / f"mixing-{options.device}-{options.dtype}"

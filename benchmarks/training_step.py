@@ -137,10 +137,8 @@ def measure(length: int, options, vocabulary: Path) -> dict[str, dict[str, float
 
 def report(table: dict[int, dict]) -> str:
     head = ["tokens", "batch", *(f"{name}, tokens/s" for name in MODELS), *(f"{name}, GB" for name in MODELS)]
-    rows, ratios = (
-        [head],
-        [["tokens", *(f"lambda / {n}" for n in MODELS[2:]), "lambda-wide / twin", "peak of twin / lambda"]],
-    )
+    rows = [head]
+    ratios = [["tokens", *(f"lambda / {n}" for n in MODELS[2:]), "lambda-wide / twin", "peak of twin / lambda"]]
     for length, row in table.items():
         cells = [f"{row[n]['tokens_per_second']:,.0f}" if n in row else "" for n in MODELS]
         cells += [f"{row[n]['peak_bytes'] / 2**30:.2f}" if n in row else "" for n in MODELS]
@@ -232,7 +230,8 @@ def main() -> None:
     if reason:
         sys.exit(f"error: the tests fail, so there is nothing to compare:\n{reason}")
     where = setting(options.device, options.seed) | {"backend": resolve_backend("auto")}
-    for options.autocast in options.autocasts:
+    for autocast in options.autocasts:
+        options.autocast = autocast
         table, profile = {}, {}
         rate = matmul_rate(DTYPES["float32" if options.autocast == "none" else "bfloat16"], options.device)
         with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """Where blocks of queries, what they see and the diagonals of their bands lie in memory; all of it views.
 
-All sequences of a batch are read as one line of N = b * n positions. A block is B queries in a row, and its band a matrix
-(B * h, W), W >= B + r - 1: row (i, h) holds the r scores of query i and head h, shifted right by i, so that column w stands
-for the w-th position that the block sees. A block may reach across the end of a sequence: scores of positions that are not in
-the query's own one are set to zero on the way into the band.
+All sequences of a batch are read as one line of N = b * n positions. A block is B queries in a row, and its band a
+matrix (B * h, W), W >= B + r - 1: row (i, h) holds the r scores of query i and head h, shifted right by i, so that
+column w stands for the w-th position that the block sees. A block may reach across the end of a sequence: scores of
+positions that are not in the query's own one are set to zero on the way into the band.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# The constants here and below are measured by benchmarks/tune_chunked.py.
 # In entries: matrix products are fastest when the rows of scores and of bands are filled up to these.
 SCORES_ALIGNMENT = 8
 BAND_ALIGNMENT = 32
 
 
 def block_size(context: int) -> int:
-    """Return B, queries a block: a power of two, from 8 and about a quarter of the context on.
+    """Return B, queries a block: a power of two, from 8 and about an eighth of the context on.
 
     B - 1 entries of a band's row are zeros, hence small blocks; but every block reads all that it sees anew, hence not
     too small. Powers of two leave the fewest queries over at the end of a chunk.
     """
-    return max(8, 1 << (context // 4).bit_length())
+    return max(8, 1 << (context // 8).bit_length())
+
+
+def chunk_size(width: int, device: str) -> int:
+    """Return how many positions to work on at a time, if a band's rows have ``width`` entries.
+
+    On a CPU scores and bands are to stay in the cache; elsewhere a chunk is a handful of launches, so it is large, and
+    only memory limits it.
+    """
+    positions, entries = (1024, 3 * 2**15) if device == "cpu" else (2**16, 2**21)
+    return min(positions, entries // width)
 
 
 def _fill(count: int, alignment: int) -> int:
@@ -59,17 +70,27 @@ class Bands:
     Args:
         batch, length, heads: b, n, h.
         offsets: r, odd.
-        chunk: positions worked on at a time, at least a block.
         like: a tensor of the dtype and device to work in.
+        chunk: positions worked on at a time, at least a block.
+        block: B.
     """
 
-    def __init__(self, batch: int, length: int, heads: int, offsets: int, chunk: int, like: Tensor):
+    def __init__(
+        self,
+        batch: int,
+        length: int,
+        heads: int,
+        offsets: int,
+        like: Tensor,
+        chunk: int | None = None,
+        block: int | None = None,
+    ):
         self.batch, self.length, self.heads = batch, length, heads
         self.reach = offsets // 2
         self.context = _fill(offsets, SCORES_ALIGNMENT)  # r, filled up
-        self.block = block_size(self.context)
-        self.visible = _fill(self.block + self.context - 1, BAND_ALIGNMENT)  # by a block
-        self.chunk = max(chunk, self.block)
+        self.block = block or block_size(self.context)
+        self.visible = _fill(self.block + self.context - 1, BAND_ALIGNMENT)  # W, of a block
+        self.chunk = max(chunk or chunk_size(self.visible, like.device.type), self.block)
         self._inside = None
         if batch > 1:
             repeats = max(1, self.chunk // length)

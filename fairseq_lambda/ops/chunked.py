@@ -1,13 +1,13 @@
 """The lambda layer as block-banded matrix products in plain torch: CPU and any GPU, time and workspace linear in n.
 
-The positions of a batch are worked on a chunk at a time, so that all that lies between the inputs and y stays in the cache:
+The positions of a batch are worked on a chunk at a time, so that all between the inputs and y stays in the cache:
 
 1. scores s[n, h, u, j] = q[n, h] . E[:, u, j], one matrix product;
-2. the scores of each block of queries skewed into a band over the positions that it sees (:mod:`fairseq_lambda.ops.bands`);
+2. the scores of each block of queries skewed into a band over the positions that it sees (:mod:`.bands`);
 3. y = q lc + sum_u band[u] V[u], one product a sequence and one a block and depth.
 
-No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the backward pass, which computes scores and
-bands again: they are the largest tensors, and the least work.
+No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the backward pass, which computes scores
+and bands again: they are the largest tensors, and the least work.
 """
 
 import torch
@@ -16,32 +16,31 @@ from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.bands import Bands
 
-# Positions a chunk. On a CPU scores and bands are to fit into the cache (512 to 2,048 take the same time, see
-# benchmarks/mixing.py --chunk); elsewhere a chunk is a handful of launches, and its workspace a few hundred MB.
-CHUNK_ON_CPU = 1024
-CHUNK_ELSEWHERE = 2**16
-
 
 @torch.compiler.disable  # there is nothing left to fuse, and a compiler would trace the loop over chunks
 def lambda_mix_chunked(
-    queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, chunk: int | None = None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position_embedding: Tensor,
+    chunk: int | None = None,
+    block: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    ``chunk``: positions worked on at a time; the result does not depend on it, but for rounding.
+    ``chunk``: positions worked on at a time; ``block``: queries a block. The result does not depend on them, but for
+    rounding; the defaults are measured.
     """
-    device = queries.device.type
-    chunk = chunk or (CHUNK_ON_CPU if device == "cpu" else CHUNK_ELSEWHERE)
-    with torch.autocast(device, enabled=False):  # all four have one dtype already
-        return _LambdaMix.apply(queries, keys, values, position_embedding, chunk)
+    with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype already
+        return _LambdaMix.apply(queries, keys, values, position_embedding, chunk, block)
 
 
 class _LambdaMix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries, keys, values, position_embedding, chunk):
+    def forward(ctx, queries, keys, values, position_embedding, chunk, block):
         ctx.save_for_backward(queries, keys, values, position_embedding)
-        ctx.chunk = chunk
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], chunk, like=queries)
+        ctx.chunk, ctx.block = chunk, block
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, chunk, block)
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
         q = queries.flatten(0, 1).contiguous()  # (N, h, k)
@@ -61,7 +60,7 @@ class _LambdaMix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_y, grad_content):
         queries, keys, values, position_embedding = ctx.saved_tensors
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], ctx.chunk, like=queries)
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, ctx.chunk, ctx.block)
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
         q, g = queries.flatten(0, 1).contiguous(), grad_y.flatten(0, 1).contiguous()  # (N, h, k), (N, h, v)
@@ -90,12 +89,11 @@ class _LambdaMix(torch.autograd.Function):
         grad_content = grad_content.to(q.dtype)
         grad_keys = torch.bmm(_by_position(values), grad_content.transpose(1, 2))  # (b, m * u, k)
         grad_values = torch.bmm(_by_position(keys), grad_content)  # (b, m * u, v)
-        grad_keys, grad_values = (
-            g.unflatten(1, (-1, keys.shape[-1])).transpose(2, 3) for g in (grad_keys, grad_values)
-        )
+        depth = keys.shape[-1]
+        grad_keys, grad_values = (g.unflatten(1, (-1, depth)).transpose(2, 3) for g in (grad_keys, grad_values))
         grad_values = grad_values + bands.unpad_values(grad_padded)
         grad_embedding = grad_embedding.unflatten(1, (-1, bands.context))[..., : position_embedding.shape[-1]]
-        return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype), None
+        return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype), None, None
 
 
 def _by_position(x: Tensor) -> Tensor:
