@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.bands import Bands
+from fairseq_lambda.ops.eager import runs_eagerly
 
 # Positions a chunk. On a CPU scores and bands are to fit into the cache (512 to 2,048 take the same time, see
 # benchmarks/mixing.py --chunk); elsewhere a chunk is a handful of launches, and its workspace a few hundred MB.
@@ -22,7 +23,7 @@ CHUNK_ON_CPU = 1024
 CHUNK_ELSEWHERE = 2**16
 
 
-@torch.compiler.disable  # there is nothing left to fuse, and a compiler would trace the loop over chunks
+@runs_eagerly  # there is nothing left to fuse, and a compiler would trace the loop over chunks
 def lambda_mix_chunked(
     queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import torch
 import triton
 from torch import Tensor
 
+from fairseq_lambda.ops.eager import runs_eagerly
 from fairseq_lambda.ops.triton_kernels import (
     backward_kernel,
     combine_kernel,
@@ -17,6 +18,7 @@ CONTENT_SPAN, CONTENT_BLOCK = 256, 64  # positions a program of content_kernel, 
 COMBINE_SPAN = 64  # context positions a program of combine_kernel
 
 
+@runs_eagerly
 def lambda_mix_triton(
     queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -30,13 +32,8 @@ def lambda_mix_triton(
     Raises:
         RuntimeError: a gradient of the gradient (``create_graph=True``).
     """
-    return _apply(queries, keys, values, position_embedding)
-
-
-@torch.compiler.disable
-def _apply(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.cuda.device_of(tensors[0]):  # kernels start on the current device, which need not be the tensors'
-        return _LambdaMix.apply(*tensors)
+    with torch.cuda.device_of(queries):  # kernels start on the current device, which need not be the tensors'
+        return _LambdaMix.apply(queries, keys, values, position_embedding)
 
 
 class _LambdaMix(torch.autograd.Function):
