@@ -8,6 +8,8 @@ FAIRSEQ = [
     "fairseq==0.12.2; python_version < '3.11'",
     "ve-fairseq==0.12.3; python_version >= '3.11' and python_version < '3.13'",
 ]
+# Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
+# --lambda-backend auto takes 'chunked' and says why.
 DEV = [
     "hypothesis>=6",
     "pre-commit>=3",

@@ -31,10 +31,10 @@ class LambdaLayer(nn.Module):
         max_positions: longest sequence; needed, and enforced, with global context only.
         norm: of queries and values: "layer" (over k, and over v, per head), "rms" (the same without mean and bias),
             "batch" (the paper's; real tokens only, all ranks), "none".
-        backend: "auto", "reference", "chunked"; see :func:`fairseq_lambda.ops.lambda_mix`.
+        backend: "auto", "reference", "chunked", "triton"; see :func:`fairseq_lambda.ops.lambda_mix`.
 
     Raises:
-        ValueError: a value out of range, naming it and its command-line flag.
+        ValueError: a value out of range, naming it and its command-line flag; a backend that cannot serve here.
     """
 
     def __init__(

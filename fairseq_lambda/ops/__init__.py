@@ -7,31 +7,51 @@ from torch import Tensor
 
 from fairseq_lambda.ops.chunked import lambda_mix_chunked
 from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.triton_support import why_not, why_not_here
 
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "reference", "chunked", "triton")
-_FUNCTIONS = {"reference": lambda_mix_reference, "chunked": lambda_mix_chunked}
 
 
-@cache  # so that the choice is logged once a process
-def resolve_backend(backend: str) -> str:
+def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+    from fairseq_lambda.ops.triton_mix import lambda_mix_triton  # nothing else imports Triton
+
+    return lambda_mix_triton(*tensors)
+
+
+_FUNCTIONS = {"reference": lambda_mix_reference, "chunked": lambda_mix_chunked, "triton": _lambda_mix_triton}
+
+
+def resolve_backend(backend: str, queries: Tensor | None = None, position_embedding: Tensor | None = None) -> str:
     """Return the backend that ``backend`` stands for: itself, or what ``auto`` picks.
+
+    Without tensors, as when a layer is built, ``auto`` stays ``auto``: its choice depends on their device, type and
+    shape. It is ``triton`` on CUDA, ``chunked`` elsewhere and where the kernels cannot serve; each choice is logged
+    once a process, with the reason.
 
     Raises:
         ValueError: an unknown name, or a backend that cannot serve, with the reason.
     """
-    if backend == "auto":
-        logger.info("--lambda-backend auto: using 'chunked'")
-        return "chunked"
-    if backend == "triton":
-        raise ValueError(
-            "--lambda-backend triton: the Triton kernels are not written yet; use 'auto' or 'chunked', "
-            "which runs on CPU and on any GPU"
-        )
-    if backend not in _FUNCTIONS:
+    if backend not in BACKENDS:
         raise ValueError(f"--lambda-backend {backend}: unknown backend, choose one of {', '.join(BACKENDS)}")
-    return backend
+    if backend == "triton":
+        reason = why_not_here() if queries is None else why_not(queries, position_embedding)
+        if reason:
+            raise ValueError(f"--lambda-backend triton: {reason}; use 'auto' or 'chunked', which runs everywhere")
+    if backend != "auto" or queries is None:
+        return backend
+    device = queries.device.type
+    reason = why_not(queries, position_embedding) if device == "cuda" else None
+    choice = "triton" if device == "cuda" and reason is None else "chunked"
+    _log_choice(choice, device, reason)
+    return choice
+
+
+@cache  # so that each choice is logged once a process
+def _log_choice(choice: str, device: str, reason: str | None) -> None:
+    because = f", not 'triton': {reason}" if reason else ""
+    logger.info(f"--lambda-backend auto: using {choice!r} on {device}{because}")
 
 
 def lambda_mix(
@@ -55,7 +75,7 @@ def lambda_mix(
         values: (b, n, v, u), zero where padded.
         position_embedding: E, (k, u, r) with r odd; index j stands for the offset m - n = j - r // 2. It may reach
             further than the sequence; a context that covers every pair is r = 2 n - 1.
-        backend: "auto", "reference" or "chunked".
+        backend: "auto", "reference", "chunked" or "triton".
 
     Differentiable in every tensor. All four must have one dtype and device.
 
@@ -68,4 +88,4 @@ def lambda_mix(
     excess = context // 2 - (length - 1)
     if excess > 0:  # offsets that no pair of this sequence has
         position_embedding = position_embedding[..., excess:-excess]
-    return _FUNCTIONS[resolve_backend(backend)](queries, keys, values, position_embedding)
+    return _FUNCTIONS[resolve_backend(backend, queries, position_embedding)](queries, keys, values, position_embedding)

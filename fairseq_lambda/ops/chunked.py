@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.bands import Bands
+from fairseq_lambda.ops.eager import runs_eagerly
 
 
-@torch.compiler.disable  # there is nothing left to fuse, and a compiler would trace the loop over chunks
+@runs_eagerly  # there is nothing left to fuse, and a compiler would trace the loop over chunks
 def lambda_mix_chunked(
     queries: Tensor,
     keys: Tensor,

@@ -233,7 +233,7 @@ def test_classification_head_of_fairseq_fine_tuning():
     "assert 'lambda_bert_mini' in models.ARCH_MODEL_REGISTRY and 'masked_lm_sop' in tasks.TASK_REGISTRY",
     "from fairseq import utils; import argparse; utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
     "from fairseq.criterions import CRITERION_REGISTRY; assert 'masked_lm_sop' in CRITERION_REGISTRY; "
-    "import sys; assert 'triton' not in sys.modules or True",
+    "import sys; assert 'triton' not in sys.modules",
 ])  # fmt: skip
 def test_registers_in_a_fresh_process_either_way(code):
     code = code.replace("PATH", repr(str(PACKAGE)))

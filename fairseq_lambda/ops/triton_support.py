@@ -1,0 +1,51 @@
+"""Why the Triton backend cannot serve, if it cannot. Imports no Triton."""
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# Larger ones work too, but partial sums grow with the context, and chunked has large products to make by then.
+MAX_CONTEXT = 255
+MAX_DIM_K = 128  # a tile of queries holds all of k
+
+
+@cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
+
+
+def why_not_here() -> str | None:
+    """Return why no tensor can go through the kernels in this process, None if some can."""
+    if not _installed():
+        return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
+    if not torch.cuda.is_available() and not _interpreted():
+        return "there is no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
+    return None
+
+
+def why_not(queries: Tensor, position_embedding: Tensor) -> str | None:
+    """Return why these tensors cannot go through the kernels, None if they can.
+
+    The offsets of ``position_embedding`` are those that the sequence has, 2 n - 1 at most.
+    """
+    reason = why_not_here()
+    if reason:
+        return reason
+    if not queries.is_cuda and not _interpreted():
+        return f"the tensors are on {queries.device.type}, the kernels run on CUDA"
+    if queries.is_cuda and torch.version.cuda and torch.cuda.get_device_capability(queries.device) < (8, 0):
+        return "the GPU's compute capability is below 8.0"
+    if queries.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"no kernel for {queries.dtype}, only for float32, bfloat16 and float16"
+    if position_embedding.shape[2] > MAX_CONTEXT:
+        return f"the context is global or exceeds {MAX_CONTEXT} positions (--lambda-local-context)"
+    if queries.shape[3] > MAX_DIM_K:
+        return f"the key depth exceeds {MAX_DIM_K} (--lambda-key-depth)"
+    return None

@@ -1,0 +1,58 @@
+"""Tile sizes of the Triton kernels: a fixed table, so that two runs, or two machines, sum in the same order."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one program works on.
+
+    Args:
+        block: positions, and offsets a step; the values tile has 2 block rows. A power of two, at least 16.
+        group: heads; block * group rows of queries. A power of two.
+        channels: value channels at most. A power of two, at least 16.
+        warps, stages: Triton's num_warps and num_stages.
+    """
+
+    block: int
+    group: int
+    channels: int
+    warps: int
+    stages: int
+
+
+# Keyed by bytes a number and block. Chosen so that no kernel spills registers and a multiprocessor holds several
+# programs, by ``benchmarks/tune_triton.py --compile-only``; on a GPU ``benchmarks/tune_triton.py`` times the
+# candidates and prints these tables. Products of float32 that tensor cores do not make need smaller tiles.
+FORWARD = {
+    (2, 16): Tile(16, 4, 64, 4, 2),
+    (2, 32): Tile(32, 2, 64, 4, 2),
+    (2, 64): Tile(64, 1, 64, 4, 2),
+    (4, 16): Tile(16, 2, 64, 4, 2),
+    (4, 32): Tile(32, 1, 64, 8, 2),
+}
+BACKWARD = {
+    (2, 16): Tile(16, 4, 64, 4, 2),
+    (2, 32): Tile(32, 2, 64, 4, 2),
+    (2, 64): Tile(64, 1, 64, 8, 1),
+    (4, 16): Tile(16, 2, 32, 4, 1),
+    (4, 32): Tile(32, 1, 32, 8, 1),
+}
+
+
+def _pick(table: dict[tuple[int, int], Tile], queries: Tensor, embedding: Tensor) -> Tile:
+    size = queries.element_size()
+    block = max(16, 1 << (embedding.shape[2] - 1).bit_length())
+    return table[size, min(block, max(b for s, b in table if s == size))]
+
+
+def forward_tile(queries: Tensor, embedding: Tensor) -> Tile:
+    """Return the tile of the forward kernel for these tensors."""
+    return _pick(FORWARD, queries, embedding)
+
+
+def backward_tile(queries: Tensor, embedding: Tensor) -> Tile:
+    """Return the tile of the backward kernels for these tensors."""
+    return _pick(BACKWARD, queries, embedding)

@@ -1,0 +1,181 @@
+"""Checks of the Triton kernels, run by test_triton_kernels.py in a process of its own.
+
+Triton decides when it is imported whether kernels are interpreted or compiled, so the variable TRITON_INTERPRET
+belongs to a process: with it these run on the CPU, without it on CUDA.
+"""
+
+import os
+
+import pytest
+import torch
+
+from fairseq_lambda.modules import LambdaLayer
+from fairseq_lambda.ops import lambda_mix
+from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.triton_mix import lambda_mix_triton
+from fairseq_lambda.ops.triton_tiles import BACKWARD, FORWARD, backward_tile
+
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+NAMES = ("y", "content_lambda", "queries", "keys", "values", "position_embedding")
+# length, dim_u, context, batch, heads, dim_k, dim_v
+SIZES = [
+    (1, 1, 1, 2, 3, 4, 5),
+    (1, 2, 5, 1, 1, 16, 16),
+    (2, 1, 5, 2, 3, 5, 7),
+    (7, 2, 23, 2, 5, 3, 17),
+    (33, 1, 23, 1, 12, 16, 64),
+    (63, 1, 125, 1, 3, 4, 5),  # every pair of positions, several tiles of offsets
+    (63, 2, 23, 2, 3, 17, 5),
+    (130, 1, 23, 2, 3, 16, 70),  # two chunks of value channels
+    (130, 2, 5, 1, 2, 4, 33),
+    (130, 1, 1, 1, 2, 20, 64),
+    (257, 1, 5, 2, 1, 4, 5),  # two spans of the content lambda
+]
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch):
+    """Fresh memory holds NaN, so that a number that no kernel wrote shows."""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(float("nan")))
+
+
+def draw(length, dim_u, context, batch, heads, dim_k, dim_v, dtype=torch.float32, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    shapes = [(batch, length, heads, dim_k), (batch, length, dim_k, dim_u), (batch, length, dim_v, dim_u)]
+    shapes += [(dim_k, dim_u, context), (batch, length, heads, dim_v), (batch, dim_k, dim_v)]
+    tensors = [torch.randn(*shape, generator=g).to(DEVICE, dtype) for shape in shapes]
+    return tensors[:4], tensors[4:]
+
+
+def run(function, inputs, grads):
+    """y, content lambda and the four gradients, as NAMES."""
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    outputs = function(*inputs)
+    torch.autograd.backward(outputs, grads)
+    return [*(t.detach() for t in outputs), *(t.grad for t in inputs)]
+
+
+def errors(function, inputs, grads):
+    """Relative to the reference in float64 on the same numbers."""
+    expected = run(lambda_mix_reference, [t.double() for t in inputs], [t.double() for t in grads])
+    results = run(function, inputs, grads)
+    assert all(r.dtype == inputs[0].dtype and r.shape == e.shape for r, e in zip(results, expected, strict=True))
+    return [float((r.double() - e).norm() / e.norm()) for r, e in zip(results, expected, strict=True)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_float32_equals_reference_with_every_gradient(size):
+    for name, error in zip(NAMES, errors(lambda_mix_triton, *draw(*size)), strict=True):
+        assert error < 2e-6, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "size", [(63, 1, 23, 2, 3, 16, 64), (70, 2, 47, 1, 2, 8, 20), (130, 1, 5, 1, 5, 16, 33)], ids=str
+)
+def test_half_precision_errs_at_most_twice_what_plain_torch_errs(size, dtype):
+    inputs, grads = draw(*size, dtype=dtype)
+    ours, plain = errors(lambda_mix_triton, inputs, grads), errors(lambda_mix_reference, inputs, grads)
+    for name, got, bound in zip(NAMES, ours, plain, strict=True):
+        assert got <= 2 * bound, name
+
+
+def test_finite_differences():
+    """The outputs are linear in each tensor, so that central differences are exact but for rounding."""
+    inputs, grads = draw(35, 2, 23, 1, 3, 4, 5)
+    results = run(lambda_mix_triton, inputs, grads)[2:]
+    directions, _ = draw(35, 2, 23, 1, 3, 4, 5, seed=1)
+    for i, (direction, gradient) in enumerate(zip(directions, results, strict=True)):
+
+        def loss(step, i=i, direction=direction):
+            moved = [t + step * direction if j == i else t for j, t in enumerate(inputs)]
+            return sum((o.double() * g).sum() for o, g in zip(lambda_mix_triton(*moved), grads, strict=True))
+
+        difference = (loss(1) - loss(-1)) / 2
+        torch.testing.assert_close(difference, (gradient.double() * direction).sum(), rtol=1e-5, atol=1e-3)
+
+
+def test_two_runs_give_the_same_bits():
+    inputs, grads = draw(130, 1, 23, 2, 3, 4, 20, dtype=torch.bfloat16)
+    first, second = run(lambda_mix_triton, inputs, grads), run(lambda_mix_triton, inputs, grads)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_any_strides():
+    """Queries, keys and values cut from one projection, values with u before v, the gradient of a sum."""
+    (q, k, v, e), _ = draw(40, 2, 5, 2, 3, 4, 6)
+    packed = torch.cat([q.flatten(2), k.flatten(2), v.transpose(2, 3).flatten(2)], dim=2)
+    q2, k2, v2 = packed.split([12, 8, 12], dim=2)
+    strided = q2.unflatten(2, (3, 4)), k2.unflatten(2, (4, 2)), v2.unflatten(2, (2, 6)).transpose(2, 3), e
+    assert not any(t.is_contiguous() for t in strided[:3])
+    grads = torch.ones((), device=DEVICE).expand(2, 40, 3, 6), torch.ones((), device=DEVICE).expand(2, 4, 6)
+    expected, results = run(lambda_mix_triton, (q, k, v, e), grads), run(lambda_mix_triton, strided, grads)
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_one_output_alone_has_a_gradient(used):
+    inputs, grads = draw(20, 1, 5, 1, 2, 4, 5)
+    expected = [t.clone().requires_grad_() for t in inputs]
+    results = [t.clone().requires_grad_() for t in inputs]
+    for function, tensors in ((lambda_mix_reference, expected), (lambda_mix_triton, results)):
+        function(*tensors)[used].backward(grads[used])
+    for got, wanted in zip(results, expected, strict=True):
+        torch.testing.assert_close(got.grad, torch.zeros_like(got) if wanted.grad is None else wanted.grad)
+
+
+def test_keeps_nothing_but_inputs_and_content_lambda_for_the_backward_pass():
+    inputs, _ = draw(130, 1, 23, 1, 2, 4, 5)
+    inputs = [t.requires_grad_() for t in inputs]
+    saved = set()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.add(t.data_ptr()) or t, lambda t: t):
+        _, content = lambda_mix_triton(*inputs)
+    assert saved == {t.data_ptr() for t in (*inputs, content)}
+
+
+def test_a_gradient_of_the_gradient_is_refused():
+    inputs, _ = draw(5, 1, 3, 1, 1, 4, 5)
+    inputs = [t.requires_grad_() for t in inputs]
+    with pytest.raises(RuntimeError, match="no second derivative.*--lambda-backend reference"):
+        torch.autograd.grad(lambda_mix_triton(*inputs)[0].sum(), inputs[0], create_graph=True)
+
+
+def test_compiled_gives_the_same():
+    inputs, grads = draw(20, 1, 5, 1, 2, 4, 5)
+    compiled = torch.compile(lambda *t: [2 * x for x in lambda_mix(*t, backend="triton")], backend="eager")
+    expected = run(lambda *t: [2 * x for x in lambda_mix_triton(*t)], inputs, grads)
+    results = run(compiled, inputs, grads)
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+
+
+@pytest.mark.parametrize("length", [1, 45])
+def test_layer_with_padding(length):
+    """The backend gives the layer what reference gives it, and NaN where padded reaches no token."""
+    layer = LambdaLayer(24, 3, dim_k=4, dim_u=2, local_context=23, backend="triton").to(DEVICE)
+    x = torch.randn(2, length, 24).to(DEVICE)
+    mask = torch.zeros(2, length, dtype=torch.bool, device=DEVICE)
+    mask[0, length // 2 + 1 :] = True
+    results = []
+    for backend in ("triton", "reference"):
+        layer.backend = backend
+        y = layer(x, mask).masked_fill(mask[..., None], 0)
+        layer.zero_grad()
+        y.square().sum().backward()
+        results.append([y.detach(), *(p.grad.clone() for p in layer.parameters())])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    layer.backend = "triton"
+    poisoned = layer(x.masked_fill(mask[..., None], float("nan")), mask).masked_fill(mask[..., None], 0)
+    torch.testing.assert_close(poisoned, results[0][0])
+
+
+def test_tiles_are_what_the_kernels_need():
+    for table in (FORWARD, BACKWARD):
+        for (size, block), tile in table.items():
+            assert tile.block == block and size in (2, 4)
+            for number in (tile.block, tile.group, tile.channels, tile.warps):
+                assert number & (number - 1) == 0
+            assert tile.block >= 16 and tile.channels >= 16
+    q, e = torch.zeros(1, 1, 1, 4, dtype=torch.bfloat16), torch.zeros(4, 1, 1)
+    assert [backward_tile(q, e.expand(4, 1, r)).block for r in (1, 17, 23, 33, 255)] == [16, 32, 32, 64, 64]
