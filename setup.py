@@ -12,6 +12,7 @@ FAIRSEQ = [
 # --lambda-backend auto takes 'chunked' and says why.
 DEV = [
     "hypothesis>=6",
+    "matplotlib>=3.8",
     "pre-commit>=3",
     "pytest>=8",
     "pytest-xdist>=3.5",
