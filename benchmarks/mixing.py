@@ -190,8 +190,9 @@ def plot(table: dict, options, title: str, path: Path) -> None:
             label = "softmax attention, fused" if name == "softmax" else name
             label = label if name in PEERS else f"lambda layer, {name}"
             (line,) = axis.plot(list(points), y, "o-" if name not in PEERS else "o--", markersize=4, label=label)
-            axis.annotate(label, (list(points)[-1], y[-1]), xytext=(0, 7), textcoords="offset points",
+            axis.annotate(label, (list(points)[-1], max(y[-3:])), xytext=(0, 9), textcoords="offset points",
                           ha="right", color=line.get_color(), fontsize=9)  # fmt: skip
+        axis.margins(y=0.12)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xticks(list(table), [f"{n:,}" if n < 10000 else f"{n // 1024}k" for n in table], fontsize=8)
