@@ -9,9 +9,9 @@ PARTITIONS_IN_BLOCK = 2  # c: transforms waste 1 in c + 1 of their outputs, and 
 class Partition:
     """``context`` offsets cut into partitions of ``size``, ``length`` positions into blocks and overlapping windows.
 
-    With P = ``size``, partition p holds the offsets p P - r // 2 and on, block i the positions i B and on, and window w the
-    L positions from w P - r // 2 on. Partition p of E takes block i to window c i + p, and a circular correlation of
-    length L = B + P is exact in its first B outputs.
+    With P = ``size`` and B = c P: partition p holds the offsets p P - r // 2 and on, block i the positions i B and on,
+    window w the L = B + P positions from w P - r // 2 on. Partition p of E takes block i to window c i + p, and a
+    circular correlation of length L is exact in its first B outputs.
     """
 
     length: int

@@ -4,20 +4,20 @@ A position lambda is a correlation over positions, for each pair of a key and a 
 
     lp[n,k,v] = sum_u,j E[k,u,j] V[n + j - r//2, v, u]
 
-Transforms of the whole sequence would do it in O(n log n), but slowly: they leave the caches, and the lp of all positions
-fill (b, n, k, v). So it is cut up as convolution reverbs are (uniformly partitioned overlap-save, see
+Transforms of the whole sequence would do it in O(n log n), but slowly: they leave the caches, and the lp of all
+positions fill (b, n, k, v). So it is cut up as convolution reverbs are (uniformly partitioned overlap-save, see
 :mod:`fairseq_lambda.ops.partition`):
 
-- E in partitions of P offsets, V in overlapping windows of L = 3 P positions, one every P, all transformed once, which is
-  cheap, since E and V have k u and v u channels where lp has k v;
+- E in partitions of P offsets, V in overlapping windows of L = 3 P positions, one every P, all transformed once, which
+  is cheap, since E and V have k u and v u channels where lp has k v;
 - for each block of 2 P positions, the products of the partitions with the windows they see are summed in the frequency
   domain, one matrix product a frequency, and one inverse transform gives the block's lp, (2 P, k, v);
 - the content lambda is the same at every position, so it rides in the bin of frequency zero at no cost;
 - the block's queries are applied, and its lp is dropped. The backward pass makes it again.
 
-Time is O(n k v (log P + r u / P)), with P chosen by cost; memory is a few times V and E and one block. Nothing of size
-n x n or (b, n, k, v) is stored. The result is exact, without wrap-around, up to rounding: float32 inside for half precision,
-for which there are no transforms, else in the dtype of the inputs.
+Time is O(n k v (log P + r u / P)), with P chosen by cost; memory is a few times V and E and one block. Nothing of
+size n x n or (b, n, k, v) is stored. The result is exact, without wrap-around, up to rounding: float32 inside for half
+precision, for which there are no transforms, else in the dtype of the inputs.
 """
 
 import torch
@@ -34,8 +34,9 @@ GPU_BLOCK = 2**26  # numbers in one block's lp, above which a GPU works on fewer
 class _Spectra:
     """What the forward and the backward pass share: the way into the frequency domain and back.
 
-    Spectra have the frequency f first, so that the sums over channels are matrix products. ``filters`` is conj(E) there,
-    (f, k, partition * u): a correlation is a product with the conjugate.
+    Spectra have the frequency f first, so that the sums over channels are matrix products; they are contiguous, or
+    torch.bmm would loop over the frequencies. ``filters`` is conj(E) there, (f, k, partition * u): a correlation is a
+    product with the conjugate.
     """
 
     def __init__(self, values: Tensor, position_embedding: Tensor, content_lambda: Tensor, size: int):
@@ -45,7 +46,7 @@ class _Spectra:
         missing = self.cut.count * size - self.cut.context
         taps = F.pad(self.exact(position_embedding), (0, missing)).unflatten(-1, (-1, size))  # (k, u, partition, P)
         filters = torch.fft.rfft(taps, self.cut.window)
-        self.filters = filters.permute(3, 0, 2, 1).flatten(2).conj_physical()
+        self.filters = filters.permute(3, 0, 2, 1).flatten(2).contiguous().conj_physical_()
 
     def exact(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype)
@@ -147,7 +148,7 @@ class _ToeplitzMix(torch.autograd.Function):
         grad_content = torch.zeros_like(content_lambda, dtype=torch.promote_types(values.dtype, torch.float32))
         with torch.autocast(queries.device.type, enabled=False):
             spectra = _Spectra(values, position_embedding, content_lambda, ctx.size)
-            grad_filters = torch.zeros_like(spectra.filters.mT)
+            grad_filters = torch.zeros_like(spectra.filters.mT, memory_format=torch.contiguous_format)
             for items in spectra.groups():
                 of_values = spectra.of_values(items)
                 grad_windows = torch.zeros_like(of_values)
@@ -183,5 +184,7 @@ def lambda_mix_toeplitz(
     """
     content_lambda = torch.einsum("bmku,bmvu->bkv", keys, values)
     dim_k, dim_u, context = position_embedding.shape
-    size = partition or cheapest_partition(queries.shape[1], context, dim_k, values.shape[2], dim_u)[1]
-    return _ToeplitzMix.apply(queries, values, position_embedding, content_lambda, size), content_lambda
+    if partition is None:
+        shape = (queries.shape[1], context, dim_k, values.shape[2], dim_u)
+        partition = cheapest_partition(*shape, queries.device.type)[1]
+    return _ToeplitzMix.apply(queries, values, position_embedding, content_lambda, partition), content_lambda

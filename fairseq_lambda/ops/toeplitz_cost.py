@@ -1,48 +1,73 @@
-"""Which product is cheaper for a shape, the band (chunked) or the Fourier transforms (toeplitz), and cut up how.
+"""Which product is cheaper for a shape, the band (chunked) or Fourier transforms (toeplitz), and cut up how.
 
-Both are estimated in nanoseconds, forward and backward pass of one sequence, from counts of what they do and from rates.
+Both are estimated in nanoseconds, forward and backward pass of one sequence, from counts of what they do and from
+rates.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
 from fairseq_lambda.ops.partition import Partition
 
-SIZES = (60, 120, 240, 480, 960)  # fast lengths times 3; powers of two would make the transposes miss the caches
+# Fast lengths: windows are three times as long and have the factors 2, 3 and 5 only. Powers of two are no faster to
+# transform, and their strides make the transposes miss the caches.
+SIZES = (30, 60, 90, 120, 180, 240, 360, 480, 720, 960)
+CACHED_NUMBERS = 2**21  # of a block's lambdas
 
-# Rates measured by `python benchmarks/global_context.py` on two cores of a CPU, which prints them anew.
-TRANSFORM_NS = 9.1  # a number of a window's lambdas: transforms, transposes and the queries' products
-PRODUCT_NS = 0.18  # the same, for each partition (times u) that is summed in the frequency domain
-SPILL = 1.5  # how much slower these are when a block's lambdas leave the cache of the processor
-CACHED_NUMBERS = 2**21
-BAND_NS = {torch.float64: 0.28, torch.float32: 0.14}  # a multiply-add of the band, by dtype
-BAND_NS_HALF = 0.05
+
+class Rates(NamedTuple):
+    """Nanoseconds of one step of each kind."""
+
+    call: float  # of lambda_mix_toeplitz
+    block: float
+    transform: float  # a number of a block's lambdas, (L, k, v): transforms, transposes, products with the queries
+    product: float  # the same, for each partition, times u, that is summed in the frequency domain
+    spill: float  # how much slower these two are when a block's lambdas leave the caches
+    band: float  # a multiply-add of the band, position x offset x head x u x (k + v)
+
+
+RATES = {
+    # Two cores of a CPU, by `python benchmarks/global_context.py`, which prints how far off they are. Half precision
+    # counts as float32, since it is faster on some processors and slower on others.
+    "cpu": Rates(call=7e5, block=2e5, transform=9.1, product=0.18, spill=1.5, band=0.18),
+    # Not measured: bytes at 2.5 TB/s, and launches of 5 us, for an H100.
+    "cuda": Rates(call=5e5, block=3e5, transform=0.04, product=4e-4, spill=1.0, band=1e-4),
+}
+
+
+def rates_of(device_type: str) -> Rates:
+    """Return the rates of a kind of device; those of a GPU for any accelerator."""
+    return RATES["cpu" if device_type == "cpu" else "cuda"]
 
 
 @lru_cache(maxsize=4096)
-def cheapest_partition(length: int, context: int, dim_k: int, dim_v: int, dim_u: int) -> tuple[float, int]:
+def cheapest_partition(
+    length: int, context: int, dim_k: int, dim_v: int, dim_u: int, device_type: str = "cpu"
+) -> tuple[float, int]:
     """Return the estimated cost of ``lambda_mix_toeplitz`` in ns, and the partition size that has it."""
-    return min((_toeplitz_cost(Partition(length, context, size), dim_k, dim_v, dim_u), size) for size in SIZES)
+    cuts = [Partition(length, context, size) for size in SIZES]
+    return min((_toeplitz_cost(cut, dim_k * dim_v, dim_u, rates_of(device_type)), cut.size) for cut in cuts)
 
 
-def _toeplitz_cost(cut: Partition, dim_k: int, dim_v: int, dim_u: int) -> float:
-    numbers = cut.window * dim_k * dim_v  # a block's
+def _toeplitz_cost(cut: Partition, channels: int, dim_u: int, rates: Rates) -> float:
+    numbers = cut.window * channels
     sums = min(cut.count, len(cut.windows)) * dim_u
-    spill = SPILL if numbers > CACHED_NUMBERS else 1
-    return cut.block_count * numbers * spill * (TRANSFORM_NS + PRODUCT_NS * sums)
+    number = (rates.transform + rates.product * sums) * (rates.spill if numbers > CACHED_NUMBERS else 1)
+    return rates.call + cut.block_count * (rates.block + numbers * number)
 
 
 def band_cost(
-    length: int, context: int, heads: int, dim_k: int, dim_v: int, dim_u: int, dtype: torch.dtype = torch.float32
+    length: int, context: int, heads: int, dim_k: int, dim_v: int, dim_u: int, device_type: str = "cpu"
 ) -> float:
     """Return the estimated cost of ``lambda_mix_chunked`` in ns: scores and band are products with k + v numbers."""
-    return length * context * heads * dim_u * (dim_k + dim_v) * BAND_NS.get(dtype, BAND_NS_HALF)
+    return length * context * heads * dim_u * (dim_k + dim_v) * rates_of(device_type).band
 
 
 def prefers_toeplitz(queries: torch.Tensor, values: torch.Tensor, position_embedding: torch.Tensor) -> bool:
-    """Return whether ``lambda_mix_toeplitz`` is estimated to be faster than ``lambda_mix_chunked`` for these tensors."""
+    """Return whether ``lambda_mix_toeplitz`` should be faster than ``lambda_mix_chunked`` for these tensors."""
     dim_k, dim_u, context = position_embedding.shape
-    length, heads, dim_v = queries.shape[1], queries.shape[2], values.shape[2]
-    band = band_cost(length, context, heads, dim_k, dim_v, dim_u, queries.dtype)
-    return cheapest_partition(length, context, dim_k, dim_v, dim_u)[0] < band
+    length, heads, dim_v, device = queries.shape[1], queries.shape[2], values.shape[2], queries.device.type
+    band = band_cost(length, context, heads, dim_k, dim_v, dim_u, device)
+    return cheapest_partition(length, context, dim_k, dim_v, dim_u, device)[0] < band
