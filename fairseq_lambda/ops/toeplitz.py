@@ -145,30 +145,37 @@ class _ToeplitzMix(torch.autograd.Function):
     def backward(ctx, grad_y):
         queries, values, position_embedding, content_lambda = ctx.saved_tensors
         grad_queries, grad_values = torch.empty_like(queries), torch.empty_like(values)
-        grad_content = torch.zeros_like(content_lambda, dtype=torch.promote_types(values.dtype, torch.float32))
         with torch.autocast(queries.device.type, enabled=False):
             spectra = _Spectra(values, position_embedding, content_lambda, ctx.size)
+            grad_content = torch.zeros_like(content_lambda, dtype=spectra.dtype)
             grad_filters = torch.zeros_like(spectra.filters.mT, memory_format=torch.contiguous_format)
             for items in spectra.groups():
-                of_values = spectra.of_values(items)
-                grad_windows = torch.zeros_like(of_values)
-                for block in range(spectra.cut.block_count):
-                    lambdas = spectra.lambdas(of_values, items, block)
-                    positions = spectra.cut.positions(block)
-                    grad_lambdas = lambdas.new_empty(spectra.cut.window, *lambdas.shape[1:])
-                    grad_lambdas[len(lambdas) :] = 0
-                    for i, item in enumerate(range(items.start, items.stop)):
-                        q, g = spectra.exact(queries[item, positions]), spectra.exact(grad_y[item, positions])
-                        grad_queries[item, positions] = torch.bmm(g, lambdas[:, :, i].mT)
-                        grad_lambdas[: len(lambdas), :, i] = torch.bmm(q.mT, g)
-                    flow = spectra.conjugate_of(grad_lambdas)
-                    grad_content[items] += flow[0].real.unflatten(1, (-1, values.shape[2])).transpose(0, 1)
-                    partitions, windows = spectra.columns(block)
-                    grad_windows[:, windows] += torch.bmm(spectra.filters[:, :, partitions].mT, flow)
-                    grad_filters[:, partitions] += torch.bmm(of_values[:, windows], flow.mT)
+                grads = (grad_y, grad_queries, grad_content, grad_filters)
+                grad_windows = _ToeplitzMix.backward_of_blocks(spectra, items, queries, *grads)
                 grad_values[items] = spectra.grad_values(grad_windows, items)
             grad_embedding = spectra.grad_position_embedding(grad_filters)
         return grad_queries, grad_values, grad_embedding, grad_content.to(content_lambda.dtype), None
+
+    @staticmethod
+    def backward_of_blocks(spectra, items, queries, grad_y, grad_queries, grad_content, grad_filters) -> Tensor:
+        """Write or add the other gradients in place; return the conjugate spectra of d windows."""
+        of_values = spectra.of_values(items)
+        grad_windows = torch.zeros_like(of_values)
+        for block in range(spectra.cut.block_count):
+            lambdas = spectra.lambdas(of_values, items, block)
+            positions, rows = spectra.cut.positions(block), len(lambdas)
+            grad_lambdas = lambdas.new_empty(spectra.cut.window, *lambdas.shape[1:])
+            grad_lambdas[rows:] = 0
+            for i, item in enumerate(range(items.start, items.stop)):
+                q, g = spectra.exact(queries[item, positions]), spectra.exact(grad_y[item, positions])
+                grad_queries[item, positions] = torch.bmm(g, lambdas[:, :, i].mT)
+                grad_lambdas[:rows, :, i] = torch.bmm(q.mT, g)
+            flow = spectra.conjugate_of(grad_lambdas)  # (f, k, items * v)
+            grad_content[items] += flow[0].real.unflatten(1, (-1, lambdas.shape[-1])).transpose(0, 1)
+            partitions, windows = spectra.columns(block)
+            grad_windows[:, windows] += torch.bmm(spectra.filters[:, :, partitions].mT, flow)
+            grad_filters[:, partitions] += torch.bmm(of_values[:, windows], flow.mT)
+        return grad_windows
 
 
 def lambda_mix_toeplitz(
