@@ -13,8 +13,7 @@ from fairseq_lambda.ops.partition import Partition
 
 # Fast lengths: windows are three times as long and have the factors 2, 3 and 5 only. Powers of two are no faster to
 # transform, and their strides make the transposes miss the caches.
-SIZES = (30, 60, 90, 120, 180, 240, 360, 480, 720, 960)
-CACHED_NUMBERS = 2**21  # of a block's lambdas
+SIZES = (60, 80, 96, 120, 160, 192, 240, 320, 480, 640, 960)
 
 
 class Rates(NamedTuple):
@@ -24,16 +23,16 @@ class Rates(NamedTuple):
     block: float
     transform: float  # a number of a block's lambdas, (L, k, v): transforms, transposes, products with the queries
     product: float  # the same, for each partition, times u, that is summed in the frequency domain
-    spill: float  # how much slower these two are when a block's lambdas leave the caches
+    spill: float  # numbers a block that double the cost of ``transform``, because they leave the caches
     band: float  # a multiply-add of the band, position x offset x head x u x (k + v)
 
 
 RATES = {
     # Two cores of a CPU, by `python benchmarks/global_context.py`, which prints how far off they are. Half precision
     # counts as float32, since it is faster on some processors and slower on others.
-    "cpu": Rates(call=7e5, block=2e5, transform=9.1, product=0.18, spill=1.5, band=0.18),
+    "cpu": Rates(call=13e5, block=35e4, transform=8.0, product=0.17, spill=2.7e6, band=0.15),
     # Not measured: bytes at 2.5 TB/s, and launches of 5 us, for an H100.
-    "cuda": Rates(call=5e5, block=3e5, transform=0.04, product=4e-4, spill=1.0, band=1e-4),
+    "cuda": Rates(call=5e5, block=3e5, transform=0.04, product=4e-4, spill=1e9, band=1e-4),
 }
 
 
@@ -54,7 +53,7 @@ def cheapest_partition(
 def _toeplitz_cost(cut: Partition, channels: int, dim_u: int, rates: Rates) -> float:
     numbers = cut.window * channels
     sums = min(cut.count, len(cut.windows)) * dim_u
-    number = (rates.transform + rates.product * sums) * (rates.spill if numbers > CACHED_NUMBERS else 1)
+    number = rates.transform * (1 + numbers / rates.spill) + rates.product * sums
     return rates.call + cut.block_count * (rates.block + numbers * number)
 
 
