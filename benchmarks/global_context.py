@@ -8,22 +8,17 @@ factors for the constants of the cost model.
 
 import argparse
 import json
-import os
-import platform
-import re
 import statistics
-import time
 from pathlib import Path
 
 import torch
+from measuring import DTYPES, ROOT, interleaved, setting, setting_line
 
 from fairseq_lambda.ops import toeplitz_cost
 from fairseq_lambda.ops.chunked import lambda_mix_chunked
 from fairseq_lambda.ops.toeplitz import lambda_mix_toeplitz
 
 MODELS = {"base": (12, 16, 64, 1), "mini": (4, 16, 64, 1), "u=4": (12, 16, 64, 4)}  # heads, dim_k, dim_v, dim_u
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def inputs(model: str, dtype: torch.dtype, length: int, context: int) -> list[torch.Tensor]:
@@ -35,36 +30,27 @@ def inputs(model: str, dtype: torch.dtype, length: int, context: int) -> list[to
     return [t.to(dtype).requires_grad_() for t in tensors]
 
 
-def run(function, tensors: list[torch.Tensor], grad_y: torch.Tensor) -> float:
-    """Return the seconds of one forward and backward pass."""
-    start = time.perf_counter()
-    y, content_lambda = function(*tensors)
-    torch.autograd.grad((y, content_lambda), tensors, (grad_y, content_lambda.detach()))
-    return time.perf_counter() - start
-
-
-def measure(model: str, dtype: str, length: int, context: int, seconds: float, band_seconds: float) -> dict:
+def measure(model: str, dtype: str, length: int, context: int, options) -> dict:
     """Return one row: medians in ms of both, the choice, and what it loses."""
     tensors = inputs(model, DTYPES[dtype], length, context)
     heads, dim_k, dim_v, dim_u = MODELS[model]
     grad_y = torch.randn(1, length, heads, dim_v).to(DTYPES[dtype])
+
+    def run(function):
+        y, content_lambda = function(*tensors)
+        torch.autograd.grad((y, content_lambda), tensors, (grad_y, content_lambda.detach()))
+
     band = toeplitz_cost.band_cost(length, context, heads, dim_k, dim_v, dim_u)
     cost, size = toeplitz_cost.cheapest_partition(length, context, dim_k, dim_v, dim_u)
-    functions = {"toeplitz": lambda_mix_toeplitz}
-    if band < band_seconds * 1e9:
-        functions["band"] = lambda_mix_chunked
-    times = {name: [] for name in functions}
-    for function in functions.values():  # warm-up
-        run(function, tensors, grad_y)
-    end = time.perf_counter() + seconds
-    while len(times["toeplitz"]) < 3 or (time.perf_counter() < end and len(times["toeplitz"]) < 50):
-        for name, function in functions.items():
-            times[name].append(run(function, tensors, grad_y))
-    medians = {name: statistics.median(times[name]) * 1e3 if name in times else None for name in ("band", "toeplitz")}
+    functions = {"toeplitz": lambda: run(lambda_mix_toeplitz)}
+    if band < options.band_seconds * 1e9:
+        functions["band"] = lambda: run(lambda_mix_chunked)
+    medians = interleaved(functions, "cpu", repeats=3, budget=options.seconds)
+    medians = {name: medians[name] * 1e3 if name in medians else None for name in ("band", "toeplitz")}
     chosen = "toeplitz" if toeplitz_cost.prefers_toeplitz(tensors[0], tensors[2], tensors[3]) else "band"
     row = {"model": model, "dtype": dtype, "length": length, "context": context, "partition": size, "chosen": chosen}
     row |= {f"{name}_ms": value for name, value in medians.items()}
-    row |= {"band_estimate_ms": band / 1e6, "toeplitz_estimate_ms": cost / 1e6, "runs": len(times["toeplitz"])}
+    row |= {"band_estimate_ms": band / 1e6, "toeplitz_estimate_ms": cost / 1e6}
     best = min(value for value in medians.values() if value is not None)
     row["loss"] = medians[chosen] / best - 1 if medians[chosen] is not None else None
     return row
@@ -95,19 +81,6 @@ def rates(rows: list[dict]) -> dict[str, float]:
     return factors
 
 
-def environment(options) -> dict:
-    cpuinfo = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return {
-        "cpu": f"{name.group(1) if name else platform.processor()} ({len(os.sched_getaffinity(0))} cores)",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-        "seed": options.seed,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     lengths = [64, 128, 192, 256, 512, 1024, 2048, 4096, 8192, 16384]
@@ -116,8 +89,8 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, nargs="+", default=contexts, help="odd local contexts")
     parser.add_argument("--local-length", type=int, default=4096, help="of the sequences with local context")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["base", "mini"], help="widths 768 and 256")
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
-    parser.add_argument("--seconds", type=float, default=1.0, help="of measurement a row, three rounds at least")
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
+    parser.add_argument("--seconds", type=float, default=1.0, help="of measurement for each, three runs at least")
     parser.add_argument("--band-seconds", type=float, default=6.0, help="the most that one run of the band may take")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/global_context.json")
@@ -127,13 +100,13 @@ def main() -> None:
         parser.error(f"--contexts {even[0]}: must be odd (centred on a token)")
 
     torch.manual_seed(options.seed)
-    setting = environment(options)
-    print(", ".join(f"{key} {value}" for key, value in setting.items()))
+    environment = setting("cpu", options.seed)
+    print(setting_line(environment))
     print("| model | dtype | n | r | band ms | toeplitz ms | P | band / toeplitz | chosen | loses |", flush=True)
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for model, dtype, length, context in points(options):
-        row = measure(model, dtype, length, context, options.seconds, options.band_seconds)
+        row = measure(model, dtype, length, context, options)
         band, loss = row["band_ms"], row["loss"]
         print(
             f"| {model} | {dtype} | {length} | {context} | {'not run' if band is None else f'{band:.1f}'} "
@@ -147,7 +120,7 @@ def main() -> None:
     print("\nmeasured over estimated, median: " + ", ".join(f"{key} {value:.2f}" for key, value in factors.items()))
     within = [row["loss"] <= 0.2 for row in rows if row["loss"] is not None]
     print(f"the choice is within 20 % of the faster one in {sum(within)} of {len(within)} rows")
-    report = {"setting": setting, "rows": rows, "measured_over_estimated": factors}
+    report = {"setting": environment, "rows": rows, "measured_over_estimated": factors}
     options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

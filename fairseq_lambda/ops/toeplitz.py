@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fairseq_lambda.ops.eager import runs_eagerly
 from fairseq_lambda.ops.partition import Partition
 from fairseq_lambda.ops.toeplitz_cost import cheapest_partition
 
@@ -178,6 +179,7 @@ class _ToeplitzMix(torch.autograd.Function):
         return grad_windows
 
 
+@runs_eagerly  # a compiler would trace the loop over blocks, anew for each length
 def lambda_mix_toeplitz(
     queries: Tensor,
     keys: Tensor,
