@@ -7,6 +7,8 @@ from torch import Tensor
 
 from fairseq_lambda.ops.chunked import lambda_mix_chunked
 from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.toeplitz import lambda_mix_toeplitz
+from fairseq_lambda.ops.toeplitz_cost import prefers_toeplitz
 from fairseq_lambda.ops.triton_support import why_not, why_not_here
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,8 @@ def lambda_mix(
         values: (b, n, v, u), zero where padded.
         position_embedding: E, (k, u, r) with r odd; index j stands for the offset m - n = j - r // 2. It may reach
             further than the sequence; a context that covers every pair is r = 2 n - 1.
-        backend: "auto", "reference", "chunked" or "triton".
+        backend: "auto", "reference", "triton", or "chunked", which works by Fourier transforms where the context is so
+            long that they are estimated to be faster (:mod:`fairseq_lambda.ops.toeplitz`).
 
     Differentiable in every tensor. All four must have one dtype and device.
 
@@ -88,4 +91,7 @@ def lambda_mix(
     excess = context // 2 - (length - 1)
     if excess > 0:  # offsets that no pair of this sequence has
         position_embedding = position_embedding[..., excess:-excess]
-    return _FUNCTIONS[resolve_backend(backend, queries, position_embedding)](queries, keys, values, position_embedding)
+    backend = resolve_backend(backend, queries, position_embedding)
+    if backend == "chunked" and prefers_toeplitz(queries, values, position_embedding):
+        return lambda_mix_toeplitz(queries, keys, values, position_embedding)
+    return _FUNCTIONS[backend](queries, keys, values, position_embedding)

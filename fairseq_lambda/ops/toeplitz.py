@@ -1,0 +1,199 @@
+"""The lambda layer for long contexts: position lambdas by fast Fourier transforms, in plain torch, CPU and any GPU.
+
+A position lambda is a correlation over positions, for each pair of a key and a value channel a Toeplitz product::
+
+    lp[n,k,v] = sum_u,j E[k,u,j] V[n + j - r//2, v, u]
+
+Transforms of the whole sequence would do it in O(n log n), but slowly: they leave the caches, and the lp of all
+positions fill (b, n, k, v). So it is cut up as convolution reverbs are (uniformly partitioned overlap-save, see
+:mod:`fairseq_lambda.ops.partition`):
+
+- E in partitions of P offsets, V in overlapping windows of L = 3 P positions, one every P, all transformed once, which
+  is cheap, since E and V have k u and v u channels where lp has k v;
+- for each block of 2 P positions, the products of the partitions with the windows they see are summed in the frequency
+  domain, one matrix product a frequency, and one inverse transform gives the block's lp, (2 P, k, v);
+- the content lambda is the same at every position, so it rides in the bin of frequency zero at no cost;
+- the block's queries are applied, and its lp is dropped. The backward pass makes it again.
+
+Time is O(n k v (log P + r u / P)), with P chosen by cost; memory is a few times V and E and one block. Nothing of
+size n x n or (b, n, k, v) is stored. The result is exact, without wrap-around, up to rounding: float32 inside for half
+precision, for which there are no transforms, else in the dtype of the inputs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fairseq_lambda.ops.eager import runs_eagerly
+from fairseq_lambda.ops.partition import Partition
+from fairseq_lambda.ops.toeplitz_cost import cheapest_partition
+
+GPU_BLOCK = 2**26  # numbers in one block's lp, above which a GPU works on fewer batch items at a time
+
+
+class _Spectra:
+    """What the forward and the backward pass share: the way into the frequency domain and back.
+
+    Spectra have the frequency f first, so that the sums over channels are matrix products; they are contiguous, or
+    torch.bmm would loop over the frequencies. ``filters`` is conj(E) there, (f, k, partition * u): a correlation is a
+    product with the conjugate.
+    """
+
+    def __init__(self, values: Tensor, position_embedding: Tensor, content_lambda: Tensor, size: int):
+        self.cut = Partition(values.shape[1], position_embedding.shape[-1], size)
+        self.dtype = torch.promote_types(values.dtype, torch.float32)
+        self.values, self.position_embedding, self.content_lambda = values, position_embedding, content_lambda
+        missing = self.cut.count * size - self.cut.context
+        taps = F.pad(self.exact(position_embedding), (0, missing)).unflatten(-1, (-1, size))  # (k, u, partition, P)
+        filters = torch.fft.rfft(taps, self.cut.window)
+        self.filters = filters.permute(3, 0, 2, 1).flatten(2).contiguous().conj_physical_()
+
+    def exact(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype)
+
+    def groups(self) -> list[slice]:
+        """Batch items that go together: one on a CPU, whose caches a block fills; as many as fit on a GPU."""
+        batch, dim_k, dim_v = self.content_lambda.shape
+        block = self.cut.window * dim_k * dim_v
+        together = 1 if self.values.device.type == "cpu" else max(1, GPU_BLOCK // block)
+        return [slice(i, min(i + together, batch)) for i in range(0, batch, together)]
+
+    def columns(self, block: int) -> tuple[slice, slice]:
+        """What the block sees: columns of ``filters``, and rows of the values' spectra."""
+        dim_u = self.values.shape[-1]
+        partitions, windows = self.cut.seen(block)
+        return (
+            slice(partitions.start * dim_u, partitions.stop * dim_u),
+            slice(windows.start * dim_u, windows.stop * dim_u),
+        )
+
+    def of_values(self, items: slice) -> Tensor:
+        """Spectra (f, window * u, items * v)."""
+        values = self.exact(self.values[items]).permute(3, 0, 2, 1)  # (u, items, v, n)
+        windows = F.pad(values, self.cut.padding).unfold(-1, self.cut.window, self.cut.size)
+        spectra = torch.fft.rfft(windows)  # (u, items, v, window, f)
+        return spectra.permute(4, 3, 0, 1, 2).flatten(3).flatten(1, 2).contiguous()
+
+    def lambdas(self, spectra: Tensor, items: slice, block: int) -> Tensor:
+        """Position lambda plus content lambda at the positions of the block: (positions, k, items, v)."""
+        partitions, windows = self.columns(block)
+        total = torch.bmm(self.filters[:, :, partitions], spectra[:, windows])  # (f, k, items * v)
+        content = self.exact(self.content_lambda[items]).transpose(0, 1)  # (k, items, v)
+        total[0] += self.cut.window * content.flatten(1)
+        lambdas = torch.fft.irfft(total.flatten(1).T.contiguous(), self.cut.window)  # (k * items * v, L)
+        positions = self.cut.positions(block)
+        lambdas = lambdas.view(*content.shape, -1)[..., : positions.stop - positions.start]
+        return lambdas.permute(3, 0, 1, 2).contiguous()
+
+    def conjugate_of(self, grad_lambdas: Tensor) -> Tensor:
+        """Conjugate spectrum (f, k, items * v) of the gradient (L, k, items, v) of a block's lambdas."""
+        spectrum = torch.fft.rfft(grad_lambdas.flatten(1).T.contiguous())
+        spectrum = spectrum.view(grad_lambdas.shape[1], -1, spectrum.shape[-1])  # (k, items * v, f)
+        return spectrum.permute(2, 0, 1).contiguous().conj_physical_()
+
+    def grad_values(self, conjugate: Tensor, items: slice) -> Tensor:
+        """d values (items, n, v, u) from the conjugate spectra (f, window * u, items * v) of d windows."""
+        dim_v, dim_u = self.values.shape[2:]
+        spectra = conjugate.conj().unflatten(2, (-1, dim_v)).unflatten(1, (-1, dim_u))
+        windows = torch.fft.irfft(spectra.permute(3, 1, 4, 2, 0), self.cut.window)
+        windows = windows.unflatten(-1, (-1, self.cut.size))  # (items, window, v, u, L / P, P)
+        batch, count, _, _, overlap, _ = windows.shape
+        total = windows.new_zeros(batch, count + overlap - 1, dim_v, dim_u, self.cut.size)
+        for i in range(overlap):
+            total[:, i : i + count] += windows[..., i, :]
+        before = self.cut.padding[0]
+        total = total.permute(0, 1, 4, 2, 3).flatten(1, 2)  # (items, padded n, v, u)
+        return total[:, before : before + self.cut.length].to(self.values.dtype)
+
+    def grad_position_embedding(self, spectra: Tensor) -> Tensor:
+        """d position_embedding (k, u, r) from the spectra (f, partition * u, k) of d partitions."""
+        spectra = spectra.unflatten(1, (-1, self.values.shape[-1])).permute(3, 2, 1, 0)
+        taps = torch.fft.irfft(spectra, self.cut.window)[..., : self.cut.size].flatten(2)
+        return taps[..., : self.cut.context].to(self.position_embedding.dtype)
+
+
+class _ToeplitzMix(torch.autograd.Function):
+    """y (b, n, h, v) of queries, values, position_embedding and content_lambda; saves these and nothing else.
+
+    Per frequency, with ^ for a spectrum and * for the conjugate, u and partitions flattened::
+
+        lp^ = E^* V^           forward, (k, partition u) x (partition u, v)
+        G   = (q^T dy)^        the gradient of a block's lambdas; its zero bin is the gradient of the content lambda
+        dV^* += E^*T G*        dE^ += V^ G*^T
+
+    The last two are summed over the blocks, and dE over the batch, before one transform each takes them back.
+    """
+
+    @staticmethod
+    def forward(ctx, queries, values, position_embedding, content_lambda, size):
+        ctx.save_for_backward(queries, values, position_embedding, content_lambda)
+        ctx.size = size
+        y = queries.new_empty(*queries.shape[:3], values.shape[2])
+        with torch.autocast(queries.device.type, enabled=False):
+            spectra = _Spectra(values, position_embedding, content_lambda, size)
+            for items in spectra.groups():
+                of_values = spectra.of_values(items)
+                for block in range(spectra.cut.block_count):
+                    lambdas = spectra.lambdas(of_values, items, block)
+                    positions = spectra.cut.positions(block)
+                    for i, item in enumerate(range(items.start, items.stop)):
+                        y[item, positions] = torch.bmm(spectra.exact(queries[item, positions]), lambdas[:, :, i])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y):
+        queries, values, position_embedding, content_lambda = ctx.saved_tensors
+        grad_queries, grad_values = torch.empty_like(queries), torch.empty_like(values)
+        with torch.autocast(queries.device.type, enabled=False):
+            spectra = _Spectra(values, position_embedding, content_lambda, ctx.size)
+            grad_content = torch.zeros_like(content_lambda, dtype=spectra.dtype)
+            grad_filters = torch.zeros_like(spectra.filters.mT, memory_format=torch.contiguous_format)
+            for items in spectra.groups():
+                grads = (grad_y, grad_queries, grad_content, grad_filters)
+                grad_windows = _ToeplitzMix.backward_of_blocks(spectra, items, queries, *grads)
+                grad_values[items] = spectra.grad_values(grad_windows, items)
+            grad_embedding = spectra.grad_position_embedding(grad_filters)
+        return grad_queries, grad_values, grad_embedding, grad_content.to(content_lambda.dtype), None
+
+    @staticmethod
+    def backward_of_blocks(spectra, items, queries, grad_y, grad_queries, grad_content, grad_filters) -> Tensor:
+        """Write or add the other gradients in place; return the conjugate spectra of d windows."""
+        of_values = spectra.of_values(items)
+        grad_windows = torch.zeros_like(of_values)
+        for block in range(spectra.cut.block_count):
+            lambdas = spectra.lambdas(of_values, items, block)
+            positions, rows = spectra.cut.positions(block), len(lambdas)
+            grad_lambdas = lambdas.new_empty(spectra.cut.window, *lambdas.shape[1:])
+            grad_lambdas[rows:] = 0
+            for i, item in enumerate(range(items.start, items.stop)):
+                q, g = spectra.exact(queries[item, positions]), spectra.exact(grad_y[item, positions])
+                grad_queries[item, positions] = torch.bmm(g, lambdas[:, :, i].mT)
+                grad_lambdas[:rows, :, i] = torch.bmm(q.mT, g)
+            flow = spectra.conjugate_of(grad_lambdas)  # (f, k, items * v)
+            grad_content[items] += flow[0].real.unflatten(1, (-1, lambdas.shape[-1])).transpose(0, 1)
+            partitions, windows = spectra.columns(block)
+            grad_windows[:, windows] += torch.bmm(spectra.filters[:, :, partitions].mT, flow)
+            grad_filters[:, partitions] += torch.bmm(of_values[:, windows], flow.mT)
+        return grad_windows
+
+
+@runs_eagerly  # a compiler would trace the loop over blocks, anew for each length
+def lambda_mix_toeplitz(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position_embedding: Tensor,
+    partition: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
+
+    ``partition`` is P, by default the cheapest by :mod:`fairseq_lambda.ops.toeplitz_cost`.
+    """
+    content_lambda = torch.einsum("bmku,bmvu->bkv", keys, values)
+    dim_k, dim_u, context = position_embedding.shape
+    if partition is None:
+        shape = (queries.shape[1], context, dim_k, values.shape[2], dim_u)
+        partition = cheapest_partition(*shape, queries.device.type)[1]
+    return _ToeplitzMix.apply(queries, values, position_embedding, content_lambda, partition), content_lambda
