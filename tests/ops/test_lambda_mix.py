@@ -84,6 +84,24 @@ def test_any_chunk_gives_the_same(chunk, context):
         torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-11)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_errs_at_most_twice_plain_torch_in_every_gradient(dtype):
+    """Against float64 on the same rounded inputs; several chunks, whose sums must not add up errors."""
+    exact = [t.detach().to(dtype).double().requires_grad_() for t in inputs(400, 2, 23)]
+    grad_y = torch.randn(2, 400, 3, 5, dtype=torch.float64).to(dtype).double()
+
+    def results(function, tensors):
+        y, _ = function(*tensors)
+        return [y, *torch.autograd.grad(y, tensors, grad_y.to(y.dtype))]
+
+    expected = results(lambda_mix_reference, exact)
+    low = [t.detach().to(dtype).requires_grad_() for t in exact]
+    ours = results(lambda *tensors: lambda_mix_chunked(*tensors, chunk=64), low)
+    plain = results(lambda_mix_reference, low)
+    for got, bound, true in zip(ours, plain, expected, strict=True):
+        assert (got - true).norm() <= 2 * (bound - true).norm()
+
+
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 @pytest.mark.parametrize("length,dim_u,context", [(1, 1, 3), (5, 2, 3), (3, 1, 9)])
 def test_gradcheck(backend, length, dim_u, context):
