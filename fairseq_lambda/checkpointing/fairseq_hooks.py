@@ -126,6 +126,15 @@ def _prepare(cfg, trainer) -> int:
     if 0 < trainer.cfg.optimization.max_update <= updates:
         logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
         return FINISHED
+    position = state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)
+    before = state["cfg"]["distributed_training"]["distributed_world_size"]
+    now = trainer.cfg.distributed_training.distributed_world_size
+    if before != now and position > 0:
+        # fairseq stores the batches that each process has had, and skips as many of each of the new ones
+        logger.warning(
+            f"{path} was written by {before} processes and {now} go on: for the rest of this epoch, "
+            f"{abs(before - now) * position} batches are {'left out' if now > before else 'seen again'}"
+        )
     logger.info(f"going on from {path} at {updates} updates (another --save-dir starts afresh)")
     return GO_ON
 
