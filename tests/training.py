@@ -8,6 +8,8 @@ import torch
 from conftest import make_dictionary, random_documents, write_split
 from fairseq import checkpoint_utils
 
+from fairseq_lambda.checkpointing.reading import weights_only
+
 PACKAGE = Path(__file__).parents[1] / "fairseq_lambda"
 MODEL = "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --lambda-key-depth 4 --lambda-local-context 7".split()
 TIMES = ("wall", "train_wall", "wps", "ups")  # differ from run to run
@@ -66,7 +68,8 @@ def logged(caplog):
 
 
 def load(save_dir, name="checkpoint_last.pt"):
-    return torch.load(Path(save_dir) / name, weights_only=True)
+    with weights_only():
+        return torch.load(Path(save_dir) / name, weights_only=True)
 
 
 def differences(one, two, path=""):

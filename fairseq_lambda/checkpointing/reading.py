@@ -1,5 +1,6 @@
 """Reading of checkpoint files that may be torn, damaged, foreign or hostile."""
 
+import argparse
 import contextlib
 import os
 import re
@@ -50,7 +51,8 @@ def read_header(path: Path) -> dict:
             if name.endswith("/data.pkl"):
                 archive.read(name)  # compares its checksum
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with weights_only():
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a fairseq checkpoint: {_reason(error)}") from error
     missing = [key for key in NEEDED if not isinstance(state, dict) or not state.get(key)]
@@ -66,11 +68,13 @@ def weights_only():
     """Within, torch.load unpickles tensors and plain values only, whatever the environment says.
 
     fairseq leaves the argument ``weights_only`` out, and then the variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the
-    protection off.
+    protection off. Of classes, argparse.Namespace alone is let through, a bare container, in which fairseq stores the
+    options of its older optimizers (``--optimizer sgd``): without it such a run could not be resumed.
     """
     before = os.environ.pop(OVERRIDE, None)
     try:
-        yield
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            yield
     finally:
         if before is not None:
             os.environ[OVERRIDE] = before

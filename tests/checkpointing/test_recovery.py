@@ -236,3 +236,10 @@ def test_a_finished_run_is_left_alone(toy_data, folder, caplog):
 def test_another_data_folder_of_the_same_dictionary_is_welcome(folder, tmp_path):
     train(write_data(tmp_path / "more", documents=50), folder, 12, of=40)
     assert load(folder)["optimizer_history"][-1]["num_updates"] == 12
+
+
+def test_a_run_with_one_of_the_older_optimizers_resumes(toy_data, tmp_path):
+    """fairseq keeps their options in a Namespace, which weights_only refuses by itself."""
+    train(toy_data, tmp_path / "run", 3, "--optimizer", "sgd", of=6)
+    train(toy_data, tmp_path / "run", 6, "--optimizer", "sgd")
+    assert load(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == 6
