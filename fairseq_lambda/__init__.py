@@ -13,5 +13,8 @@ except ImportError as error:
     ) from error
 
 from fairseq_lambda import criterions, models, tasks  # noqa: F401
+from fairseq_lambda.checkpointing import fairseq_hooks
+
+fairseq_hooks.install(lambda task: isinstance(task, tasks.MaskedLMSOPTask))
 
 __version__ = "0.1.0"

@@ -13,6 +13,7 @@ fairseq-train as they are and win over the recipe, such as --lr 5e-4 or --lambda
   --save-dir DIR        checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)
   --updates N           updates, and end of the learning rate's decay (default: by size)
   --nproc N             processes: GPUs, or CPU ranks (default: all GPUs, 1 without a GPU)
+  --torchrun "ARGS"     arguments for torchrun, such as "--standalone --max-restarts 3" or several machines (README.md)
   --dry-run             print the command only
 
   size     tokens  batch a process  updates    learning rate
@@ -55,17 +56,18 @@ command -v "$python" >/dev/null || die "no Python at '$python': set PYTHON to th
 
 name="$(basename -- "$(cd -- "$data" && pwd)")"
 save_dir="checkpoints/lambda_bert_$size-$name"
-nproc="" dry_run="" autocast=""
+nproc="" dry_run="" autocast="" torchrun=""
 extra=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --save-dir | --updates | --nproc | --autocast)
+    --save-dir | --updates | --nproc | --autocast | --torchrun)
       [[ $# -ge 2 ]] || die "$1 needs a value"
       case "$1" in
         --save-dir) save_dir=$2 ;;
         --updates) updates=$2 ;;
         --nproc) nproc=$2 ;;
         --autocast) autocast=$2 ;;
+        --torchrun) torchrun=$2 ;;
       esac
       shift 2
       ;;
@@ -96,15 +98,14 @@ nproc="${nproc:-$((gpus > 1 ? gpus : 1))}"
 autocast="${autocast:-$bf16}"
 warmup=$((updates / 10 > 1000 ? 1000 : updates / 10))
 
-train=("$python" -m fairseq_cli.train)
-if ((nproc > 1)); then
-  train=("$python" -m torch.distributed.run --standalone --nproc_per_node "$nproc" -m fairseq_cli.train)
+train=("$python" -m fairseq_lambda.commands.train)
+if ((nproc > 1)) || [[ -n "$torchrun" ]]; then
+  [[ -n "$torchrun" ]] || torchrun="--standalone"
+  read -ra torchrun_arguments <<<"$torchrun"
+  train=("$python" -m torch.distributed.run "${torchrun_arguments[@]}" --nproc-per-node "$nproc" -m fairseq_lambda.commands.train)
 fi
 device=()
-if ((gpus == 0)); then
-  device=(--cpu)
-  ((nproc > 1)) && device+=(--distributed-backend gloo)
-fi
+((gpus > 0)) || device=(--cpu)
 
 command=(
   "${train[@]}" "$data" --user-dir "$root/fairseq_lambda"
@@ -122,23 +123,6 @@ command=(
 printf '%q ' "${command[@]}"
 echo
 [[ -z "$dry_run" ]] || exit 0
-if [[ -f "$save_dir/checkpoint_last.pt" ]]; then
-  # fairseq makes one more update whenever it resumes, a finished run too. What cannot be read is left to fairseq's error.
-  so_far="$("$python" - "$save_dir/checkpoint_last.pt" 2>/dev/null <<'PY'
-import sys
-
-import torch
-
-state = torch.load(sys.argv[1], map_location="cpu", weights_only=True, mmap=True)
-print(state["optimizer_history"][-1]["num_updates"])
-PY
-)" || so_far=0
-  if ((so_far >= updates)); then
-    echo "$save_dir has $so_far updates: nothing left to do (raise --updates to train longer)"
-    exit 0
-  fi
-  echo "going on from $save_dir/checkpoint_last.pt (another --save-dir starts afresh)"
-fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # Warnings of torch about calls inside fairseq, which a user of either can do nothing about.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::FutureWarning,ignore::UserWarning}"

@@ -76,3 +76,21 @@ def random_batch(task, batch=6, length=20, seed=0):
         "masked_positions": target.flatten().ne(d.pad()).nonzero().squeeze(1),
         "sentence_target": labels,
     }
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory):
+    """A binarised toy corpus: 84 samples of at most 32 tokens."""
+    from training import write_data  # which imports this module
+
+    return write_data(tmp_path_factory.mktemp("toy") / "data")
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_data, tmp_path_factory):
+    """A folder with ``checkpoint_1_4.pt``, ``checkpoint_1_8.pt``, and of 10 updates ``_best.pt`` and ``_last.pt``."""
+    from training import train
+
+    folder = tmp_path_factory.mktemp("toy") / "run"
+    train(toy_data, folder, 10, "--save-interval-updates", 4, of=40)
+    return folder

@@ -8,19 +8,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from omegaconf import OmegaConf
 
+from fairseq_lambda.checkpointing.exported import write_exported
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import find_checkpoint, load_checkpoint
 
-# What of fairseq's checkpoint a user of the model needs, and the little history without which fairseq takes a file for
-# one of its first versions. The optimizer's state, two thirds of the file, stays behind.
-KEPT = ("args", "cfg", "model", "task_state", "optimizer_history", "extra_state")
+PARTS = ("model", "task", "criterion")  # of the configuration; the rest is about the training machine
 
 
 def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> dict:
-    """Write model.pt, dict.txt, sentencepiece.model, config.json and a card to ``destination``; return the config.
+    """Write model.safetensors, dict.txt, sentencepiece.model, config.json and a card; return the config.
 
     The folder appears whole or not at all. Paths of the training machine are taken out of the configuration.
 
@@ -36,13 +34,12 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
     updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates")
     cfg = state["cfg"]
     data = Path(str(cfg.task.data)).name
-    cfg.task.data, cfg.common.user_dir = ".", None
-    for key in ("save_dir", "restore_file"):
-        cfg.checkpoint[key] = Path(str(cfg.checkpoint[key])).name
+    cfg.task.data = "."
     parameters = sum(p.numel() for p in hub.model.parameters())
+    # as plain dictionaries, the way fairseq saves
+    parts = {part: OmegaConf.to_container(cfg[part], resolve=True, enum_to_str=True) for part in PARTS}
     config = {
-        "model": dict(cfg.model),
-        "task": dict(cfg.task),
+        **parts,
         "parameters": parameters,
         "updates": updates,
         "data": data,
@@ -53,14 +50,10 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
     part = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
         os.chmod(part, 0o755)  # mkdtemp makes it private
-        # as plain dictionaries, the way fairseq saves: weights_only would refuse omegaconf's classes
-        state["cfg"] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        state["extra_state"] = {"train_iterator": state["extra_state"]["train_iterator"]}
-        torch.save({k: state[k] for k in KEPT if k in state}, part / "model.pt")
         hub.task.source_dictionary.save(str(part / "dict.txt"))
         if hub.bpe is not None:
             (part / "sentencepiece.model").write_bytes(hub.bpe.processor.serialized_model_proto())
-        (part / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
+        write_exported(part, hub.model.state_dict(), config)
         (part / "README.md").write_text(card(destination.name, config), encoding="utf-8")
         os.replace(part, destination)
     except BaseException:

@@ -129,7 +129,11 @@ class SentencePairDataset(FairseqDataset):
         }
 
     def collater(self, samples: list[dict]) -> dict:
-        """Return a batch of b samples, n tokens at most, padded on the right; {} for no samples.
+        """Return a batch of b samples, n tokens at most, padded on the right.
+
+        For no samples, a batch of ``<s> </s>`` with nothing to predict: no loss and no gradient. A worker gets it where
+        the batches of an epoch do not divide by the workers. fairseq would put a copy of another batch in place of an
+        empty one, and leave the worker's other micro-batches of that update out of the sample size.
 
         ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has
         ``src_tokens`` (b, n), ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding
@@ -140,7 +144,7 @@ class SentencePairDataset(FairseqDataset):
         would make the training loop wait for it.
         """
         if not samples:
-            return {}
+            return self._idle_batch()
         sources = [sample["source"] for sample in samples]
         lengths = torch.tensor([len(source) for source in sources])
         target = data_utils.collate_tokens([s["target"] for s in samples], self.pad)
@@ -158,4 +162,21 @@ class SentencePairDataset(FairseqDataset):
         }
         if self.objective != "none":
             batch["sentence_target"] = torch.tensor([sample["label"] for sample in samples])
+        return batch
+
+    def _idle_batch(self) -> dict:
+        batch = {
+            "id": torch.zeros(0, dtype=torch.int64),
+            "nsentences": 0,
+            "ntokens": 0,
+            "net_input": {
+                "src_tokens": torch.tensor([[self.bos, self.eos]]),
+                "src_lengths": torch.tensor([2]),
+                "has_padding": False,
+            },
+            "target": torch.full((1, 2), self.pad),
+            "masked_positions": torch.zeros(0, dtype=torch.int64),
+        }
+        if self.objective != "none":
+            batch["sentence_target"] = torch.tensor([-1])
         return batch

@@ -14,11 +14,13 @@ from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from fairseq_lambda.checkpointing.exported import read_exported
+from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+CHECKPOINTS = ("model.safetensors", "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 WORD_START = "\u2581"  # SentencePiece's mark of a space before the piece
 
 
@@ -81,7 +83,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
         Args:
             folder: it may have moved since; or a checkpoint file itself.
-            checkpoint_file: a name in it; default: the first of model.pt, checkpoint_best.pt, checkpoint_last.pt.
+            checkpoint_file: a name in it; default: the first of model.safetensors, model.pt, checkpoint_best.pt,
+                checkpoint_last.pt.
 
         Raises:
             FileNotFoundError: no such folder or no checkpoint in it.
@@ -213,16 +216,23 @@ def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Return fairseq's state of a checkpoint, read by torch.load with weights_only on.
+    """Return fairseq's state of a checkpoint or an exported model, checked against its checksums.
+
+    A checkpoint is read by torch.load with weights_only on.
 
     Raises:
-        ValueError: not a checkpoint, torn, or with more in it than tensors and plain values.
+        ValueError: not a checkpoint, torn or altered, or with more in it than tensors and plain values.
     """
+    if path.suffix == ".safetensors":
+        return read_exported(path)
+    state = read_header(path)
+    check_whole(path)
     try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-        state["cfg"].task, state["cfg"].model, state["model"]
+        state["cfg"]["task"], state["cfg"]["model"]
+        with weights_only():
+            state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a fairseq checkpoint: {reason}") from error
+        raise CheckpointError(f"{path} cannot be read as a fairseq checkpoint: {reason}") from error
     OmegaConf.set_struct(state["cfg"], True)
     return state

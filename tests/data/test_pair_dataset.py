@@ -188,4 +188,7 @@ def test_collater(corpus, objective):
     else:
         assert labels.dtype == torch.int64
         assert labels.tolist() == data.plan.labels[indices].tolist()
-    assert data.collater([]) == {}
+    idle = data.collater([])  # for a worker without samples
+    assert (idle["nsentences"], idle["ntokens"], len(idle["id"])) == (0, 0, 0)
+    assert idle["target"].eq(data.pad).all()
+    assert ("sentence_target" in idle) == (objective != "none")

@@ -139,11 +139,11 @@ def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):
     export_command.main([str(moved), "--dest", str(tmp_path / "out")])
     shutil.rmtree(moved)
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"model.pt", "dict.txt", "sentencepiece.model", "config.json", "README.md"}
+    assert names == {"model.safetensors", "dict.txt", "sentencepiece.model", "config.json", "README.md"}
     assert LambdaBertModel.from_pretrained(tmp_path / "out").fill_mask("the <mask> runs") == expected
     for name in ("config.json", "README.md"):
         assert str(trained.parent) not in (tmp_path / "out" / name).read_text()
-    assert str(trained.parent).encode() not in (tmp_path / "out" / "model.pt").read_bytes()
+    assert str(trained.parent).encode() not in (tmp_path / "out" / "model.safetensors").read_bytes()
     with pytest.raises(SystemExit, match="exists already"):
         export_command.main([str(trained), "--dest", str(tmp_path / "out")])
 
@@ -164,7 +164,7 @@ def test_loading_draws_nothing_from_the_global_generator(trained):
 
 @pytest.mark.parametrize("make,message", [
     (lambda f: f / "absent", "no such folder"),
-    (lambda f: f, "holds no model.pt or checkpoint_best.pt or checkpoint_last.pt"),
+    (lambda f: f, "holds no model.safetensors or model.pt or checkpoint_best.pt or checkpoint_last.pt"),
 ])  # fmt: skip
 def test_folders_without_a_model(make, message, tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(message)):

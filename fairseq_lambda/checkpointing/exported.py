@@ -1,0 +1,66 @@
+"""An exported model on disk: weights as safetensors, everything else as text, so that no pickle is handed on."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from fairseq.data import Dictionary
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fairseq_lambda.checkpointing.reading import CheckpointError
+
+WEIGHTS, CONFIG, DICTIONARY, PIECES = "model.safetensors", "config.json", "dict.txt", "sentencepiece.model"
+
+
+def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> None:
+    """Write ``model.safetensors`` and ``config.json``, which lists the SHA-256 of all other files of the folder.
+
+    Weights that share their memory, as the masked-LM head does with the embeddings, are written once; ``tied`` in the
+    configuration names the others. safetensors has no checksum of its own: hence the list.
+
+    Args:
+        folder: with ``dict.txt`` and, if there is one, ``sentencepiece.model`` in it.
+        weights: a model's ``state_dict()``.
+        config: at least ``model``, ``task``, ``criterion`` and ``updates``, plain values.
+    """
+    first: dict[int, str] = {}
+    tied = {}
+    for name, weight in weights.items():
+        if weight.numel() and first.setdefault(weight.data_ptr(), name) != name:
+            tied[name] = first[weight.data_ptr()]
+    save_file({n: w.detach().cpu().contiguous() for n, w in weights.items() if n not in tied}, folder / WEIGHTS)
+    sums = {name: _sha256(folder / name) for name in (WEIGHTS, DICTIONARY, PIECES) if (folder / name).is_file()}
+    (folder / CONFIG).write_text(json.dumps({**config, "tied": tied, "sha256": sums}, indent=2, default=str) + "\n")
+
+
+def read_exported(path: Path) -> dict:
+    """Return the model at ``path``, a ``model.safetensors``, as the part of fairseq's state that loading needs.
+
+    Raises:
+        CheckpointError: a file of the folder is missing or not as it was exported.
+    """
+    folder = path.parent
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        for name, expected in config["sha256"].items():
+            if _sha256(folder / Path(name).name) != expected:
+                raise ValueError(f"{name} is not as it was exported")
+        weights = load_file(path)
+        for name, source in config["tied"].items():
+            weights[name] = weights[source]
+        return {
+            "cfg": OmegaConf.create({part: config[part] for part in ("model", "task", "criterion")}),
+            "model": weights,
+            "task_state": {"symbols": Dictionary.load(str(folder / DICTIONARY)).symbols},
+            "optimizer_history": [{"num_updates": config["updates"]}],
+        }
+    except Exception as error:  # json, safetensors and fairseq's dictionary each raise their own
+        reason = f"{type(error).__name__} {str(error).strip()}".splitlines()[0]
+        raise CheckpointError(f"{path} cannot be read as an exported model: {reason}; export it again") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""Whether a checkpoint goes with the run that is about to load it."""
+
+from pathlib import Path
+
+from fairseq_lambda.checkpointing.reading import CheckpointError
+
+# Options that change what the weights mean and not their shapes.
+SAME = ("encoder_attention_heads", "activation_fn", "pooler_activation_fn", "post_norm")
+
+
+def check_match(state: dict, path: Path, task, model, with_optimizer: bool = True) -> None:
+    """Return if ``state`` was trained with this dictionary and this architecture.
+
+    fairseq's trainer never calls ``task.load_state_dict``, and so resumes over another dictionary of the same size,
+    with every embedding standing for another word.
+
+    Args:
+        with_optimizer: its state is to be loaded too, so every weight has to be there under its name; without, a
+            sentence head may be missing or not wanted.
+
+    Raises:
+        CheckpointError: it was not.
+    """
+    try:
+        task.load_state_dict(state["task_state"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit: {error}") from error
+
+    remedy = "train with the flags of the checkpoint, or start afresh with another --save-dir"
+    theirs, ours = state["cfg"].get("model") or {}, model.cfg
+    for name in SAME:
+        if name in theirs and str(theirs[name]) != str(getattr(ours, name)):
+            flag = "--" + name.replace("_", "-")
+            raise CheckpointError(
+                f"{path} does not fit: it was trained with {flag} {theirs[name]}, and this run has "
+                f"{getattr(ours, name)}: {remedy}"
+            )
+    weights = dict(state["model"])
+    if not with_optimizer:
+        model.upgrade_state_dict(weights)
+    there = {name: tuple(weight.shape) for name, weight in weights.items()}
+    here = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise CheckpointError(
+                f"{path} does not fit: it is of another architecture ({theirs.get('_name')}), whose {name} is "
+                f"{there.get(name, 'missing')}, and this run's ({ours._name}) {here.get(name, 'missing')}: {remedy}"
+            )

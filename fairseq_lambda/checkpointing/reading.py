@@ -1,0 +1,113 @@
+"""Reading of checkpoint files that may be torn, damaged, foreign or hostile."""
+
+import argparse
+import contextlib
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+
+# What a resumed run reads of fairseq's state.
+NEEDED = ("cfg", "model", "optimizer_history", "extra_state", "task_state")
+OVERRIDE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one line, with the file and the reason."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A torn, empty or altered file: an older one may serve in its place."""
+
+
+def check_whole(path: Path) -> None:
+    """Return if every record of the file is as it was written.
+
+    torch stores a CRC-32 beside each record and does not compare it when it loads, so a flipped bit of a weight would
+    pass unseen. Records are read in blocks: a large file needs no memory.
+
+    Raises:
+        DamagedCheckpoint: empty, torn or altered, or not a file of torch.save.
+    """
+    with _damage(path), _open(path) as archive:
+        bad = archive.testzip()
+        if bad is not None:
+            raise zipfile.BadZipFile(f"record {bad} is not as it was written")
+
+
+def read_header(path: Path) -> dict:
+    """Return fairseq's state with tensors that are not read before they are used.
+
+    The structure is compared with its checksum, the tensors are not: see :func:`check_whole`.
+
+    Raises:
+        DamagedCheckpoint: as there.
+        CheckpointError: intact, and not a checkpoint of fairseq, or more in it than tensors and plain values.
+    """
+    with _damage(path), _open(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("/data.pkl"):
+                archive.read(name)  # compares its checksum
+    try:
+        with weights_only():
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a fairseq checkpoint: {_reason(error)}") from error
+    missing = [key for key in NEEDED if not isinstance(state, dict) or not state.get(key)]
+    if missing or not isinstance(state["optimizer_history"][-1].get("num_updates"), int):
+        raise CheckpointError(
+            f"{path} cannot be read as a fairseq checkpoint: it has no {missing[0] if missing else 'num_updates'}"
+        )
+    return state
+
+
+@contextlib.contextmanager
+def weights_only():
+    """Within, torch.load unpickles tensors and plain values only, whatever the environment says.
+
+    fairseq leaves the argument ``weights_only`` out, and then the variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the
+    protection off. Of classes, argparse.Namespace alone is let through, a bare container, in which fairseq stores the
+    options of its older optimizers (``--optimizer sgd``): without it such a run could not be resumed.
+    """
+    before = os.environ.pop(OVERRIDE, None)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            yield
+    finally:
+        if before is not None:
+            os.environ[OVERRIDE] = before
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    if os.path.getsize(path) == 0:
+        raise zipfile.BadZipFile("the file is empty")
+    archive = zipfile.ZipFile(path)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        archive.close()
+        raise zipfile.BadZipFile("it is compressed, which torch.save never does")
+    return archive
+
+
+@contextlib.contextmanager
+def _damage(path: Path):
+    """Turn whatever zipfile raises over altered bytes into DamagedCheckpoint: it knows a dozen exceptions."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise DamagedCheckpoint(
+            f"{path} cannot be read as a fairseq checkpoint: torn, damaged or of another kind ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return one line that says what is wrong, less torch's advice to switch the protection off."""
+    text = str(error).strip()
+    found = re.search(r"Unsupported (?:global: GLOBAL|class|operand)\s+(\S+)", text)
+    if "Weights only load failed" in text or found:
+        what = f" ({found.group(1)})" if found else ""
+        return f"it holds more than tensors and plain values{what}, which could run code; none of it was run"
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,98 @@
+"""What to go on from after a kill: the newest whole checkpoint of a run's folder."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_lambda.checkpointing.reading import CheckpointError, DamagedCheckpoint, check_whole, read_header
+from fairseq_lambda.checkpointing.writing import UNFINISHED, copy_whole
+
+LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
+NAMES = re.compile(r"checkpoint(_last|_best|_\d+_\d+|\d+)\.pt")
+ASIDE = ".damaged"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that has a readable header."""
+
+    path: Path
+    updates: int
+    is_best: bool  # the best one of the run at the time it was written
+
+    @classmethod
+    def read(cls, path: Path) -> "Candidate":
+        state = read_header(path)
+        extra = state["extra_state"]
+        best, own = extra.get("best"), extra.get("val_loss")
+        return cls(path, state["optimizer_history"][-1]["num_updates"], own is not None and own == best)
+
+
+def survey(folder: Path) -> tuple[Candidate | None, list[Candidate], dict[Path, str]]:
+    """Return the newest whole checkpoint of a folder, all that have a readable header, and why the others have not.
+
+    Newest by the updates in it, not by the file's date, which copying changes. Of equals, ``checkpoint_last.pt``.
+    Only as many are read in full as it takes to find a whole one.
+
+    Raises:
+        CheckpointError: an intact file that is no checkpoint of fairseq, or holds code: nothing to be guessed around.
+    """
+    candidates, damaged = [], {}
+    for path in sorted(folder.iterdir()):
+        if NAMES.fullmatch(path.name) and path.is_file():
+            try:
+                candidates.append(Candidate.read(path))
+            except DamagedCheckpoint as error:
+                damaged[path] = str(error)
+    candidates.sort(key=lambda c: (c.updates, c.path.name == LAST), reverse=True)
+    for candidate in candidates:
+        try:
+            check_whole(candidate.path)
+        except DamagedCheckpoint as error:
+            damaged[candidate.path] = str(error)
+        else:
+            return candidate, [c for c in candidates if c.path not in damaged], damaged
+    return None, [], damaged
+
+
+def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
+    """Make ``checkpoint_last.pt`` the newest whole checkpoint; return it, or None for a new run, and what was done.
+
+    A kill may come between the parts of a save: fairseq writes ``checkpoint_1_500.pt`` and copies it over
+    ``checkpoint_best.pt`` and ``checkpoint_last.pt``. The copies that are missing are made here. Damaged files
+    are put aside under another name, never overwritten; unfinished writes are removed.
+
+    Raises:
+        CheckpointError: there are checkpoints and none is whole, or :func:`survey` says so. Nothing is changed then.
+    """
+    if not folder.is_dir():
+        return None, []
+    newest, candidates, damaged = survey(folder)
+    if newest is None and damaged:
+        raise CheckpointError(
+            f"{folder} holds no whole checkpoint to go on from: {'; '.join(damaged.values())}. Put a whole one "
+            "there as checkpoint_last.pt, or start afresh with another --save-dir"
+        )
+    done = []
+    for path in folder.glob(f"checkpoint*.pt{UNFINISHED}"):
+        if NAMES.fullmatch(path.name.removesuffix(UNFINISHED)):
+            path.unlink()
+            done.append(f"skipped {path}: a write that was not finished; removed")
+    for path, reason in damaged.items():
+        path.replace(path.with_name(path.name + ASIDE))
+        done.append(f"skipped {reason}; it is {path.name}{ASIDE} now")
+    if newest is None:
+        return None, done
+
+    targets = {}
+    if newest.path.name != LAST:
+        targets[LAST] = "the newest whole checkpoint"
+    best = next((c.updates for c in candidates if c.path.name == BEST), -1)
+    if newest.is_best and best < newest.updates:
+        targets[BEST] = "the best one so far"
+    for name, meaning in targets.items():
+        copy_whole(newest.path, folder / name)
+        done.append(f"copied {newest.path.name} to {folder / name}: it is {meaning}, and the save was cut short")
+    if targets.get(LAST):
+        newest = Candidate(folder / LAST, newest.updates, newest.is_best)
+    return newest, done

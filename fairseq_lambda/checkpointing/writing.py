@@ -1,0 +1,73 @@
+"""Writing of checkpoint files: under another name first, then renamed, so that a name never stands for half a file."""
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+UNFINISHED = ".tmp"  # the ending that fairseq gives to a file while it writes it
+ATTEMPTS, PAUSE = 3, 2.5  # seconds; as fairseq, for network disks that fail now and then
+
+
+def save_whole(state: dict, path) -> None:
+    """Save ``state`` as ``path``; an earlier file of that name stays until the new one is on the disk.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with _whole(Path(path)) as part, open(part, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        except Exception as error:  # torch raises RuntimeError where the disk is full
+            if attempt == ATTEMPTS - 1:
+                raise _explained(error, Path(path)) from error
+            time.sleep(PAUSE)
+
+
+def copy_whole(source, target) -> None:
+    """Copy ``source`` to ``target``; an earlier file of that name stays until the copy is complete.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    try:
+        with _whole(Path(target)) as part:
+            shutil.copyfile(source, part)
+    except OSError as error:
+        raise _explained(error, Path(target)) from error
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    part = path.with_name(path.name + UNFINISHED)
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _explained(error: Exception, path: Path) -> OSError:
+    """Return the error as one line with a remedy."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    number = cause.errno if cause is not None else None
+    reason = os.strerror(number) if number else (str(error).strip().splitlines() or [type(error).__name__])[0]
+    remedy = "check the disk"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space"
+    elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "choose a --save-dir that can be written"
+    return OSError(f"{path} cannot be written: {reason}; {remedy} and run again. What was saved before is intact")

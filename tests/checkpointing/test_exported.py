@@ -1,0 +1,101 @@
+"""An exported folder that was altered, by accident or on purpose, is refused in one line."""
+
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+
+from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS
+from fairseq_lambda.commands import export as command
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.hub_interface import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def original(toy_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "model"
+    command.main([str(toy_run), "--dest", str(folder)])
+    return folder
+
+
+@pytest.fixture
+def exported(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "model")
+
+
+def test_weights_are_those_of_the_checkpoint_and_stored_once(original, toy_run):
+    one = LambdaBertModel.from_pretrained(toy_run).model.state_dict()
+    two = LambdaBertModel.from_pretrained(original).model.state_dict()
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    parameters = json.loads((original / CONFIG).read_text())["parameters"]
+    assert (original / WEIGHTS).stat().st_size < 4 * parameters + 10_000  # each once, in float32
+    assert not list(original.glob("*.pt"))
+
+
+def test_an_exported_model_can_be_exported_again(exported, tmp_path):
+    command.main([str(exported), "--dest", str(tmp_path / "again")])
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (exported / WEIGHTS).read_bytes()
+
+
+def weights_file(header, data=b"", length=None):
+    encoded = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    return struct.pack("<Q", len(encoded) if length is None else length) + encoded + data
+
+
+def tensor(start, end, shape=(1,), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+ATTACKS = {
+    "empty": b"",
+    "a header longer than the file": weights_file({"a": tensor(0, 4)}, bytes(4), length=2**62),
+    "a header of the largest size": weights_file(b"", length=2**64 - 1),
+    "no JSON": weights_file(b"{{{{"),
+    "not UTF-8": weights_file(b'{"\xff": 1}'),
+    "offsets past the end": weights_file({"a": tensor(0, 400, (100,))}, bytes(4)),
+    "offsets backwards": weights_file({"a": tensor(4, 0)}, bytes(4)),
+    "offsets that overlap": weights_file({"a": tensor(0, 4), "b": tensor(0, 4)}, bytes(4)),
+    "a hole": weights_file({"a": tensor(0, 4), "b": tensor(8, 12)}, bytes(12)),
+    "a shape that overflows": weights_file({"a": tensor(0, 4, (2**40, 2**40))}, bytes(4)),
+    "a shape unlike its bytes": weights_file({"a": tensor(0, 4, (2,))}, bytes(4)),
+    "a negative shape": weights_file({"a": tensor(0, 4, (-1,))}, bytes(4)),
+    "an unknown type": weights_file({"a": tensor(0, 4, dtype="PICKLE")}, bytes(4)),
+    "bytes behind the tensors": weights_file({"a": tensor(0, 4)}, bytes(40)),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("with_its_sum", [False, True])
+def test_attack_files(name, with_its_sum, exported):
+    """Also where the list of checksums was made to fit: then safetensors' own checks are on duty."""
+    (exported / WEIGHTS).write_bytes(ATTACKS[name])
+    if with_its_sum:
+        config = json.loads((exported / CONFIG).read_text())
+        del config["sha256"][WEIGHTS]
+        (exported / CONFIG).write_text(json.dumps(config))
+    refuse(exported)
+
+
+def refuse(folder):
+    with pytest.raises(ValueError, match="cannot be read as an exported model") as caught:
+        load_checkpoint(folder / WEIGHTS)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, "dict.txt"])
+def test_cut_or_changed_files(name, exported):
+    whole = (exported / name).read_bytes()
+    for length in (0, 1, 8, len(whole) // 2, len(whole) - 2):
+        (exported / name).write_bytes(whole[:length])
+        refuse(exported)
+    if name != CONFIG:
+        for at in (0, 9, len(whole) // 2, len(whole) - 1):
+            changed = bytearray(whole)
+            changed[at] ^= 1
+            (exported / name).write_bytes(changed)
+            refuse(exported)
+    (exported / name).unlink()
+    if name != WEIGHTS:
+        refuse(exported)

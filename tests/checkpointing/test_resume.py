@@ -1,0 +1,33 @@
+"""A run that was stopped and resumed is the uninterrupted run, to the bit: weights, optimizer, logged losses."""
+
+import logging
+
+import pytest
+from training import differences, logged, state_of_training, train
+
+UPDATES, EPOCH = 30, 21  # an epoch has 21 batches
+NOISE = ["--dropout", ".1", "--encoder-layerdrop", ".3", "--log-interval", "4"]
+
+
+@pytest.mark.parametrize("norm,workers,update_freq,stop", [
+    ("layer", 0, 1, 13), ("layer", 2, 1, 13), ("layer", 0, 2, 13), ("layer", 2, 2, 13), ("layer", 0, 1, EPOCH),
+    ("rms", 0, 1, 13), ("rms", 2, 2, 13), ("none", 0, 1, 13), ("none", 2, 2, 13),
+    ("batch", 0, 1, 13), ("batch", 2, 2, 13),
+])  # fmt: skip
+def test_resumed_run_is_the_uninterrupted_one(toy_data, tmp_path, caplog, norm, workers, update_freq, stop):
+    caplog.set_level(logging.INFO)
+    flags = ["--lambda-norm", norm, "--num-workers", workers, "--update-freq", update_freq, *NOISE]
+    flags += ["--save-interval-updates", stop]  # the uninterrupted run validates there too
+    train(toy_data, tmp_path / "whole", UPDATES, *flags)
+    expected = [line for line in logged(caplog) if line[0] != "valid"]
+
+    train(toy_data, tmp_path / "parts", stop, *flags, of=UPDATES)
+    first = [line for line in logged(caplog) if line[0] == "train_inner"]
+    train(toy_data, tmp_path / "parts", UPDATES, *flags)
+    second = [line for line in logged(caplog) if line[0] != "valid"]
+    assert not differences(state_of_training(tmp_path / "whole"), state_of_training(tmp_path / "parts"))
+    for line in first + second:
+        assert line in expected
+    assert len([n for n, _ in first + second if n == "train_inner"]) == len(
+        [n for n, _ in expected if n == "train_inner"]
+    )

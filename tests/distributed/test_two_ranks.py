@@ -1,0 +1,138 @@
+"""Two gloo ranks under torchrun on the CPU: the weights of one rank, restarts, two machines, one validation."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training import PACKAGE, arguments, differences, load, state_of_training, train, write_data
+
+from fairseq_lambda.commands.train import ranks_from_torchrun
+
+ROOT = PACKAGE.parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+STILL = ["--dropout", "0", "--num-workers", "0"]  # every rank draws the same dropout masks, over other samples
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("ranks") / "data")
+
+
+def launch(data, save_dir, updates, *flags, of=None, torchrun=("--standalone", "--nproc-per-node", "2"), entry=None):
+    entry = entry or "fairseq_lambda.commands.train"
+    command = [*TORCHRUN, *torchrun, "-m", entry, *arguments(data, save_dir, updates, *flags, of=of)[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process, code=0):
+    out = process.communicate(timeout=200)[0]
+    assert process.returncode == code, out[-4000:]
+    return out
+
+
+def furthest(one, two):
+    """Return the largest difference of two runs' weights."""
+    one, two = load(one)["model"], load(two)["model"]
+    return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("update_freq,batch,norm", [(1, 4, "layer"), (2, 3, "layer"), (1, 4, "batch")])
+def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batch, norm):
+    """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
+
+    The gradient is summed in another order: about 1e-7 relative. SGD takes that into the weights as it is, learning
+    rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. (Adam divides
+    by the root of the second moment, and where a gradient is zero but for rounding its steps have any direction.)
+    Batch norm sees one rank's micro-batches one by one, and those of two ranks at once: its weights stay near, and no
+    more is claimed.
+    """
+    flags = [*STILL, "--optimizer", "sgd", "--batch-size", batch, "--lambda-norm", norm]
+    out = finish(launch(data, tmp_path / "two", 22, *flags, "--update-freq", update_freq))
+    assert "training on 2 devices" in out
+    train(data, tmp_path / "one", 22, *flags, "--update-freq", 2 * update_freq)
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"] == 22
+    assert one["extra_state"]["train_iterator"]["epoch"] == two["extra_state"]["train_iterator"]["epoch"] >= 2
+    assert furthest(tmp_path / "one", tmp_path / "two") < (5e-6 if norm == "layer" else 5e-2)
+    if norm == "layer":
+        seen = re.findall(r'"valid_mlm_loss": "([\d.]+)"', out)
+        assert seen  # and the validation of two ranks is that of one, whatever its batches
+        for valid_batch in (1, 16):
+            folder = tmp_path / f"valid{valid_batch}"
+            train(data, folder, 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
+            assert load(folder)["extra_state"]["val_loss"] == pytest.approx(float(seen[-1]), abs=1.1e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_rank_resumes_the_run(data, tmp_path):
+    """fairseq's own broadcast of the checkpoint to the other ranks fails with weights_only, so this resume is ours."""
+    flags = [*STILL, "--save-interval-updates", 5, "--keep-interval-updates", 2, "--no-epoch-checkpoints"]
+    finish(launch(data, tmp_path / "whole", 60, *flags))
+    torchrun = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
+    process = launch(data, tmp_path / "run", 60, *flags, torchrun=torchrun)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("checkpoint_*_1?.pt")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    os.kill(child_of_rank(process.pid, 1), signal.SIGKILL)
+    out = finish(process)
+    assert re.search(r"going on from .* at \d+ updates", out)
+    assert not differences(state_of_training(tmp_path / "whole"), state_of_training(tmp_path / "run"))
+
+
+def child_of_rank(parent, rank):
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_child = int((path / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+            if is_child and f"\0RANK={rank}\0".encode() in b"\0" + (path / "environ").read_bytes():
+                return int(path.name)
+        except OSError:
+            continue
+    raise AssertionError(f"no process of rank {rank}")
+
+
+@pytest.mark.slow
+def test_two_machines_by_the_script(data, tmp_path):
+    """The command of the README, with two launchers on this machine."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = [ROOT / "scripts/train_lambda_bert.sh", "tiny", data, "--save-dir", tmp_path / "run", "--updates", "6"]
+    script += ["--tokens-per-sample", "32", "--batch-size", "4", "--lambda-local-context", "7", "--autocast", "none"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+    nodes = []
+    for rank in (0, 1):
+        torchrun = f"--nnodes 2 --node-rank {rank} --master-addr localhost --master-port {port}"
+        command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun]]
+        nodes.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    outs = [finish(node) for node in nodes]
+    assert "training on 2 devices" in outs[0]
+    assert load(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == 6
+
+
+@pytest.mark.slow
+def test_processes_that_would_train_alone_are_refused(data, tmp_path):
+    """fairseq-train under torchrun on a CPU trains a copy in each process, each writing over the other's files."""
+    if torch.cuda.is_available():
+        pytest.skip("fairseq finds torchrun's processes where it finds several GPUs")
+    out = finish(launch(data, tmp_path / "run", 2, entry="fairseq_cli.train"), code=1)
+    assert "error: torchrun has started 2 processes and fairseq knows of 1" in out
+
+
+def test_flags_for_torchrun():
+    environment = {"WORLD_SIZE": "16", "RANK": "9", "LOCAL_RANK": "1"}
+    assert ranks_from_torchrun({}, cpu=False) == ranks_from_torchrun({"WORLD_SIZE": "1", "RANK": "0"}, cpu=True) == []
+    gpu = " ".join(ranks_from_torchrun(environment, cpu=False))
+    assert "--distributed-world-size 16 --distributed-rank 9" in gpu and gpu.endswith("--device-id 1")
+    assert "gloo" in ranks_from_torchrun(environment, cpu=True)

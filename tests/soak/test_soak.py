@@ -1,0 +1,28 @@
+"""Short versions of the soak tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+FOLDER = Path(__file__).parent
+
+
+def soak(script, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, FOLDER / script, *arguments]
+    done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return {
+        what: int(count) for count, _, what in (line.strip().partition(" ") for line in done.stdout.splitlines()[:-1])
+    }
+
+
+@pytest.mark.parametrize("kills,flags", [(12, []), (2, ["--script"])])
+def test_killed_trainings_end_as_if_never_killed(kills, flags):
+    tally = soak("kill_anything.py", "--kills", kills, *flags)
+    assert tally["kills"] == kills and tally["end states that differ"] == 0
+    assert tally["trainings completed"] >= 1

@@ -1,0 +1,102 @@
+"""Real trainings by fairseq-train, in this process: tiny model, toy corpus, seconds."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from conftest import make_dictionary, random_documents, write_split
+from fairseq import checkpoint_utils
+
+from fairseq_lambda.checkpointing.reading import weights_only
+
+PACKAGE = Path(__file__).parents[1] / "fairseq_lambda"
+MODEL = "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --lambda-key-depth 4 --lambda-local-context 7".split()
+TIMES = ("wall", "train_wall", "wps", "ups")  # differ from run to run
+
+
+def write_data(folder, documents=40, words=50):
+    """Binarise a toy corpus of 80 samples of 32 tokens; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    make_dictionary(words).save(str(folder / "dict.txt"))
+    for seed, (split, count) in enumerate({"train": documents, "valid": 7}.items()):
+        write_split(folder, split, random_documents(count, seed, words))
+    return folder
+
+
+def arguments(data, save_dir, updates, *flags, of=None):
+    """Return the command line of a run of ``updates`` updates of a schedule of ``of``."""
+    argv = ["fairseq-train", str(data), "--user-dir", str(PACKAGE), "--task", "masked_lm_sop"]
+    argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", *MODEL, "--tokens-per-sample", "32"]
+    argv += ["--optimizer", "adam", "--lr", "1e-2", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "5"]
+    argv += [
+        "--batch-size",
+        "4",
+        "--required-batch-size-multiple",
+        "1",
+        "--cpu",
+        "--best-checkpoint-metric",
+        "mlm_loss",
+    ]
+    argv += ["--max-update", str(updates), "--total-num-update", str(of or updates), "--num-workers", "0"]
+    return [*argv, "--save-dir", str(save_dir), "--log-format", "json", "--log-interval", "1", *map(str, flags)]
+
+
+def train(data, save_dir, updates, *flags, of=None):
+    """Run fairseq-train as a new process would."""
+    from fairseq_cli import train as fairseq_train
+
+    for function, name in ((checkpoint_utils.save_checkpoint, "best"), (fairseq_train.should_stop_early, "best")):
+        if hasattr(function, name):  # fairseq keeps its state on the functions
+            delattr(function, name)
+    old, sys.argv = sys.argv, arguments(data, save_dir, updates, *flags, of=of)
+    try:
+        fairseq_train.cli_main()
+    finally:
+        sys.argv = old
+
+
+def logged(caplog):
+    """Return what was logged of the training and the validation, less the times, and forget it."""
+    lines = [
+        (record.name, json.loads(record.getMessage()))
+        for record in caplog.records
+        if record.name in ("train", "train_inner", "valid") and record.getMessage().startswith("{")
+    ]
+    caplog.clear()
+    return [(name, {k: v for k, v in line.items() if not k.endswith(TIMES)}) for name, line in lines]
+
+
+def load(save_dir, name="checkpoint_last.pt"):
+    with weights_only():
+        return torch.load(Path(save_dir) / name, weights_only=True)
+
+
+def differences(one, two, path=""):
+    """Return where two nested states differ in the least bit."""
+    if type(one) is not type(two):
+        return [f"{path}: {type(one)} {type(two)}"]
+    if isinstance(one, torch.Tensor):
+        return [] if one.dtype == two.dtype and torch.equal(one, two) else [path]
+    if isinstance(one, dict):
+        keys = [] if one.keys() == two.keys() else [f"{path}: {one.keys() ^ two.keys()}"]
+        return keys + [d for k in one.keys() & two.keys() for d in differences(one[k], two[k], f"{path}/{k}")]
+    if isinstance(one, list | tuple):
+        length = [] if len(one) == len(two) else [f"{path}: length"]
+        return length + [
+            d for i, (a, b) in enumerate(zip(one, two, strict=False)) for d in differences(a, b, f"{path}/{i}")
+        ]
+    return [] if one == two else [f"{path}: {one} {two}"]
+
+
+def state_of_training(save_dir, name="checkpoint_last.pt"):
+    """Return all of a checkpoint that the rest of a run depends on: no times, no paths, no history of restarts."""
+    state = load(save_dir, name)
+    return {
+        "model": state["model"],
+        "optimizer": state["last_optimizer_state"],
+        "updates": state["optimizer_history"][-1]["num_updates"],
+        "scheduler": state["optimizer_history"][-1]["lr_scheduler_state"],
+        "iterator": state["extra_state"]["train_iterator"],
+        "best": state["extra_state"]["best"],
+    }
