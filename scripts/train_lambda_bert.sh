@@ -102,6 +102,8 @@ train=("$python" -m fairseq_lambda.commands.train)
 if ((nproc > 1)) || [[ -n "$torchrun" ]]; then
   [[ -n "$torchrun" ]] || torchrun="--standalone"
   read -ra torchrun_arguments <<<"$torchrun"
+  # torchrun's store outlives a restart of its processes, which then look for each other at addresses of the dead ones.
+  export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
   train=("$python" -m torch.distributed.run "${torchrun_arguments[@]}" --nproc-per-node "$nproc" -m fairseq_lambda.commands.train)
 fi
 device=()

@@ -1,6 +1,6 @@
 """``python -m fairseq_lambda.commands.train``: fairseq-train, also as one of torchrun's processes.
 
-Errors of this plugin, all of which a user can put right, end it as one line without a traceback.
+What a user can put right, the errors of this plugin and of files, ends it as one line without a traceback.
 """
 
 import logging
@@ -32,7 +32,9 @@ def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
 
 
 def is_message_for_the_user(error: Exception) -> bool:
-    """Return whether code of this package raised it on purpose, rather than torch or fairseq underneath."""
+    """Return whether code of this package raised it on purpose, or it names a file and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return frames[-1].f_globals.get("__name__", "").split(".")[0] == PACKAGE
 
@@ -55,7 +57,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if not is_message_for_the_user(error):
             raise
-        sys.exit(f"error: {error}")
+        what = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else str(error)
+        sys.exit(f"error: {what}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def launch(data, save_dir, updates, *flags, of=None, torchrun=("--standalone", "
     entry = entry or "fairseq_lambda.commands.train"
     command = [*TORCHRUN, *torchrun, "-m", entry, *arguments(data, save_dir, updates, *flags, of=of)[1:]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as the script does, and says why
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -45,31 +46,29 @@ def furthest(one, two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("update_freq,batch,norm", [(1, 4, "layer"), (2, 3, "layer"), (1, 4, "batch")])
-def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batch, norm):
+@pytest.mark.parametrize("update_freq,batch", [(1, 4), (2, 3)])
+def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batch):
     """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
 
     The gradient is summed in another order: about 1e-7 relative. SGD takes that into the weights as it is, learning
     rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. (Adam divides
     by the root of the second moment, and where a gradient is zero but for rounding its steps have any direction.)
-    Batch norm sees one rank's micro-batches one by one, and those of two ranks at once: its weights stay near, and no
-    more is claimed.
+    Batch norm is left out: it sees one rank's micro-batches one by one, and those of two ranks at once.
     """
-    flags = [*STILL, "--optimizer", "sgd", "--batch-size", batch, "--lambda-norm", norm]
+    flags = [*STILL, "--optimizer", "sgd", "--batch-size", batch]
     out = finish(launch(data, tmp_path / "two", 22, *flags, "--update-freq", update_freq))
     assert "training on 2 devices" in out
     train(data, tmp_path / "one", 22, *flags, "--update-freq", 2 * update_freq)
     one, two = load(tmp_path / "one"), load(tmp_path / "two")
     assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"] == 22
     assert one["extra_state"]["train_iterator"]["epoch"] == two["extra_state"]["train_iterator"]["epoch"] >= 2
-    assert furthest(tmp_path / "one", tmp_path / "two") < (5e-6 if norm == "layer" else 5e-2)
-    if norm == "layer":
-        seen = re.findall(r'"valid_mlm_loss": "([\d.]+)"', out)
-        assert seen  # and the validation of two ranks is that of one, whatever its batches
-        for valid_batch in (1, 16):
-            folder = tmp_path / f"valid{valid_batch}"
-            train(data, folder, 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
-            assert load(folder)["extra_state"]["val_loss"] == pytest.approx(float(seen[-1]), abs=1.1e-3)
+    assert furthest(tmp_path / "one", tmp_path / "two") < 5e-6
+    # and the validation of two ranks is that of one, whatever its batches
+    shown = float(re.findall(r'"valid_mlm_loss": "([\d.]+)"', out)[-1])
+    for valid_batch in (1, 16):
+        folder = tmp_path / f"valid{valid_batch}"
+        train(data, folder, 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
+        assert load(folder)["extra_state"]["val_loss"] == pytest.approx(shown, abs=1.1e-3)  # it is rounded to 3 digits
 
 
 @pytest.mark.slow
@@ -111,7 +110,7 @@ def test_two_machines_by_the_script(data, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
     nodes = []
     for rank in (0, 1):
-        torchrun = f"--nnodes 2 --node-rank {rank} --master-addr localhost --master-port {port}"
+        torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
         command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun]]
         nodes.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
