@@ -4,8 +4,9 @@
     python tests/soak/kill_anything.py --kills 10 --script     # through scripts/train_lambda_bert.sh, start-up and all
 
 A training of a few seconds is started, killed with SIGKILL and started again until it is complete, then another one,
-until there have been enough kills. Two kills in three aim at a checkpoint write: they come when an unfinished file is
-seen, and count as inside the write only if the file is still there, unfinished, after the kill. The end state (weights,
+until there have been enough kills. Two kills in three aim at a checkpoint write, the first of a life or a later one, of
+the new file or of one of its copies: they come when the unfinished file is seen, and count as inside the write only if
+it is there, unfinished, after the kill, and was not there before this life. The end state (weights,
 optimizer, position in the data, best score; of the last and of the best checkpoint) must be that of a training that was
 never killed, to the bit. Without ``--script`` the processes are forks of one that has imported torch already.
 """
@@ -32,6 +33,8 @@ from fairseq_lambda.checkpointing.writing import UNFINISHED  # noqa: E402
 from fairseq_lambda.commands import train as train_command  # noqa: E402
 
 UPDATES, SAVES = 40, 3
+KINDS = ["kills", "kills inside a write of a new file", "kills inside a copy", "kills elsewhere"]
+KINDS += ["trainings completed", "end states that differ"]
 # wide enough that a write takes some milliseconds
 SHAPE = ["--encoder-embed-dim", "256", "--encoder-ffn-embed-dim", "512", "--save-interval-updates", str(SAVES)]
 SHAPE += ["--keep-interval-updates", "1", "--no-epoch-checkpoints", "--dropout", "0.1", "--encoder-layerdrop", "0.2"]
@@ -78,29 +81,47 @@ def ended(process: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if done else None
 
 
-def unfinished(folder: Path) -> list[str]:
+def unfinished(folder: Path) -> dict[str, int]:
+    """Return name and inode of the files that are being written, or were when a process died."""
+    found = {}
     with contextlib.suppress(FileNotFoundError):
-        return [name for name in os.listdir(folder) if name.endswith(UNFINISHED)]
-    return []
+        for entry in os.scandir(folder):
+            if entry.name.endswith(UNFINISHED):
+                with contextlib.suppress(FileNotFoundError):
+                    found[entry.name] = entry.inode()
+    return found
 
 
-def live(process: int, folder: Path, aim: bool, rng: random.Random, longest: float) -> str:
-    """Let the process run up to a moment, and kill it; return where it was hit, or how it ended by itself."""
-    began = time.monotonic()
-    moment = rng.random() * longest
+def live(process: int, folder: Path, stale: dict, aim: int, rng: random.Random, longest: float) -> str:
+    """Let the process run up to a moment, and kill it; return where it was hit, or how it ended by itself.
+
+    Args:
+        stale: what an earlier life left unfinished; it does not count.
+        aim: the number of the write of this life to hit, from 1; 0: any moment.
+    """
+    moment, writes, last = time.monotonic() + rng.random() * longest, 0, None
     while (code := ended(process)) is None:
-        if aim and time.monotonic() - began > moment / 2 and unfinished(folder):
-            time.sleep(rng.random() * 0.004)
+        if aim:
+            new = sorted(unfinished(folder).items() - stale.items())
+            if new and new != last:
+                last, writes = new, writes + 1
+                if writes >= aim:
+                    time.sleep(rng.random() * 0.003 if "_last" not in new[0][0] and "_best" not in new[0][0] else 0)
+                    break
+            time.sleep(0.0001)
+        elif time.monotonic() > moment:
             break
-        if not aim and time.monotonic() - began > moment:
-            break
-        time.sleep(0.0002 if aim else 0.005)
+        else:
+            time.sleep(0.005)
     else:
         return "complete" if code == 0 else f"failed with {code}"
     os.killpg(process, signal.SIGKILL)
     if ended_after_kill(process) == 0:
         return "complete"
-    return "inside a write" if unfinished(folder) else "elsewhere"
+    new = sorted(unfinished(folder).items() - stale.items())
+    if not new:
+        return "elsewhere"
+    return "inside a copy" if "_last" in new[0][0] or "_best" in new[0][0] else "inside a write of a new file"
 
 
 def ended_after_kill(process: int) -> int:
@@ -110,9 +131,10 @@ def ended_after_kill(process: int) -> int:
 def run_until_complete(data: Path, folder: Path, log_path: Path, script: bool, lives, tally: Counter) -> None:
     """Start the training in ``folder`` until it is complete, killing it as ``lives`` says; count into ``tally``."""
     while True:
+        stale = unfinished(folder)
         with log_path.open("a") as log:
             process = start(data, folder, log, script)
-            outcome = lives(process, folder)
+            outcome = lives(process, folder, stale)
         if outcome.startswith("failed"):
             sys.exit(f"{outcome} after {dict(tally)}:\n{log_path.read_text()[-3000:]}")
         if outcome == "complete":
@@ -136,17 +158,18 @@ def main(argv: list[str] | None = None) -> Counter:
         first = time.monotonic()
         never = Counter()
         run_until_complete(
-            data, work / "whole", work / "whole.log", args.script, lambda p, f: live(p, f, False, rng, 1e6), never
+            data, work / "whole", work / "whole.log", args.script, lambda p, f, s: live(p, f, s, 0, rng, 1e6), never
         )
         longest = (time.monotonic() - first) * 1.1
         while tally["kills"] < args.kills:
             number = tally["trainings completed"]
             folder, log = work / f"run{number}", work / f"run{number}.log"
 
-            def lives(process, folder):
+            def lives(process, folder, stale):
                 if tally["kills"] >= args.kills:
-                    return live(process, folder, False, rng, 1e6)
-                return live(process, folder, rng.random() < 0.67, rng, longest)
+                    return live(process, folder, stale, 0, rng, 1e6)
+                aim = rng.randint(1, 12) if rng.random() < 0.67 else 0
+                return live(process, folder, stale, aim, rng, longest)
 
             run_until_complete(data, folder, log, args.script, lives, tally)
             text = log.read_text()
@@ -161,7 +184,7 @@ def main(argv: list[str] | None = None) -> Counter:
             if not args.folder:
                 for path in folder.iterdir():
                     path.unlink()
-    for key in ("kills", "kills inside a write", "kills elsewhere", "trainings completed", "end states that differ"):
+    for key in KINDS:
         tally.setdefault(key, 0)
     print("\n".join(f"{count:6d} {what}" for what, count in tally.items()))
     print(f"{'script' if args.script else 'forks'}, seed {args.seed}, {time.monotonic() - began:.0f} s, {PACKAGE.name}")
