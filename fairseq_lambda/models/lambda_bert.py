@@ -203,6 +203,8 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
             max_positions=max_positions,
             norm=cfg.lambda_norm,
             backend=cfg.lambda_backend,
+            terms=cfg.lambda_terms,
+            position_scale=cfg.lambda_position_scale,
         )
     else:
         mixing = SoftmaxAttention(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout)

@@ -6,7 +6,7 @@ from typing import Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.utils import get_available_activation_fns
 
-from fairseq_lambda.modules.lambda_layer import NORMS
+from fairseq_lambda.modules.lambda_layer import NORMS, TERMS
 from fairseq_lambda.ops import BACKENDS
 
 # BERT's miniatures (Turc et al., 2019), base and large (Devlin et al., 2019): layers, width, heads.
@@ -44,6 +44,13 @@ class LambdaBertConfig(FairseqDataclass):
     )
     lambda_backend: ChoiceEnum(BACKENDS) = field(
         default="auto", metadata={"help": "implementation of the lambda products"}
+    )
+    lambda_terms: ChoiceEnum(TERMS) = field(
+        default="both", metadata={"help": "content: no position lambdas; position: no content lambda (ablations)"}
+    )
+    lambda_position_scale: float = field(
+        default=1.0,
+        metadata={"help": "initial scale of the position embeddings, 1 gives outputs of unit variance (ablations)"},
     )
     lambda_output_projection: bool = field(
         default=False, metadata={"help": "a width x width projection behind each lambda layer"}

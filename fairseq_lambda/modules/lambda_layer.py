@@ -8,6 +8,7 @@ from fairseq_lambda.modules.masked_batch_norm import MaskedBatchNorm
 from fairseq_lambda.ops import lambda_mix, resolve_backend
 
 NORMS = ("layer", "rms", "batch", "none")
+TERMS = ("both", "content", "position")
 
 
 class LambdaLayer(nn.Module):
@@ -32,6 +33,8 @@ class LambdaLayer(nn.Module):
         norm: of queries and values: "layer" (over k, and over v, per head), "rms" (the same without mean and bias),
             "batch" (the paper's; real tokens only, all ranks), "none".
         backend: "auto", "reference", "chunked", "triton"; see :func:`fairseq_lambda.ops.lambda_mix`.
+        terms: "both", or for ablations "content" (lp = 0, no position_embedding) or "position" (lc = 0, no k_proj).
+        position_scale: of the initial E, as a multiple of the scale that gives y unit variance.
 
     Raises:
         ValueError: a value out of range, naming it and its command-line flag; a backend that cannot serve here.
@@ -47,17 +50,21 @@ class LambdaLayer(nn.Module):
         max_positions: int | None = None,
         norm: str = "layer",
         backend: str = "auto",
+        terms: str = "both",
+        position_scale: float = 1.0,
     ):
         super().__init__()
-        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm)
+        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms, position_scale)
         resolve_backend(backend)
         self.heads, self.dim_k, self.dim_u, self.dim_v = heads, dim_k, dim_u, embed_dim // heads
         self.local_context, self.max_positions, self.backend = local_context, max_positions, backend
+        self.terms, self.position_scale = terms, position_scale
         self.q_proj = nn.Linear(embed_dim, heads * dim_k, bias=False)
-        self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False)
+        # Without its term a weight would never get a gradient, which DDP refuses: so there is none.
+        self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False) if terms != "position" else None
         self.v_proj = nn.Linear(embed_dim, self.dim_v * dim_u, bias=False)
         offsets = local_context or 2 * max_positions - 1
-        self.position_embedding = nn.Parameter(torch.empty(dim_k, dim_u, offsets))
+        self.position_embedding = nn.Parameter(torch.empty(dim_k, dim_u, offsets)) if terms != "content" else None
         self.norm = norm
         self.q_norm = self._make_norm(heads * dim_k, dim_k)
         self.v_norm = self._make_norm(self.dim_v * dim_u, self.dim_v)
@@ -77,9 +84,11 @@ class LambdaLayer(nn.Module):
 
         A query sums k * u * r products with independent entries of E, hence the standard deviation of E.
         """
-        for projection in (self.q_proj, self.k_proj, self.v_proj):
+        for projection in filter(None, (self.q_proj, self.k_proj, self.v_proj)):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
-        nn.init.normal_(self.position_embedding, std=self.position_embedding.numel() ** -0.5)
+        if self.position_embedding is not None:
+            unit = self.position_embedding.numel() ** -0.5
+            nn.init.normal_(self.position_embedding, std=self.position_scale * unit)
 
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
@@ -99,24 +108,18 @@ class LambdaLayer(nn.Module):
                 f"a sequence of {length} tokens exceeds the {self.max_positions} positions of the global context: "
                 "raise --max-positions or use --lambda-local-context"
             )
-        projections = (self.q_proj, self.k_proj, self.v_proj)  # in one product, which reads x once
+        projections = [p for p in (self.q_proj, self.v_proj, self.k_proj) if p is not None]  # one product reads x once
         projected = F.linear(x, torch.cat([projection.weight for projection in projections]))
-        q, keys, values = projected.split([projection.out_features for projection in projections], dim=-1)
-        q, keys, values = (
-            self._queries(q, padding_mask),
-            self._keys(keys, padding_mask),
-            self._values(values, padding_mask),
-        )
+        q, values, *keys = projected.split([projection.out_features for projection in projections], dim=-1)
+        q, values = self._queries(q, padding_mask), self._values(values, padding_mask)
+        # an absent term is one of zeros
+        keys = self._keys(keys[0], padding_mask) if keys else x.new_zeros(batch, length, self.dim_k, self.dim_u)
+        offsets = self.position_embedding
+        offsets = x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
 
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        y, content_lambda = lambda_mix(
-            q.to(dtype),
-            keys.to(dtype),
-            values.to(dtype),
-            self.position_embedding.to(dtype),
-            self.backend,
-        )
+        y, content_lambda = lambda_mix(q.to(dtype), keys.to(dtype), values.to(dtype), offsets.to(dtype), self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
         return (y, content_lambda) if return_lambda else y
 
@@ -151,11 +154,11 @@ class LambdaLayer(nn.Module):
         context = self.local_context or f"global, max_positions={self.max_positions}"
         return (
             f"heads={self.heads}, dim_k={self.dim_k}, dim_u={self.dim_u}, dim_v={self.dim_v}, "
-            f"local_context={context}, norm={self.norm}, backend={self.backend}"
+            f"local_context={context}, norm={self.norm}, backend={self.backend}, terms={self.terms}"
         )
 
 
-def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm) -> None:
+def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms, scale) -> None:
     positive = {
         "--encoder-embed-dim": embed_dim,
         "--encoder-attention-heads": heads,
@@ -177,3 +180,7 @@ def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm) -
         raise ValueError("--lambda-local-context 0 (global) needs --max-positions, the longest sequence")
     if norm not in NORMS:
         raise ValueError(f"--lambda-norm {norm}: choose one of {', '.join(NORMS)}")
+    if terms not in TERMS:
+        raise ValueError(f"--lambda-terms {terms}: choose one of {', '.join(TERMS)}")
+    if scale < 0:
+        raise ValueError(f"--lambda-position-scale {scale}: must be at least 0")

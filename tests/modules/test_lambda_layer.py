@@ -161,6 +161,32 @@ def test_output_variance_at_init_is_near_the_inputs(norm, dim_u, context):
     assert 0.4 < y.var().item() < 2.5
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_two_terms_add_up(padded):
+    """y is linear in its lambdas: content alone and position alone, with the weights of both, sum to both."""
+    both = make("layer", dim_u=2)
+    x = torch.randn(2, 9, 16, dtype=torch.float64)
+    mask = torch.arange(9).expand(2, 9) > 6 if padded else None
+    parts = {}
+    for terms, missing in (("content", "position_embedding"), ("position", "k_proj.weight")):
+        layer = LambdaLayer(16, 2, dim_k=4, dim_u=2, local_context=5, terms=terms).double()
+        assert both.state_dict().keys() - layer.state_dict().keys() == {missing}
+        layer.load_state_dict({k: v for k, v in both.state_dict().items() if k != missing})
+        parts[terms] = layer(x, mask, return_lambda=True)
+        parts[terms][0].square().sum().backward()
+        assert all(p.grad is not None for p in layer.parameters())  # DDP refuses weights without a gradient
+    y, content_lambda = both(x, mask, return_lambda=True)
+    torch.testing.assert_close(parts["content"][0] + parts["position"][0], y)
+    torch.testing.assert_close(parts["content"][1], content_lambda)
+    assert not parts["position"][1].any()
+
+
+def test_scale_of_the_position_embedding():
+    torch.manual_seed(0)
+    wide = LambdaLayer(256, 4, position_scale=3.0).position_embedding
+    assert wide.std().item() * wide.numel() ** 0.5 == pytest.approx(3, rel=0.2)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("norm", NORMS)
 def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
@@ -191,6 +217,8 @@ def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
         ({"dim_k": 0}, "--lambda-key-depth 0"),
         ({"dim_u": 0}, "--lambda-intra-depth 0"),
         ({"norm": "group"}, "--lambda-norm group"),
+        ({"terms": "neither"}, "--lambda-terms neither"),
+        ({"position_scale": -1.0}, "--lambda-position-scale -1.0"),
         ({"backend": "cuda"}, "--lambda-backend cuda"),
     ],
 )
