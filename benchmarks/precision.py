@@ -2,7 +2,8 @@
 
 ``python benchmarks/precision.py data-bin/wikitext-2`` trains lambda_bert_tiny for 1,000 updates in float32 and in
 bfloat16 autocast, on a GPU also in float16 by fairseq's --fp16 and --amp, evaluates each on the whole validation split
-in float32, and fails if one is not finite or above float32's loss by more than 2 %.
+in float32, and fails if one is not finite or above float32's loss by more than 2 %. Flags that it does not know go to
+scripts/train_lambda_bert.sh, such as ``--batch-size 8 --tokens-per-sample 64`` where bfloat16 is emulated, which is slow.
 """
 
 import argparse
@@ -11,15 +12,14 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
+from measuring import ROOT, multiplies_bfloat16, setting
 
 from fairseq_lambda.commands.evaluate import evaluate, write_whole
 from fairseq_lambda.models import LambdaBertModel
 
-ROOT = Path(__file__).resolve().parents[1]
 PRECISIONS = {
     "float32": ["--autocast", "none"],
     "bfloat16 autocast": ["--autocast", "bfloat16"],
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=1000)
     parser.add_argument("--runs", type=Path, default=Path("checkpoints/precision"), help="folder of the runs")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/precision.json")
-    args = parser.parse_args()
+    args, flags_of_all = parser.parse_known_args()
     gpu = torch.cuda.is_available()
     losses = {}
     for name, flags in PRECISIONS.items():
@@ -46,7 +46,7 @@ def main() -> int:
         folder = args.runs / f"{args.size}-{args.updates}-{name.split()[-1].strip('-')}"
         folder.mkdir(parents=True, exist_ok=True)
         command = [ROOT / "scripts/train_lambda_bert.sh", args.size, args.data, "--save-dir", folder]
-        command += ["--updates", args.updates, "--disable-validation", *flags]
+        command += ["--updates", args.updates, "--disable-validation", *flags_of_all, *flags]
         environment = {**os.environ, "PYTHON": sys.executable}
         with (folder / "train.log").open("a") as log:
             subprocess.run([str(c) for c in command], check=True, stdout=log, stderr=log, env=environment)
@@ -59,11 +59,11 @@ def main() -> int:
     report = {
         "size": args.size,
         "updates": args.updates,
+        "flags": flags_of_all,
         "data": args.data.name,
         "mlm_loss": losses,
-        "gpu": torch.cuda.get_device_name() if gpu else None,
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d"),
+        "bfloat16_is_emulated": not multiplies_bfloat16("cuda" if gpu else "cpu"),
+        "setting": setting("cuda" if gpu else "cpu", seed=1),
     }
     write_whole(args.json, json.dumps(report, indent=2) + "\n")
     bound = (1 + MARGIN) * losses["float32"]

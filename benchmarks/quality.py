@@ -1,0 +1,175 @@
+"""A comparison of models by what they learn: trains, evaluates, tabulates and draws all that a YAML file names.
+
+``python benchmarks/quality.py twin data-bin/wikitext-2`` runs benchmarks/comparisons/twin.yaml: every model at every
+learning rate of the grid with the first seed, then the other seeds at each model's best rate, all of it by
+scripts/train_lambda_bert.sh and so by fairseq-train. A finished run is added to benchmarks/results/quality/twin.json,
+and not repeated, on whichever machine it was made; an unfinished one goes on from its checkpoint. Tables, the figures
+against the baseline and a picture are made from that file at the end, or with ``--report`` from what there is.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import quality_report
+import torch
+from measuring import ROOT, setting
+from quality_runs import Comparison, Results, Run
+
+from fairseq_lambda.commands.evaluate import evaluate
+from fairseq_lambda.models import LambdaBertModel
+
+COMPARISONS = ROOT / "benchmarks/comparisons"
+TOKENS_A_BATCH = 4096  # in evaluation
+
+
+def read_log(text: str) -> tuple[list[dict], float, float]:
+    """Return the validation curve, the median seconds of an update and the median tokens a second of a train.log.
+
+    The time leaves out validation, saves, and what other work on the machine disturbed now and then. A run that was
+    interrupted logs some updates twice; the later line counts.
+    """
+    curve, seconds, rates = {}, {}, {}
+    for name, line in re.findall(r"\| (valid|train_inner) \| (\{.*\})", text):
+        values = json.loads(line)
+        if name == "valid":
+            updates = int(values["valid_num_updates"])
+            names = {"mlm_ppl": "ppl", "mlm_acc": "acc", "sop_acc": "order_acc"}
+            curve[updates] = {
+                short: float(values[f"valid_{long}"]) for long, short in names.items() if f"valid_{long}" in values
+            }
+        elif float(values["wps"]) > 0:
+            updates = int(values["num_updates"])
+            seconds[updates] = float(values["wpb"]) / float(values["wps"])
+            rates[updates] = float(values["wps"])
+    points = [{"updates": updates, **scores} for updates, scores in sorted(curve.items())]
+    return points, statistics.median(seconds.values()), statistics.median(rates.values())
+
+
+def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:
+    """Train in ``folder``, as far as that is not done, and return its log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [ROOT / "scripts/train_lambda_bert.sh", size, data, "--save-dir", folder, "--updates", run.updates]
+    command += ["--log-format", "json", *run.flags]
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": str(threads)}
+    say(f"{run.name}: {run.updates} updates in {folder}")
+    with (folder / "train.log").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
+        )
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            if found := re.search(r'\| valid \| .*"valid_mlm_ppl": "([\d.]+)".*"valid_num_updates": "(\d+)"', line):
+                say(f"{run.name}: {found[2]} updates, validation perplexity {found[1]}")
+    if process.wait():
+        raise ValueError(f"{run.name} ended with {process.returncode}; the last lines of {folder}/train.log say why")
+    return (folder / "train.log").read_text(encoding="utf-8")
+
+
+def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str) -> dict:
+    """Return what is kept of a finished run."""
+    hub = LambdaBertModel.from_pretrained(folder, "checkpoint_last.pt")
+    hub = hub.cuda() if torch.cuda.is_available() else hub
+    hub.task.cfg.data = str(data)
+    trained = hub.task.cfg.tokens_per_sample
+    splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_A_BATCH // trained))
+    lengths = {}
+    for length in comparison.lengths:
+        hub.task.cfg.tokens_per_sample = length
+        if length <= hub.model.max_positions():  # a table of positions ends
+            lengths[length] = evaluate(hub, ["valid"], max(1, TOKENS_A_BATCH // length))["valid"]
+    curve, seconds, rate = read_log(log)
+    return {
+        "model": run.model,
+        "lr": run.lr,
+        "seed": run.seed,
+        "updates": run.updates,
+        "flags": list(run.flags),
+        "parameters": sum(p.numel() for p in hub.model.parameters()),
+        "max_positions": hub.model.max_positions(),
+        "seconds_an_update": round(seconds, 4),
+        "tokens_a_second": round(rate),
+        "curve": curve,
+        "splits": splits,
+        "lengths": lengths,
+        "data": data.name,
+        "setting": setting("cuda" if torch.cuda.is_available() else "cpu", run.seed),
+    }
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ", ".join(sorted(path.stem for path in COMPARISONS.glob("*.yaml")))
+    parser.add_argument("comparison", help=f"a YAML file, or one of: {names}")
+    parser.add_argument("data", type=Path, nargs="?", help="folder of scripts/preprocess_wikitext.sh")
+    parser.add_argument("--models", help="of these models only, with commas (default: all)")
+    parser.add_argument("--seeds", help="of these seeds only, with commas (default: those of the file)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (%(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("checkpoints/quality"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/quality", help="folder of the results")
+    parser.add_argument("--report", action="store_true", help="train nothing, tabulate and draw what there is")
+    parser.add_argument(
+        "--readme", type=Path, help="put the table into this file too, between the comments of its name"
+    )
+    args = parser.parse_args(argv)
+    path = Path(args.comparison)
+    path = path if path.suffix == ".yaml" else COMPARISONS / f"{path}.yaml"
+    try:
+        comparison, results = Comparison.read(path), Results(args.out / f"{path.stem}.json")
+        if not args.report:
+            if args.data is None or not (args.data / "dict.txt").is_file():
+                raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+            run_all(comparison, results, args, path.stem)
+        if not results.runs:
+            raise ValueError(f"{results.path} holds no run")
+        text = quality_report.tables(json.loads(results.path.read_text(encoding="utf-8")))
+        quality_report.draw(comparison.title, results.runs, results.path.with_suffix(".png"))
+        if args.readme:
+            quality_report.put_between(args.readme, f"quality {path.stem}", text)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(text)
+
+
+def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
+    """Make the runs that are missing: the grid with the first seed, then the other seeds at the best rates."""
+    models = args.models.split(",") if args.models else list(comparison.models)
+    if unknown := set(models) - set(comparison.models):
+        raise ValueError(f"--models {','.join(sorted(unknown))}: the file has {', '.join(comparison.models)}")
+    seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else comparison.seeds
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: must be at least 1")
+    threads = max(1, math.floor((os.cpu_count() or 1) / args.jobs))
+
+    def make(run: Run) -> None:
+        if not results.has(run):
+            folder = args.runs / name / run.name
+            log = train(run, comparison.size, args.data, folder, threads)
+            with results.lock:  # one at a time: fairseq's loading and torch's threads are of the whole process
+                done = report(run, comparison, args.data, folder, log)
+            results.add(run, done, comparison)
+            say(f"{run.name}: done, validation perplexity {done['splits']['valid']['mlm_ppl']:.2f}")
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        first = comparison.seeds[0]
+        if first in seeds:
+            list(pool.map(make, (run for run in comparison.runs(first) if run.model in models)))
+        rates = {model: results.best_rate(model, first) for model in models}
+        list(pool.map(make, (comparison.run(m, rates[m], s) for s in seeds if s != first for m in models)))
+
+
+if __name__ == "__main__":
+    main()

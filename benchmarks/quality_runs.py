@@ -1,0 +1,121 @@
+"""What a comparison of :mod:`quality` consists of: its YAML file, the runs that this names, and their results."""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from fairseq_lambda.commands.evaluate import write_whole
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a YAML file in benchmarks/comparisons says; flags are those of scripts/train_lambda_bert.sh without ``--``.
+
+    Args:
+        title: a line for the table.
+        size: of the recipe, such as mini.
+        updates: of each run; a model may have its own.
+        every: updates between validations.
+        lr: the grid of learning rates, the same for all models, as strings; a model may have its own.
+        seeds: the first for the grid, all of them at the best rate.
+        models: name to flags; ``true`` stands for a flag without a value.
+        baseline: the model that the others are measured against.
+        flags: of all models.
+        lengths: evaluate with samples of these many tokens too, without training again.
+    """
+
+    title: str
+    size: str
+    updates: int
+    every: int
+    lr: list
+    seeds: list
+    models: dict
+    baseline: str
+    flags: dict = field(default_factory=dict)
+    lengths: list = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        try:
+            comparison = cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        except TypeError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if comparison.baseline not in comparison.models:
+            raise ValueError(f"{path}: the baseline {comparison.baseline} is none of {', '.join(comparison.models)}")
+        return comparison
+
+    def runs(self, seed: int) -> list["Run"]:
+        """Return the runs of all models over the grid, models in turns."""
+        grids = {name: flags.get("lr", self.lr) for name, flags in self.models.items()}
+        grids = {name: grid if isinstance(grid, list) else [grid] for name, grid in grids.items()}
+        longest = max(map(len, grids.values()))
+        return [self.run(name, grid[i], seed) for i in range(longest) for name, grid in grids.items() if i < len(grid)]
+
+    def run(self, model: str, lr: str, seed: int) -> "Run":
+        flags = {"validate-interval-updates": self.every, **self.flags, **self.models[model]}
+        updates = flags.pop("updates", self.updates)
+        flags |= {"lr": lr, "seed": seed}
+        words = [w for name, value in flags.items() for w in (f"--{name}", value) if w is not True]
+        return Run(model, str(lr), seed, updates, tuple(map(str, words)))
+
+
+@dataclass(frozen=True)
+class Run:
+    model: str
+    lr: str
+    seed: int
+    updates: int
+    flags: tuple
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-lr{self.lr}-seed{self.seed}"
+
+
+class Results:
+    """The JSON file of a comparison: finished runs by name."""
+
+    def __init__(self, path: Path):
+        self.path, self.lock = path, threading.Lock()
+        self.runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+
+    def has(self, run: Run) -> bool:
+        """Return whether the run is there.
+
+        Raises:
+            ValueError: it is there, but made with other flags.
+        """
+        found = self.runs.get(run.name)
+        if found is None:
+            return False
+        wanted = {"flags": list(run.flags), "updates": run.updates}
+        if {key: found[key] for key in wanted} != wanted:
+            raise ValueError(
+                f"{self.path} holds {run.name} made with {' '.join(found['flags'])} ({found['updates']} updates), not "
+                f"{' '.join(run.flags)} ({run.updates} updates): take it out of the file, or name the model otherwise"
+            )
+        return True
+
+    def add(self, run: Run, report: dict, comparison: Comparison) -> None:
+        with self.lock:
+            self.runs[run.name] = report
+            runs = dict(sorted(self.runs.items()))
+            content = {"title": comparison.title, "baseline": comparison.baseline, "runs": runs}
+            write_whole(self.path, json.dumps(content, indent=1) + "\n")
+
+    def best_rate(self, model: str, seed: int) -> str:
+        """Return the learning rate with the lowest validation loss among the model's runs of this seed.
+
+        Raises:
+            ValueError: there are none.
+        """
+        runs = [r for r in self.runs.values() if r["model"] == model and r["seed"] == seed]
+        if not runs:
+            raise ValueError(
+                f"{self.path} has no run of {model} with seed {seed}, by which its learning rate is chosen"
+            )
+        return min(runs, key=lambda r: r["splits"]["valid"]["mlm_loss"])["lr"]

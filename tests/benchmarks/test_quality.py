@@ -1,0 +1,149 @@
+"""The quality benchmark: real runs of a toy comparison, and its figures from curves that are easy to reckon."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from training import write_data
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import quality
+import quality_report
+from quality_runs import Comparison
+
+SHAPE = "{encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8"
+TOY = f"""
+title: a toy
+size: tiny
+updates: 4
+every: 2
+lr: ["1e-3", "2e-2"]
+seeds: [1, 2]
+baseline: twin
+lengths: [32, 64]
+flags: {SHAPE}, log-interval: 1, num-workers: 0, autocast: none}}
+models:
+  lambda: {{lambda-local-context: 7, no-token-positional-embeddings: true, lr: "2e-2"}}
+  twin: {{lambda-layers: none}}
+"""
+
+
+@pytest.mark.slow
+def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    for suffix in (".bin", ".idx"):
+        (data / f"test{suffix}").write_bytes((data / f"valid{suffix}").read_bytes())
+    file = tmp_path / "toy.yaml"
+    file.write_text(TOY)
+    arguments = [str(file), str(data), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    quality.main([*arguments, "--seeds", "1", "--jobs", "2"])
+    results = json.loads((tmp_path / "out/toy.json").read_text())
+    assert set(results["runs"]) == {"lambda-lr2e-2-seed1", "twin-lr1e-3-seed1", "twin-lr2e-2-seed1"}
+    run = results["runs"]["lambda-lr2e-2-seed1"]
+    assert [point["updates"] for point in run["curve"]] == [2, 4] and "order_acc" in run["curve"][0]
+    # the training's last validation is what the evaluation finds
+    assert run["splits"]["valid"]["mlm_ppl"] == pytest.approx(run["curve"][-1]["ppl"], rel=1e-3)
+    assert set(run["lengths"]) == {"32", "64"}  # any length without a table of positions
+    assert set(results["runs"]["twin-lr1e-3-seed1"]["lengths"]) == {"32"}
+    assert (tmp_path / "out/toy.png").stat().st_size > 10_000
+    table = capsys.readouterr().out
+    assert "| twin | 4 |" in table and "none above 32 positions" in table and "valid perplexity, seed 1, at" in table
+
+    # the second seed: what is done is not done again, and the runs' folders are not needed for it
+    before = results["runs"]
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    quality.main([*arguments, "--models", "lambda"])
+    after = json.loads((tmp_path / "out/toy.json").read_text())["runs"]
+    assert set(after) - set(before) == {"lambda-lr2e-2-seed2"} and all(after[name] == before[name] for name in before)
+    assert [path.name for path in (tmp_path / "runs/toy").iterdir()] == ["lambda-lr2e-2-seed2"]
+
+    file.write_text(TOY.replace("lambda-local-context: 7", "lambda-local-context: 5"))
+    with pytest.raises(SystemExit) as end:
+        quality.main(arguments)
+    assert "holds lambda-lr2e-2-seed1 made with" in str(end.value.code)
+
+
+def test_errors_name_the_remedy(tmp_path):
+    file = tmp_path / "toy.yaml"
+    for text, message in (
+        (TOY.replace("baseline: twin", "baseline: x"), "none of lambda, twin"),
+        (TOY + "a: 1", "'a'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Comparison.read(file)
+    file.write_text(TOY)
+    for arguments, message in (
+        ([], "preprocess_wikitext.sh"),
+        (["--report"], "holds no run"),
+        ([str(write_data(tmp_path / "data")), "--models", "rnn"], "--models rnn: the file has lambda, twin"),
+        ([str(tmp_path / "data"), "--seeds", "2"], "no run of lambda with seed 1"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            quality.main([str(file), *arguments, "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")])
+        assert message in str(end.value.code)
+
+
+@pytest.mark.parametrize("path", sorted(quality.COMPARISONS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_comparisons_name_flags_that_exist(path, monkeypatch):
+    """Each run's flags pass fairseq-train's own parser."""
+    from fairseq import options
+    from training import PACKAGE
+
+    comparison = Comparison.read(path)
+    runs = comparison.runs(comparison.seeds[0])
+    assert len({run.name for run in runs}) == len(runs)
+    for run in runs:
+        parser = options.get_training_parser()  # parsing adds the options of task and model to it
+        words = ["data", "--user-dir", str(PACKAGE), "--task", "masked_lm_sop", "--criterion", "masked_lm_sop"]
+        options.parse_args_and_arch(parser, [*words, "--arch", f"lambda_bert_{comparison.size}", *run.flags])
+
+
+def curve(perplexities):
+    return [{"updates": 100 * (i + 1), "ppl": ppl} for i, ppl in enumerate(perplexities)]
+
+
+def test_figures_against_the_baseline():
+    slow = {"updates": 400, "curve": curve([800.0, 400.0, 200.0, 100.0]), "seconds_an_update": 2.0}
+    fast = {"updates": 400, "curve": curve([400.0, 100.0, 50.0, 40.0]), "seconds_an_update": 0.5}
+    assert quality_report.perplexity_at(slow, 250) == pytest.approx((400 * 200) ** 0.5)
+    assert quality_report.perplexity_at(slow, 50) is None and quality_report.perplexity_at(slow, 9e9) == 100
+    assert quality_report.updates_to_reach(fast, 100.0) == pytest.approx(200)
+    assert quality_report.updates_to_reach(fast, 200.0) == pytest.approx(150)
+    assert quality_report.updates_to_reach(slow, 50.0) is None and quality_report.updates_to_reach(slow, 900) == 100
+
+
+def finished(model, seed, ppl, curve_, seconds=1.0, lr="1e-3"):
+    scores = {"mlm_ppl": ppl, "mlm_loss": math.log(ppl), "mlm_acc": 25.0, "sop_acc": 50.0}
+    run = {"model": model, "lr": lr, "seed": seed, "updates": 400, "parameters": 7, "max_positions": 128, "lengths": {}}
+    run |= {"splits": {"valid": scores, "test": scores}, "seconds_an_update": seconds, "curve": curve(curve_)}
+    return run | {"setting": {"cpu": "a processor", "seed": seed, "date": "2026-11-24"}}
+
+
+def test_tables_of_several_seeds_say_the_worst_case():
+    runs = [
+        finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0], seconds=2.0),
+        finished("twin", 1, 300.0, [900.0, 800.0, 700.0, 300.0], seconds=2.0, lr="9e-3"),
+        finished("twin", 2, 110.0, [800.0, 400.0, 200.0, 110.0], seconds=2.0),
+        finished("lambda", 1, 40.0, [400.0, 100.0, 50.0, 40.0]),
+        finished("lambda", 2, 55.0, [900.0, 110.0, 60.0, 55.0]),
+    ]
+    text = quality_report.tables({"baseline": "twin", "runs": {str(i): run for i, run in enumerate(runs)}})
+    assert "| twin | 400 | 1e-3 | 2 | 7 | 105.00 (100.00 to 110.00) |" in text
+    assert "| lambda | 400 | 1e-3 | 2 | 7 | 47.50 (40.00 to 55.00) |" in text
+    # 55 / 110, not 40 / 100; at the twin's 800 s both lambdas had long ended; 200 of 400 updates; 800 < 900 once
+    assert "| lambda | 0.50 | 0.50 | 50 % | 7 of 8 validations |" in text
+    assert "| twin | 100.00 | 300.00 |" in text
+    assert text.endswith("cpu a processor, date 2026-11-24.")
+
+
+def test_a_table_goes_between_its_comments(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("a\n<!-- quality toy -->\nold\n<!-- end quality toy -->\nb\n")
+    for table in ("| new |", "| newer |"):
+        quality_report.put_between(file, "quality toy", table)
+        assert file.read_text() == f"a\n<!-- quality toy -->\n\n{table}\n\n<!-- end quality toy -->\nb\n"
+    with pytest.raises(ValueError, match="add the lines"):
+        quality_report.put_between(file, "quality other", "x")
