@@ -3,7 +3,7 @@
 ``python benchmarks/precision.py data-bin/wikitext-2`` trains lambda_bert_tiny for 1,000 updates in float32 and in
 bfloat16 autocast, on a GPU also in float16 by fairseq's --fp16 and --amp, evaluates each on the whole validation split
 in float32, and fails if one is not finite or above float32's loss by more than 2 %. Flags that it does not know go to
-scripts/train_lambda_bert.sh, such as ``--batch-size 8 --tokens-per-sample 64`` where bfloat16 is emulated, which is slow.
+scripts/train_lambda_bert.sh, such as ``--batch-size 8 --tokens-per-sample 64`` where bfloat16 is emulated, slowly.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -158,3 +159,25 @@ def test_bad_input_is_one_readable_line(workspace, command, message):
 )
 def test_help(script):
     assert "usage:" in run(ROOT / "scripts" / script, "--help")
+
+
+@pytest.mark.parametrize("name,size", [("pretrain", "mini"), ("wikitext103", "base")])
+def test_the_yaml_says_what_the_script_says(workspace, name, size):
+    from hydra import compose, initialize_config_dir
+
+    out = run(ROOT / "scripts/train_lambda_bert.sh", size, workspace / "data", "--dry-run", "--autocast", "bfloat16")
+    words = shlex.split(out)
+    with initialize_config_dir(str(ROOT / "fairseq_lambda/config"), version_base=None):
+        cfg = compose(name, overrides=["task.data=x"])
+    assert cfg.model._name == words[words.index("--arch") + 1] == f"lambda_bert_{size}"
+    for group in ("task", "dataset", "optimizer", "lr_scheduler", "optimization", "checkpoint"):
+        for key, value in cfg[group].items():
+            if key in ("_name", "data"):
+                continue
+            flag = f"--{key.replace('_', '-')}"
+            if value is True:
+                assert flag in words
+            else:
+                said = words[words.index(flag) + 1]
+                value = value[0] if key == "lr" else value
+                assert said.replace(" ", "") == value if isinstance(value, str) else float(said) == value, flag

@@ -11,6 +11,7 @@ from training import write_data
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import quality
 import quality_report
+import recipe_hours
 from quality_runs import Comparison
 
 SHAPE = "{encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8"
@@ -147,3 +148,15 @@ def test_a_table_goes_between_its_comments(tmp_path):
         assert file.read_text() == f"a\n<!-- quality toy -->\n\n{table}\n\n<!-- end quality toy -->\nb\n"
     with pytest.raises(ValueError, match="add the lines"):
         quality_report.put_between(file, "quality other", "x")
+
+
+@pytest.mark.slow
+def test_hours_of_a_recipe(tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    flags = "--encoder-embed-dim 16 --tokens-per-sample 32 --batch-size 8 --num-workers 0 --autocast none --updates 720"
+    recipe_hours.main(["tiny", str(data), "--measure", "3", "--json", str(tmp_path / "hours.json"), *flags.split()])
+    report = json.loads((tmp_path / "hours.json").read_text())
+    assert report["updates"] == 720 and report["hours"] == pytest.approx(report["seconds_an_update"] / 5, abs=0.06)
+    assert "run here: 3 of 720 updates (0.42 %)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="unknown size 'huge'"):
+        recipe_hours.main(["huge", str(data)])
