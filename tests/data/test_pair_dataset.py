@@ -190,5 +190,6 @@ def test_collater(corpus, objective):
         assert labels.tolist() == data.plan.labels[indices].tolist()
     idle = data.collater([])  # for a worker without samples
     assert (idle["nsentences"], idle["ntokens"], len(idle["id"])) == (0, 0, 0)
-    assert idle["target"].eq(data.pad).all()
+    assert idle["target"].eq(data.pad).all() and idle["net_input"]["src_tokens"].eq(data.pad).all()
+    assert idle["net_input"]["has_padding"] and not idle["net_input"]["src_lengths"].any()
     assert ("sentence_target" in idle) == (objective != "none")

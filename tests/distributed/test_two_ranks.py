@@ -45,17 +45,23 @@ def furthest(one, two):
     return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
 
 
+SGD = ["--optimizer", "sgd"]
+# Where a gradient is nothing but rounding, Adam's step lr * m / (sqrt(v) + eps) has full length and any direction if
+# eps is as small as usual. With an eps of the size of lr, a weight moves by no more than the gradient does.
+ADAM = ["--optimizer", "adam", "--adam-eps", "1e-2"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("update_freq,batch", [(1, 4), (2, 3)])
-def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batch):
+@pytest.mark.parametrize("optimizer,update_freq,batch", [(SGD, 1, 4), (ADAM, 2, 3)])
+def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, optimizer, update_freq, batch):
     """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
 
     The gradient is summed in another order: about 1e-7 relative. SGD takes that into the weights as it is, learning
-    rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. (Adam divides
-    by the root of the second moment, and where a gradient is zero but for rounding its steps have any direction.)
-    Batch norm is left out: it sees one rank's micro-batches one by one, and those of two ranks at once.
+    rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. Adam with a
+    large eps adds two moments, and keeps to the same bound.
+    Batch norm has the next test: it sees one rank's micro-batches one by one, and those of two ranks at once.
     """
-    flags = [*STILL, "--optimizer", "sgd", "--batch-size", batch]
+    flags = [*STILL, *optimizer, "--batch-size", batch]
     out = finish(launch(data, tmp_path / "two", 22, *flags, "--update-freq", update_freq))
     assert "training on 2 devices" in out
     train(data, tmp_path / "one", 22, *flags, "--update-freq", 2 * update_freq)
@@ -69,6 +75,23 @@ def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batc
         folder = tmp_path / f"valid{valid_batch}"
         train(data, folder, 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
         assert load(folder)["extra_state"]["val_loss"] == pytest.approx(shown, abs=1.1e-3)  # it is rounded to 3 digits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [50, 100])
+def test_batch_norm_of_two_ranks_is_that_of_one_batch(data, tmp_path, batch):
+    """An epoch of 84 to 91 samples is one update: each rank has a half of it, or one has all and the other none.
+
+    Its statistics are sums over the ranks, so the micro-batches of two ranks are one batch, padded apart. Weights and
+    running statistics then differ by the order of sums, as above.
+    """
+    flags = [*STILL, *SGD, "--lambda-norm", "batch"]
+    finish(launch(data, tmp_path / "two", 6, *flags, "--batch-size", batch))
+    train(data, tmp_path / "one", 6, *flags, "--batch-size", 100)
+    for name in ("one", "two"):
+        assert load(tmp_path / name)["extra_state"]["train_iterator"]["epoch"] == 7  # so an update is an epoch
+    assert any("running_var" in name for name in load(tmp_path / "two")["model"])
+    assert furthest(tmp_path / "one", tmp_path / "two") < 5e-6
 
 
 @pytest.mark.slow
