@@ -1,5 +1,6 @@
 """Two gloo ranks under torchrun on the CPU: the weights of one rank, restarts, two machines, one validation."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import make_model
 from training import PACKAGE, arguments, differences, load, state_of_training, train, write_data
 
+from fairseq_lambda.checkpointing.fairseq_hooks import _check_ranks
 from fairseq_lambda.commands.train import ranks_from_torchrun
 
 ROOT = PACKAGE.parent
@@ -95,6 +99,22 @@ def test_batch_norm_of_two_ranks_is_that_of_one_batch(data, tmp_path, batch):
 
 
 @pytest.mark.slow
+def test_another_number_of_processes_goes_on_where_the_others_were(data, tmp_path):
+    """From one to two and back, in mid-epoch: each batch once, so the weights are those of one rank, as above.
+
+    fairseq takes the 14 batches that one has had for 14 of each, and finds no 14 for each of two in an epoch of 21.
+    """
+    flags = [*STILL, *SGD]
+    train(data, tmp_path / "one", 18, *flags, "--update-freq", 2)
+    train(data, tmp_path / "run", 7, *flags, "--update-freq", 2, of=18)
+    finish(launch(data, tmp_path / "run", 14, *flags, of=18))
+    train(data, tmp_path / "run", 18, *flags, "--update-freq", 2)
+    one, run = (load(tmp_path / name)["extra_state"]["train_iterator"] for name in ("one", "run"))
+    assert one == run and one["epoch"] == 2 and one["iterations_in_epoch"] > 0
+    assert furthest(tmp_path / "one", tmp_path / "run") < 5e-6
+
+
+@pytest.mark.slow
 def test_a_killed_rank_resumes_the_run(data, tmp_path):
     """fairseq's own broadcast of the checkpoint to the other ranks fails with weights_only, so this resume is ours."""
     flags = [*STILL, "--save-interval-updates", 5, "--keep-interval-updates", 2, "--no-epoch-checkpoints"]
@@ -131,16 +151,23 @@ def test_two_machines_by_the_script(data, tmp_path):
     script = [ROOT / "scripts/train_lambda_bert.sh", "tiny", data, "--save-dir", tmp_path / "run", "--updates", "6"]
     script += ["--tokens-per-sample", "32", "--batch-size", "4", "--lambda-local-context", "7", "--autocast", "none"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
-    nodes = []
-    for rank in (0, 1):
-        torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
-        command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun]]
-        nodes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    outs = [finish(node) for node in nodes]
+
+    def machines(*flags, second=()):
+        nodes = []
+        for rank, more in enumerate(((), second)):
+            torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
+            command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun, *flags, *more]]
+            nodes.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            )
+        return nodes
+
+    outs = [finish(node) for node in machines()]
     assert "training on 2 devices" in outs[0]
     assert load(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == 6
+
+    outs = [finish(node, code=1) for node in machines("--updates", "8", second=["--save-dir", tmp_path / "own"])]
+    assert "error: not all processes have found the same checkpoint" in outs[1]
 
 
 @pytest.mark.slow
@@ -158,3 +185,16 @@ def test_flags_for_torchrun():
     gpu = " ".join(ranks_from_torchrun(environment, cpu=False))
     assert "--distributed-world-size 16 --distributed-rank 9" in gpu and gpu.endswith("--device-id 1")
     assert "gloo" in ranks_from_torchrun(environment, cpu=True)
+
+
+@pytest.mark.parametrize("changed", [None, "dropout", "encoder_layerdrop", "lambda_norm"])
+def test_ranks_that_would_wait_for_each_other_in_different_layers_are_refused(changed):
+    """Only all three together do so: gloo aborts at sums of two sizes, or waits for a rank that is elsewhere."""
+    options = {"dropout": 0.1, "encoder_layerdrop": 0.5, "lambda_norm": "batch"}
+    options |= {changed: "layer" if changed == "lambda_norm" else 0.0} if changed else {}
+    model = make_model(**options)
+    world = SimpleNamespace(distributed_training=SimpleNamespace(distributed_world_size=2))
+    trainer = SimpleNamespace(cfg=world, device=torch.device("cpu"), get_model=lambda: model)
+    refusal = contextlib.nullcontext() if changed else pytest.raises(SystemExit, match="^error: with --dropout, proc")
+    with refusal:
+        _check_ranks(trainer)
