@@ -4,6 +4,7 @@ In the plugin and not in a script, because torchrun restarts its workers by itse
 of fairseq it works around.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -18,12 +19,14 @@ from fairseq.logging import metrics
 
 from fairseq_lambda.checkpointing.matching import check_match
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
-from fairseq_lambda.checkpointing.recovery import recover
+from fairseq_lambda.checkpointing.recovery import LAST, recover
 from fairseq_lambda.checkpointing.writing import copy_whole, save_whole
+from fairseq_lambda.modules.masked_batch_norm import MaskedBatchNorm
 
 logger = logging.getLogger(__name__)
 
 GO_ON, REFUSED, FINISHED = range(3)
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "pooler_dropout")
 
 
 class WholeCopies(PathManager):
@@ -61,26 +64,30 @@ def _loading(original, is_ours):
     @functools.wraps(original)
     def load_checkpoint(cfg, trainer, **passthrough):
         """fairseq opens ``checkpoint_last.pt`` as it is, torn or foreign, and trains a finished run one update more."""
-        if not is_ours(trainer.task) or trainer.checkpoint_suffix or cfg.no_last_checkpoints:
+        if not is_ours(trainer.task):
             return original(cfg, trainer, **passthrough)
         _check_ranks(trainer)
-        outcome = GO_ON
+        if trainer.checkpoint_suffix:  # a part of a checkpoint, with names of its own
+            with weights_only():
+                return original(cfg, trainer, **passthrough)
+        outcome, had = GO_ON, 0
         if trainer.is_data_parallel_master:
             try:
-                outcome = _prepare(cfg, trainer)
+                outcome, had = _prepare(cfg, trainer)
             except (CheckpointError, OSError) as error:
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 outcome = REFUSED
-        outcome = _of_all_ranks(outcome, trainer)
+        outcome, had = _sum_over_ranks([outcome, had], trainer)  # so that the others do not wait for rank 0 in vain
         if outcome != GO_ON:
             sys.exit(1 if outcome == REFUSED else 0)
         # fairseq's broadcast of the state to the other ranks pickles a class of its own, which weights_only refuses:
         # let each rank read the file.
         cfg.load_checkpoint_on_all_dp_ranks = trainer.cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
-        with weights_only():
+        with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer):
             extra_state, epoch_itr = original(cfg, trainer, **passthrough)
+        _check_same_file(extra_state, trainer)
         resets = cfg.reset_optimizer or cfg.reset_lr_scheduler or cfg.reset_meters or cfg.reset_dataloader
-        if extra_state is not None and trainer.get_num_updates() > 0 and not resets:
+        if extra_state is not None and trainer.get_num_updates() > 0 and had == 0 and not resets:
             _carry_over(extra_state, trainer)
         return extra_state, epoch_itr
 
@@ -92,60 +99,118 @@ def _carry_over(extra_state: dict, trainer) -> None:
 
     One of them, of the updates since the last line of the log, goes on over epochs in a run that is not interrupted.
     """
-    position = extra_state["train_iterator"]
-    if position["iterations_in_epoch"] == 0:
-        trainer.lr_step(position["epoch"] - 1, extra_state["val_loss"])
-        inner = extra_state["metrics"].get("train_inner")
-        if inner is not None:
-            metrics.load_state_dict({"train_inner": inner})
+    trainer.lr_step(extra_state["train_iterator"]["epoch"] - 1, extra_state["val_loss"])
+    inner = extra_state["metrics"].get("train_inner")
+    if inner is not None:
+        metrics.load_state_dict({"train_inner": inner})
 
 
-def _prepare(cfg, trainer) -> int:
-    """Recover the folder and check what is about to be loaded; return GO_ON or FINISHED."""
-    if cfg.restore_file != "checkpoint_last.pt":
-        path = Path(cfg.restore_file)
-        if not path.is_file():
-            raise CheckpointError(f"--restore-file {path} does not exist")
-    else:
-        newest, done = recover(Path(cfg.save_dir))
-        for line in done:
-            logger.warning(line)
-        if newest is not None:
-            path = newest.path
-        elif cfg.finetune_from_model is not None:
-            path = Path(cfg.finetune_from_model)
-        else:
-            return GO_ON
-    fresh = path == Path(cfg.finetune_from_model or "")
+@contextlib.contextmanager
+def _one_line(had: int):
+    """fairseq stops with a traceback over flags that do not go with the checkpoint."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        message = str(error)
+        if "dataloader mismatch" in message:
+            message = (
+                f"the checkpoint is {had} batches into an epoch, which has fewer now: the data or the size of a batch "
+                "has changed. Begin the epoch again with --reset-dataloader"
+            )
+        elif "please reset the optimizer" not in message:
+            raise
+        sys.exit(f"error: {message}")
+
+
+@contextlib.contextmanager
+def _position_for_these_ranks(had: int, trainer):
+    """fairseq stores the batches of an epoch that each process has had, and skips as many for each of the new ones.
+
+    The processes take turns in one order of batches. So ``had``, those of all processes together, are divided anew;
+    what is left over is seen again, less than a batch a process.
+    """
+    load = trainer.load_checkpoint
+
+    def load_checkpoint(*arguments, **options):
+        extra_state = load(*arguments, **options)
+        if extra_state is not None:
+            extra_state["train_iterator"]["iterations_in_epoch"] = had // trainer.data_parallel_world_size
+        return extra_state
+
+    trainer.load_checkpoint = load_checkpoint
+    try:
+        yield
+    finally:
+        del trainer.load_checkpoint
+
+
+def _prepare(cfg, trainer) -> tuple[int, int]:
+    """Recover the folder and check what is about to be loaded.
+
+    Return GO_ON or FINISHED, and how many batches of the present epoch all processes have had.
+    """
+    path, weights_alone = _file_to_load(cfg)
+    if path is None:
+        return GO_ON, 0
     state = read_header(path)
     check_whole(path)
-    check_match(state, path, trainer.task, trainer.get_model(), not (cfg.reset_optimizer or fresh))
-    updates = state["optimizer_history"][-1]["num_updates"]
-    if fresh or cfg.reset_optimizer:
-        return GO_ON
-    if 0 < trainer.cfg.optimization.max_update <= updates:
-        logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
-        return FINISHED
-    position = state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)
+    check_match(state, path, trainer.task, trainer.get_model(), not (cfg.reset_optimizer or weights_alone))
+    if weights_alone:
+        return GO_ON, 0
+    if not cfg.reset_optimizer:
+        updates = state["optimizer_history"][-1]["num_updates"]
+        if 0 < trainer.cfg.optimization.max_update <= updates:
+            logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
+            return FINISHED, 0
+        logger.info(f"going on from {path} at {updates} updates (another --save-dir starts afresh)")
     before = state["cfg"]["distributed_training"]["distributed_world_size"]
-    now = trainer.cfg.distributed_training.distributed_world_size
-    if before != now and position > 0:
-        # fairseq stores the batches that each process has had, and skips as many of each of the new ones
+    had = before * state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)
+    again = had % trainer.data_parallel_world_size
+    if again and not cfg.reset_dataloader:
         logger.warning(
-            f"{path} was written by {before} processes and {now} go on: for the rest of this epoch, "
-            f"{abs(before - now) * position} batches are {'left out' if now > before else 'seen again'}"
+            f"{path} was written by {before} processes and {trainer.data_parallel_world_size} go on: "
+            f"{again} of the {had} batches that this epoch has had are seen again"
         )
-    logger.info(f"going on from {path} at {updates} updates (another --save-dir starts afresh)")
-    return GO_ON
+    return GO_ON, had
 
 
-def _of_all_ranks(outcome: int, trainer) -> int:
-    """Return the outcome of rank 0, so that the others do not wait for it in vain."""
+def _file_to_load(cfg) -> tuple[Path | None, bool]:
+    """Return the file that fairseq is about to load, None for a new run, and whether it is for its weights alone."""
+    if cfg.restore_file != LAST:
+        flag, path = "--restore-file", cfg.restore_file
+    else:
+        last = Path(cfg.save_dir) / LAST
+        if not cfg.no_last_checkpoints:  # else it would get one that the run does not keep up to date
+            for line in recover(last.parent)[1]:
+                logger.warning(line)
+        if last.is_file():
+            return last, False
+        flag, path = "--continue-once", getattr(cfg, "continue_once", None)  # ve-fairseq has it
+        if path is None:
+            flag, path = "--finetune-from-model", cfg.finetune_from_model
+        if path is None:
+            return None, False
+    if not Path(path).is_file():
+        raise CheckpointError(f"{flag} {path} does not exist")
+    return Path(path), flag == "--finetune-from-model"
+
+
+def _check_same_file(extra_state: dict | None, trainer) -> None:
+    """Without fairseq's broadcast, a machine that does not see the file would start from scratch beside the others."""
+    own = trainer.get_num_updates() + (extra_state is not None)
+    if _sum_over_ranks([own], trainer)[0] != own * trainer.data_parallel_world_size:
+        sys.exit(
+            "error: not all processes have found the same checkpoint: --save-dir, and the file to start from, have to "
+            "be on a disk that all machines share"
+        )
+
+
+def _sum_over_ranks(numbers: list[int], trainer) -> list[int]:
     if trainer.data_parallel_world_size == 1:
-        return outcome
-    flag = torch.tensor([outcome], dtype=torch.int64, device=trainer.device)
-    distributed_utils.all_reduce(flag, group=trainer.data_parallel_process_group)
-    return int(flag)
+        return numbers
+    total = torch.tensor(numbers, dtype=torch.int64, device=trainer.device)
+    distributed_utils.all_reduce(total, group=trainer.data_parallel_process_group)
+    return total.tolist()
 
 
 def _check_ranks(trainer) -> None:
@@ -156,4 +221,15 @@ def _check_ranks(trainer) -> None:
         sys.exit(
             f"error: torchrun has started {started} processes and fairseq knows of {seen}: start them with "
             "scripts/train_lambda_bert.sh --nproc, or by -m fairseq_lambda.commands.train"
+        )
+    model = trainer.get_model()
+    if seen == 1 or trainer.device.type != "cpu" or not model.cfg.encoder_layerdrop:
+        return
+    # On a CPU, layer drop draws from the generator that dropout draws from, and every rank's batches have other shapes.
+    noise = [f"--{name.replace('_', '-')}" for name in DROPOUTS if getattr(model.cfg, name) > 0]
+    if noise and any(isinstance(module, MaskedBatchNorm) for module in model.modules()):
+        sys.exit(
+            f"error: with {' and '.join(noise)}, processes on a CPU leave out layers each in its own way "
+            f"(--encoder-layerdrop {model.cfg.encoder_layerdrop}), and --lambda-norm batch needs the same ones in all: "
+            "set either to 0, or choose another norm"
         )

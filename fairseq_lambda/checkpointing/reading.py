@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import zipfile
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 # What a resumed run reads of fairseq's state.
-NEEDED = ("cfg", "model", "optimizer_history", "extra_state", "task_state")
+NEEDED = {"cfg": dict, "model": dict, "optimizer_history": list, "extra_state": dict, "task_state": dict}
 OVERRIDE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -30,6 +31,7 @@ def check_whole(path: Path) -> None:
 
     Raises:
         DamagedCheckpoint: empty, torn or altered, or not a file of torch.save.
+        CheckpointError: the system does not read it at present.
     """
     with _damage(path), _open(path) as archive:
         bad = archive.testzip()
@@ -44,7 +46,8 @@ def read_header(path: Path) -> dict:
 
     Raises:
         DamagedCheckpoint: as there.
-        CheckpointError: intact, and not a checkpoint of fairseq, or more in it than tensors and plain values.
+        CheckpointError: not to be read at present, or intact, and not a checkpoint of fairseq, or more in it than
+            tensors and plain values.
     """
     with _damage(path), _open(path) as archive:
         for name in archive.namelist():
@@ -55,11 +58,11 @@ def read_header(path: Path) -> dict:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a fairseq checkpoint: {_reason(error)}") from error
-    missing = [key for key in NEEDED if not isinstance(state, dict) or not state.get(key)]
-    if missing or not isinstance(state["optimizer_history"][-1].get("num_updates"), int):
-        raise CheckpointError(
-            f"{path} cannot be read as a fairseq checkpoint: it has no {missing[0] if missing else 'num_updates'}"
-        )
+    missing = [key for key, kind in NEEDED.items() if not _has(state, key, kind)]
+    if not missing and not _has(state["optimizer_history"][-1], "num_updates", int):
+        missing = ["num_updates"]
+    if missing:
+        raise CheckpointError(f"{path} cannot be read as a fairseq checkpoint: it has no {missing[0]}")
     return state
 
 
@@ -80,6 +83,11 @@ def weights_only():
             os.environ[OVERRIDE] = before
 
 
+def _has(state, key: str, kind: type) -> bool:
+    """Return whether ``state`` is a dictionary with such a thing in it, and not an empty one."""
+    return isinstance(state, dict) and isinstance(state.get(key), kind) and (kind is int or bool(state[key]))
+
+
 def _open(path: Path) -> zipfile.ZipFile:
     if os.path.getsize(path) == 0:
         raise zipfile.BadZipFile("the file is empty")
@@ -92,12 +100,18 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 @contextlib.contextmanager
 def _damage(path: Path):
-    """Turn whatever zipfile raises over altered bytes into DamagedCheckpoint: it knows a dozen exceptions."""
+    """Turn whatever zipfile raises over altered bytes into DamagedCheckpoint: it knows a dozen exceptions.
+
+    A file that the system does not read, a network disk's for a moment, may be whole: that is another error. EINVAL is
+    zipfile's, which has taken a position in the file from altered bytes.
+    """
     try:
         yield
     except FileNotFoundError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise CheckpointError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
         raise DamagedCheckpoint(
             f"{path} cannot be read as a fairseq checkpoint: torn, damaged or of another kind ({_reason(error)})"
         ) from error

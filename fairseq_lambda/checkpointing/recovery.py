@@ -1,5 +1,6 @@
 """What to go on from after a kill: the newest whole checkpoint of a run's folder."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from fairseq_lambda.checkpointing.reading import CheckpointError, DamagedCheckpo
 from fairseq_lambda.checkpointing.writing import UNFINISHED, copy_whole
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
-NAMES = re.compile(r"checkpoint(_last|_best|_\d+_\d+|\d+)\.pt")
+NAMES = re.compile(r"checkpoint(_last|_best|_\d+_\d+|\d+|\.best_.+)\.pt")
 ASIDE = ".damaged"
 
 
@@ -18,6 +19,7 @@ class Candidate:
 
     path: Path
     updates: int
+    written: int  # the date of the file, in ns
     is_best: bool  # the best one of the run at the time it was written
 
     @classmethod
@@ -25,14 +27,16 @@ class Candidate:
         state = read_header(path)
         extra = state["extra_state"]
         best, own = extra.get("best"), extra.get("val_loss")
-        return cls(path, state["optimizer_history"][-1]["num_updates"], own is not None and own == best)
+        updates = state["optimizer_history"][-1]["num_updates"]
+        return cls(path, updates, path.stat().st_mtime_ns, own is not None and own == best)
 
 
 def survey(folder: Path) -> tuple[Candidate | None, list[Candidate], dict[Path, str]]:
     """Return the newest whole checkpoint of a folder, all that have a readable header, and why the others have not.
 
-    Newest by the updates in it, not by the file's date, which copying changes. Of equals, ``checkpoint_last.pt``.
-    Only as many are read in full as it takes to find a whole one.
+    Newest by the updates in it, not by the file's date, which copying changes; of equals, ``checkpoint_last.pt``. But
+    a file that is older than ``checkpoint_last.pt`` never takes its place: it is what a user has gone back from, by
+    --restore-file, --reset-optimizer or a copy. Only as many are read in full as it takes to find a whole one.
 
     Raises:
         CheckpointError: an intact file that is no checkpoint of fairseq, or holds code: nothing to be guessed around.
@@ -44,7 +48,8 @@ def survey(folder: Path) -> tuple[Candidate | None, list[Candidate], dict[Path, 
                 candidates.append(Candidate.read(path))
             except DamagedCheckpoint as error:
                 damaged[path] = str(error)
-    candidates.sort(key=lambda c: (c.updates, c.path.name == LAST), reverse=True)
+    last = next((c.written for c in candidates if c.path.name == LAST), 0)
+    candidates.sort(key=lambda c: (c.written >= last, c.updates, c.path.name == LAST), reverse=True)
     for candidate in candidates:
         try:
             check_whole(candidate.path)
@@ -79,8 +84,9 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
             path.unlink()
             done.append(f"skipped {path}: a write that was not finished; removed")
     for path, reason in damaged.items():
-        path.replace(path.with_name(path.name + ASIDE))
-        done.append(f"skipped {reason}; it is {path.name}{ASIDE} now")
+        aside = _free_name(path)
+        path.replace(aside)
+        done.append(f"skipped {reason}; it is {aside.name} now")
     if newest is None:
         return None, done
 
@@ -94,5 +100,13 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
         copy_whole(newest.path, folder / name)
         done.append(f"copied {newest.path.name} to {folder / name}: it is {meaning}, and the save was cut short")
     if targets.get(LAST):
-        newest = Candidate(folder / LAST, newest.updates, newest.is_best)
+        newest = Candidate.read(folder / LAST)
     return newest, done
+
+
+def _free_name(path: Path) -> Path:
+    """Return ``checkpoint_last.pt.damaged``, or with a number if there is one already."""
+    for number in itertools.count(1):
+        name = path.with_name(f"{path.name}{ASIDE}{number if number > 1 else ''}")
+        if not name.exists():
+            return name

@@ -131,9 +131,10 @@ class SentencePairDataset(FairseqDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Return a batch of b samples, n tokens at most, padded on the right.
 
-        For no samples, a batch of ``<s> </s>`` with nothing to predict: no loss and no gradient. A worker gets it where
-        the batches of an epoch do not divide by the workers. fairseq would put a copy of another batch in place of an
-        empty one, and leave the worker's other micro-batches of that update out of the sample size.
+        For no samples, a batch of padding with nothing to predict: no loss, no gradient, and no token in the statistics
+        of batch norm. A worker gets it where the batches of an epoch do not divide by the workers. fairseq would put a
+        copy of another batch in place of an empty one, and leave the worker's other micro-batches of that update out of
+        the sample size.
 
         ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has
         ``src_tokens`` (b, n), ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding
@@ -170,9 +171,9 @@ class SentencePairDataset(FairseqDataset):
             "nsentences": 0,
             "ntokens": 0,
             "net_input": {
-                "src_tokens": torch.tensor([[self.bos, self.eos]]),
-                "src_lengths": torch.tensor([2]),
-                "has_padding": False,
+                "src_tokens": torch.full((1, 2), self.pad),
+                "src_lengths": torch.tensor([0]),
+                "has_padding": True,
             },
             "target": torch.full((1, 2), self.pad),
             "masked_positions": torch.zeros(0, dtype=torch.int64),

@@ -1,5 +1,7 @@
 """The encoder: a stack of residual blocks whose token mixing is a lambda layer or softmax attention."""
 
+import contextlib
+import functools
 from collections.abc import Iterable
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
+from fairseq_lambda.modules.masked_batch_norm import WithoutTracking
 
 
 class EncoderLayer(nn.Module):
@@ -110,7 +113,10 @@ class LambdaEncoder(nn.Module):
         states, lambdas = [x] if return_states else [], []
         for layer in self.layers:
             if self.checkpoint_activations and torch.is_grad_enabled():
-                x, content_lambda = checkpoint(layer, x, padding_mask, return_lambdas, use_reentrant=False)
+                contexts = functools.partial(_contexts, layer)
+                x, content_lambda = checkpoint(
+                    layer, x, padding_mask, return_lambdas, use_reentrant=False, context_fn=contexts
+                )
             else:
                 x, content_lambda = layer(x, padding_mask, return_lambdas)
             if return_states:
@@ -118,6 +124,11 @@ class LambdaEncoder(nn.Module):
             if return_lambdas:
                 lambdas.append(content_lambda)
         return self.layer_norm(x), states, lambdas
+
+
+def _contexts(layer: nn.Module) -> tuple[contextlib.AbstractContextManager, WithoutTracking]:
+    """Return what surrounds a layer's forward pass, and what its repetition in the backward pass."""
+    return contextlib.nullcontext(), WithoutTracking(layer)
 
 
 def parse_layers(spec: str, count: int) -> frozenset[int]:

@@ -19,7 +19,7 @@ class MaskedBatchNorm(nn.Module):
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps, self.tracking = momentum, eps, True
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -36,13 +36,31 @@ class MaskedBatchNorm(nn.Module):
                 mean = total / count
                 (squares,) = _sum_over_ranks((real - mean).square().sum(0))
                 var = squares / count
-                self._track(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
+                if self.tracking:
+                    self._track(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
         return (((wide - mean) * torch.rsqrt(var + self.eps)) * self.weight + self.bias).to(x.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), self.momentum)
+
+
+class WithoutTracking:
+    """Within, batch norms in ``module`` leave their running statistics alone: for a batch they have had already."""
+
+    def __init__(self, module: nn.Module):
+        self.norms = [norm for norm in module.modules() if isinstance(norm, MaskedBatchNorm)]
+
+    def __enter__(self) -> None:
+        self._set(False)
+
+    def __exit__(self, *raised) -> None:
+        self._set(True)
+
+    def _set(self, tracking: bool) -> None:
+        for norm in self.norms:
+            norm.tracking = tracking
 
 
 def _sum_over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -118,6 +118,8 @@ HOSTILE = {
     "a dictionary of no use": lambda: saved({"a": torch.ones(2)}),
     "a list": lambda: saved([1, 2]),
     "no updates": lambda: saved({**evil_state(), "optimizer_history": [{"a": 1}]}),
+    "lists for dictionaries": lambda: saved({key: [1] for key in evil_state()}),
+    "a dictionary for a list": lambda: saved({key: {"a": 1} for key in evil_state()}),
     "an image": lambda: b"\x89PNG\r\n\x1a\n" + bytes(1000),
     "text": lambda: b"not a checkpoint\n",
     "nothing": lambda: b"",

@@ -8,6 +8,7 @@ from conftest import make_model, make_task, random_batch
 from fairseq.logging import metrics
 
 from fairseq_lambda.criterions.masked_lm_sop import MaskedLMSOPCriterion, MaskedLMSOPCriterionConfig
+from fairseq_lambda.modules.lambda_layer import NORMS
 
 
 def make(task, weight=1.0, autocast="none"):
@@ -45,6 +46,20 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
     assert whole.keys() == parts.keys() and all(g is not None for g in whole.values())
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [*({"lambda_norm": norm} for norm in NORMS), {"lambda_layers": "none"}])
+def test_a_batch_of_no_samples_changes_nothing(toy_data, options):
+    """Nor batch norm's statistics, and what it has of a gradient is zero and not NaN."""
+    task = make_task(data=toy_data)
+    task.load_dataset("train")
+    model = make_model(task, **options).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss, size, log = make(task)(model, task.datasets["train"].collater([]))
+    loss.backward()
+    assert loss == size == log["ntokens"] == log["nsentences"] == log["npairs"] == 0
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_loss_is_the_two_sums_and_sample_size_the_masked_tokens():

@@ -76,6 +76,7 @@ def test_specials_stay_and_something_is_masked(tokens, mask_prob, whole_words, s
     before = tokens.copy()
     source, target = mask(tokens, np.random.default_rng(seed))
     np.testing.assert_array_equal(tokens, before)
+    np.testing.assert_array_equal(mask(tokens, np.random.default_rng(seed)), (source, target))
     special = np.isin(tokens, list(SPECIALS))
     np.testing.assert_array_equal(source[special], tokens[special])
     assert (target[special] == PAD).all()

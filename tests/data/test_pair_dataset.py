@@ -1,15 +1,19 @@
 """The dataset: samples as planned and masked, the same in every process and order."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
-from small_corpora import EOS, number_tokens, random_shape, word_dictionary, write_corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_corpora import EOS, number_tokens, random_shape, shapes, word_dictionary, write_corpus
 from torch.utils.data import DataLoader
 
 from fairseq_lambda.data.masking import TokenMasker
 from fairseq_lambda.data.pair_dataset import SentencePairDataset
 
-BOS, PAD = 0, 1
+BOS, PAD, UNK = 0, 1, 3
 SHAPE = random_shape(3, documents=30, sentences=20, mean=6)
 DICTIONARY = word_dictionary(sum(map(sum, SHAPE)))
 MASK = DICTIONARY.index("<mask>")
@@ -70,6 +74,58 @@ def test_sizes_and_targets(corpus, objective):
         masked, total = masked + chosen.sum(), total + (tokens > 3).sum()
     assert abs(masked / total - 0.15) < 0.01
     np.testing.assert_array_equal(data.num_tokens_vec(np.array([2, 0])), data.sizes[[2, 0]])
+
+
+ANY_DATASET = {
+    "objective": st.sampled_from(["sop", "nsp", "none"]),
+    "tokens_per_sample": st.integers(8, 60),
+    "seed": st.integers(0, 5),
+    "short_sample_prob": st.sampled_from([0.0, 0.5]),
+    "training": st.booleans(),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes,
+    st.fixed_dictionaries(ANY_DATASET),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([1, 2, 60]),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+)
+def test_any_corpus_gives_whole_samples_masked_and_again_the_same(shape, options, epoch, whole_words, kinds, blank):
+    """Of random tokens, ``<unk>`` among them or nothing but; what numbered tokens show is in test_pairs.py."""
+    rng = np.random.default_rng(options["seed"])
+    documents = [[rng.integers(UNK, UNK + kinds, size).tolist() for size in sizes] for sizes in shape]
+    dictionary = word_dictionary(60, start="\u2581")
+    masker = TokenMasker(dictionary, dictionary.index("<mask>"), whole_words=whole_words)
+    specials = {BOS, PAD, EOS, UNK, dictionary.index("<mask>")}
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(f"{folder}/train", documents, blank_ends=blank)
+        data = SentencePairDataset(corpus, masker, BOS, **options)
+        data.set_epoch(epoch)
+        samples, unmasked = items(data), [data.tokens(i) for i in range(len(data))]
+        np.random.seed(epoch)  # which is not to matter, nor the order, nor the epochs before
+        again = SentencePairDataset(corpus, masker, BOS, epoch=epoch, **options)
+        assert all_same([again[i] for i in reversed(range(len(again)))][::-1], samples)
+
+    text = []
+    for i, (sample, tokens) in enumerate(zip(samples, unmasked, strict=True)):
+        source, target, label = sample["source"].numpy(), sample["target"].numpy(), sample["label"]
+        chosen = target != PAD
+        assert len(tokens) == data.size(i) <= options["tokens_per_sample"]
+        np.testing.assert_array_equal(np.where(chosen, target, source), tokens)
+        assert not specials & set(target[chosen]) and not {BOS, PAD, EOS, UNK} & set(source[chosen])
+        assert chosen.any() == (tokens > UNK).any()
+        ends = np.flatnonzero(tokens == EOS).tolist()
+        assert tokens[0] == BOS and ends[-1] == len(tokens) - 1
+        assert ends[1:-1] == ([] if label == -1 else [ends[0] + 1])
+        a, b = tokens[1 : ends[0]].tolist(), tokens[ends[0] + 2 : -1].tolist()
+        assert a and bool(b) == (label >= 0)
+        text += b + a if label == 1 else a + b
+    if options["objective"] != "nsp":
+        assert text == [token for document in documents for sentence in document for token in sentence]
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(corpus):
@@ -190,5 +246,6 @@ def test_collater(corpus, objective):
         assert labels.tolist() == data.plan.labels[indices].tolist()
     idle = data.collater([])  # for a worker without samples
     assert (idle["nsentences"], idle["ntokens"], len(idle["id"])) == (0, 0, 0)
-    assert idle["target"].eq(data.pad).all()
+    assert idle["target"].eq(data.pad).all() and idle["net_input"]["src_tokens"].eq(data.pad).all()
+    assert idle["net_input"]["has_padding"] and not idle["net_input"]["src_lengths"].any()
     assert ("sentence_target" in idle) == (objective != "none")

@@ -54,6 +54,7 @@ def test_every_token_once_and_in_order_but_for_the_swap(shape, options, objectiv
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(f"{folder}/train", documents)
         samples = segments(corpus, plan_samples(corpus, objective, **options))
+        assert segments(corpus, plan_samples(corpus, objective, **options)) == samples
     seen = []
     for a, b, label, length in samples:
         assert length == len(a) + len(b) + (4 if b else 2)
@@ -79,11 +80,13 @@ def test_nsp_goes_on_or_comes_from_another_document(shape, options):
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(f"{folder}/train", documents)
         samples = segments(corpus, plan_samples(corpus, "nsp", **options))
+        assert segments(corpus, plan_samples(corpus, "nsp", **options)) == samples
         in_order = segments(corpus, plan_samples(corpus, "sop", **options))
     for (a, b, label, length), (x, y, swapped, other_length) in zip(samples, in_order, strict=True):
         front, back = (y, x) if swapped == 1 else (x, y)  # the same splits, by the same draws
         assert a == front
-        assert length == len(a) + len(b) + (4 if b else 2)
+        assert length == len(a) + len(b) + (4 if b else 2) <= options["tokens_per_sample"]
+        assert label in ((0, 1) if b else (-1,))
         if label == 1:
             assert where[b[0]][0] != where[a[0]][0]
             assert len(b) <= len(back)

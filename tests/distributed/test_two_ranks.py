@@ -1,5 +1,6 @@
 """Two gloo ranks under torchrun on the CPU: the weights of one rank, restarts, two machines, one validation."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import make_model
 from training import PACKAGE, arguments, differences, load, state_of_training, train, write_data
 
+from fairseq_lambda.checkpointing.fairseq_hooks import _check_ranks
 from fairseq_lambda.commands.train import ranks_from_torchrun
 
 ROOT = PACKAGE.parent
@@ -45,17 +49,23 @@ def furthest(one, two):
     return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
 
 
+SGD = ["--optimizer", "sgd"]
+# Where a gradient is nothing but rounding, Adam's step lr * m / (sqrt(v) + eps) has full length and any direction if
+# eps is as small as usual. With an eps of the size of lr, a weight moves by no more than the gradient does.
+ADAM = ["--optimizer", "adam", "--adam-eps", "1e-2"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("update_freq,batch", [(1, 4), (2, 3)])
-def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batch):
+@pytest.mark.parametrize("optimizer,update_freq,batch", [(SGD, 1, 4), (ADAM, 2, 3)])
+def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, optimizer, update_freq, batch):
     """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
 
     The gradient is summed in another order: about 1e-7 relative. SGD takes that into the weights as it is, learning
-    rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. (Adam divides
-    by the root of the second moment, and where a gradient is zero but for rounding its steps have any direction.)
-    Batch norm is left out: it sees one rank's micro-batches one by one, and those of two ranks at once.
+    rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. Adam with a
+    large eps adds two moments, and keeps to the same bound.
+    Batch norm has the next test: it sees one rank's micro-batches one by one, and those of two ranks at once.
     """
-    flags = [*STILL, "--optimizer", "sgd", "--batch-size", batch]
+    flags = [*STILL, *optimizer, "--batch-size", batch]
     out = finish(launch(data, tmp_path / "two", 22, *flags, "--update-freq", update_freq))
     assert "training on 2 devices" in out
     train(data, tmp_path / "one", 22, *flags, "--update-freq", 2 * update_freq)
@@ -69,6 +79,39 @@ def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, update_freq, batc
         folder = tmp_path / f"valid{valid_batch}"
         train(data, folder, 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
         assert load(folder)["extra_state"]["val_loss"] == pytest.approx(shown, abs=1.1e-3)  # it is rounded to 3 digits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [50, 100])
+def test_batch_norm_of_two_ranks_is_that_of_one_batch(data, tmp_path, batch):
+    """An epoch of 84 to 91 samples is one update: each rank has a half of it, or one has all and the other none.
+
+    Its statistics are sums over the ranks, so the micro-batches of two ranks are one batch, padded apart. Weights and
+    running statistics then differ by the order of sums, as above.
+    """
+    flags = [*STILL, *SGD, "--lambda-norm", "batch"]
+    finish(launch(data, tmp_path / "two", 6, *flags, "--batch-size", batch))
+    train(data, tmp_path / "one", 6, *flags, "--batch-size", 100)
+    for name in ("one", "two"):
+        assert load(tmp_path / name)["extra_state"]["train_iterator"]["epoch"] == 7  # so an update is an epoch
+    assert any("running_var" in name for name in load(tmp_path / "two")["model"])
+    assert furthest(tmp_path / "one", tmp_path / "two") < 5e-6
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on_where_the_others_were(data, tmp_path):
+    """From one to two and back, in mid-epoch: each batch once, so the weights are those of one rank, as above.
+
+    fairseq takes the 14 batches that one has had for 14 of each, and finds no 14 for each of two in an epoch of 21.
+    """
+    flags = [*STILL, *SGD]
+    train(data, tmp_path / "one", 18, *flags, "--update-freq", 2)
+    train(data, tmp_path / "run", 7, *flags, "--update-freq", 2, of=18)
+    finish(launch(data, tmp_path / "run", 14, *flags, of=18))
+    train(data, tmp_path / "run", 18, *flags, "--update-freq", 2)
+    one, run = (load(tmp_path / name)["extra_state"]["train_iterator"] for name in ("one", "run"))
+    assert one == run and one["epoch"] == 2 and one["iterations_in_epoch"] > 0
+    assert furthest(tmp_path / "one", tmp_path / "run") < 5e-6
 
 
 @pytest.mark.slow
@@ -108,16 +151,23 @@ def test_two_machines_by_the_script(data, tmp_path):
     script = [ROOT / "scripts/train_lambda_bert.sh", "tiny", data, "--save-dir", tmp_path / "run", "--updates", "6"]
     script += ["--tokens-per-sample", "32", "--batch-size", "4", "--lambda-local-context", "7", "--autocast", "none"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
-    nodes = []
-    for rank in (0, 1):
-        torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
-        command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun]]
-        nodes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    outs = [finish(node) for node in nodes]
+
+    def machines(*flags, second=()):
+        nodes = []
+        for rank, more in enumerate(((), second)):
+            torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
+            command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun, *flags, *more]]
+            nodes.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            )
+        return nodes
+
+    outs = [finish(node) for node in machines()]
     assert "training on 2 devices" in outs[0]
     assert load(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == 6
+
+    outs = [finish(node, code=1) for node in machines("--updates", "8", second=["--save-dir", tmp_path / "own"])]
+    assert "error: not all processes have found the same checkpoint" in outs[1]
 
 
 @pytest.mark.slow
@@ -135,3 +185,16 @@ def test_flags_for_torchrun():
     gpu = " ".join(ranks_from_torchrun(environment, cpu=False))
     assert "--distributed-world-size 16 --distributed-rank 9" in gpu and gpu.endswith("--device-id 1")
     assert "gloo" in ranks_from_torchrun(environment, cpu=True)
+
+
+@pytest.mark.parametrize("changed", [None, "dropout", "encoder_layerdrop", "lambda_norm"])
+def test_ranks_that_would_wait_for_each_other_in_different_layers_are_refused(changed):
+    """Only all three together do so: gloo aborts at sums of two sizes, or waits for a rank that is elsewhere."""
+    options = {"dropout": 0.1, "encoder_layerdrop": 0.5, "lambda_norm": "batch"}
+    options |= {changed: "layer" if changed == "lambda_norm" else 0.0} if changed else {}
+    model = make_model(**options)
+    world = SimpleNamespace(distributed_training=SimpleNamespace(distributed_world_size=2))
+    trainer = SimpleNamespace(cfg=world, device=torch.device("cpu"), get_model=lambda: model)
+    refusal = contextlib.nullcontext() if changed else pytest.raises(SystemExit, match="^error: with --dropout, proc")
+    with refusal:
+        _check_ranks(trainer)

@@ -134,6 +134,21 @@ def test_checkpointing_changes_no_gradient():
         torch.testing.assert_close(grads[0][name], grads[1][name])
 
 
+def test_checkpointed_activations_enter_the_running_statistics_once():
+    task = make_task()
+    batch = random_batch(task)["net_input"]
+    statistics = []
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        model = make_model(task, checkpoint_activations=checkpoint, lambda_norm="batch").train()
+        for _ in range(2):
+            model(**batch)[0].square().sum().backward()
+        statistics.append(dict(model.named_buffers()))
+    assert any("running_var" in name for name in statistics[0])
+    for name, value in statistics[0].items():
+        torch.testing.assert_close(value, statistics[1][name])
+
+
 def test_layer_drop_leaves_layers_out_in_training_only():
     task = make_task()
     model = make_model(task, encoder_layers=8, encoder_layerdrop=0.5)
