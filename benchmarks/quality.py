@@ -12,13 +12,13 @@ import json
 import math
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import quality_report
 import torch
 from measuring import ROOT, setting
@@ -32,10 +32,10 @@ TOKENS_A_BATCH = 4096  # in evaluation
 
 
 def read_log(text: str) -> tuple[list[dict], float, float]:
-    """Return the validation curve, the median seconds of an update and the median tokens a second of a train.log.
+    """Return the validation curve, the seconds of an update and the tokens a second of a train.log.
 
-    The time leaves out validation, saves, and what other work on the machine disturbed now and then. A run that was
-    interrupted logs some updates twice; the later line counts.
+    Both are the quartile on the quick side of all the log's lines, which leaves out validation, saves and most of what
+    other work on the machine did to them. A run that was interrupted logs some updates twice; the later line counts.
     """
     curve, seconds, rates = {}, {}, {}
     for name, line in re.findall(r"\| (valid|train_inner) \| (\{.*\})", text):
@@ -51,7 +51,7 @@ def read_log(text: str) -> tuple[list[dict], float, float]:
             seconds[updates] = float(values["wpb"]) / float(values["wps"])
             rates[updates] = float(values["wps"])
     points = [{"updates": updates, **scores} for updates, scores in sorted(curve.items())]
-    return points, statistics.median(seconds.values()), statistics.median(rates.values())
+    return points, np.quantile(list(seconds.values()), 0.25), np.quantile(list(rates.values()), 0.75)
 
 
 def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:
@@ -96,7 +96,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str)
         "flags": list(run.flags),
         "parameters": sum(p.numel() for p in hub.model.parameters()),
         "max_positions": hub.model.max_positions(),
-        "seconds_an_update": round(seconds, 4),
+        "seconds_an_update": round(float(seconds), 4),
         "tokens_a_second": round(rate),
         "curve": curve,
         "splits": splits,

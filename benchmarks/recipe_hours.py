@@ -51,14 +51,12 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     _, seconds, rate = read_log(log)
     hours = updates * seconds / 3600
-    print(
-        f"{args.size} on {args.data.name}: {rate:,.0f} tokens/s, {seconds:.3g} s an update, medians of {args.measure}"
-    )
+    print(f"{args.size} on {args.data.name}: {rate:,.0f} tokens/s, {seconds:.3g} s an update")
     print(f"{updates:,} updates: {hours:,.1f} hours, {updates * seconds * rate / 1e9:.2f} billion tokens")
     print(f"run here: {args.measure} of {updates:,} updates ({100 * args.measure / updates:.2g} %)")
     print(setting_line(setting(device, seed=1)))
     report = {"size": args.size, "data": args.data.name, "flags": flags, "updates": updates, "run": args.measure}
-    report |= {"tokens_a_second": round(rate), "seconds_an_update": round(seconds, 3), "hours": round(hours, 1)}
+    report |= {"tokens_a_second": round(rate), "seconds_an_update": round(float(seconds), 3), "hours": round(hours, 1)}
     write_whole(args.json, json.dumps({**report, "setting": setting(device, seed=1)}, indent=1) + "\n")
 
 
