@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, nargs="?", help="folder of scripts/preprocess_wikitext.sh")
     parser.add_argument("--models", help="of these models only, with commas (default: all)")
     parser.add_argument("--seeds", help="of these seeds only, with commas (default: those of the file)")
+    parser.add_argument("--lr", help="at these learning rates only, with commas (default: those of the file)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (%(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("checkpoints/quality"), help="folder of the runs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/quality", help="folder of the results")
@@ -150,6 +151,7 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
     if unknown := set(models) - set(comparison.models):
         raise ValueError(f"--models {','.join(sorted(unknown))}: the file has {', '.join(comparison.models)}")
     seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else comparison.seeds
+    rates = args.lr.split(",") if args.lr else []
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: must be at least 1")
     threads = max(1, math.floor((os.cpu_count() or 1) / args.jobs))
@@ -166,9 +168,10 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         first = comparison.seeds[0]
         if first in seeds:
-            list(pool.map(make, (run for run in comparison.runs(first) if run.model in models)))
-        rates = {model: results.best_rate(model, first) for model in models}
-        list(pool.map(make, (comparison.run(m, rates[m], s) for s in seeds if s != first for m in models)))
+            grid = (run for run in comparison.runs(first) if run.model in models and (not rates or run.lr in rates))
+            list(pool.map(make, grid))
+        others = [(model, seed) for seed in seeds if seed != first for model in models]
+        list(pool.map(make, [comparison.run(m, results.best_rate(m, first), s) for m, s in others]))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     file = tmp_path / "toy.yaml"
     file.write_text(TOY)
     arguments = [str(file), str(data), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    quality.main([*arguments, "--seeds", "1", "--lr", "1e-3"])
+    assert set(json.loads((tmp_path / "out/toy.json").read_text())["runs"]) == {"twin-lr1e-3-seed1"}
     quality.main([*arguments, "--seeds", "1", "--jobs", "2"])
     results = json.loads((tmp_path / "out/toy.json").read_text())
     assert set(results["runs"]) == {"lambda-lr2e-2-seed1", "twin-lr1e-3-seed1", "twin-lr2e-2-seed1"}
