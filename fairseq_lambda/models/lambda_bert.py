@@ -22,6 +22,7 @@ from fairseq_lambda.modules import (
 
 logger = logging.getLogger(__name__)
 
+EMBEDDING_STD = 0.02  # of tokens and learned positions at the start, by init_bert_params
 NO_LIMIT = 2**31 - 1  # positions of a model that has no table of them
 
 
@@ -59,6 +60,8 @@ class LambdaBertEncoder(FairseqEncoder):
         if not cfg.no_token_positional_embeddings:
             learned = cfg.absolute_positions == "learned"
             self.embed_positions = PositionalEmbedding(max_positions, width, padding, learned)
+            # fairseq's sinusoids are 35 times as large as a token's embedding, which would be lost in the sum.
+            self.position_scale = 1.0 if learned else EMBEDDING_STD * 2**0.5
         self.layernorm_embedding = nn.LayerNorm(width)
         self.dropout = cfg.dropout
 
@@ -130,7 +133,7 @@ class LambdaBertEncoder(FairseqEncoder):
         """Return the sum of token, segment and position embeddings, normalised: (b, n, C)."""
         x = self.embed_tokens(tokens) + self.embed_segments(segment_ids(tokens, self.eos))
         if self.embed_positions is not None:
-            x = x + self.embed_positions(tokens)
+            x = x + self.position_scale * self.embed_positions(tokens)
         return F.dropout(self.layernorm_embedding(x), self.dropout, self.training)
 
     def max_positions(self) -> int:

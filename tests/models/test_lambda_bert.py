@@ -253,3 +253,14 @@ def test_classification_head_of_fairseq_fine_tuning():
 def test_registers_in_a_fresh_process_either_way(code):
     code = code.replace("PATH", repr(str(PACKAGE)))
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("kind", ["learned", "sinusoidal"])
+def test_positions_start_as_large_as_tokens(kind):
+    encoder = make_model(make_task(), absolute_positions=kind, encoder_embed_dim=64).encoder
+    tokens = torch.full((1, 20), 5)
+    sums = []
+    encoder.layernorm_embedding.register_forward_pre_hook(lambda module, inputs: sums.append(inputs[0]))
+    encoder.embed(tokens)
+    positions = sums[0] - encoder.embed_tokens(tokens) - encoder.embed_segments(torch.zeros_like(tokens))
+    assert 0.7 < (positions.std() / encoder.embed_tokens.weight[4:].std()).item() < 1.4
