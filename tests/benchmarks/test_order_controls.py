@@ -19,7 +19,7 @@ def random_pairs(seed, told_by):
         label = int(rng.integers(2))
         sizes = rng.integers(3, 12, size=2)
         if told_by == "lengths":
-            sizes = np.sort(sizes + [0, 1])[:: 1 if label else -1]
+            sizes = np.sort(np.add(sizes, [0, 1]))[:: 1 if label else -1]
         parts = [rng.integers(10, 50, size=size) for size in sizes]
         if told_by == "pieces":
             parts[label][0] = 7
