@@ -75,8 +75,8 @@ def tables(results: dict) -> str:
 
 
 def scores_table(best: dict, baseline: str) -> str:
-    rows = [["model", "updates", "learning rate", "seeds", "parameters", "valid perplexity", "valid accuracy"]]
-    rows[0] += ["order accuracy", "test perplexity", "ms an update"]
+    rows = [["model", "updates", "learning rate", "seeds", "parameters", "valid perplexity", "valid accuracy, %"]]
+    rows[0] += ["order accuracy, %", "test perplexity", "ms an update"]
     ordered = sorted(best, key=lambda name: (name != baseline, loss(best[name][0])))
     for name in ordered:
         runs = best[name]
@@ -144,7 +144,7 @@ def draw(title: str, runs: dict, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     best = by_model(runs)
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
@@ -158,6 +158,9 @@ def draw(title: str, runs: dict, path: Path) -> None:
             axes[1].plot([u * run["seconds_an_update"] / 60 for u in updates], perplexity, **style)
     axes[0].set(xlabel="updates", ylabel="validation perplexity of masked tokens", yscale="log")
     axes[1].set(xlabel="minutes of training")
+    axes[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter("{x:,.0f}")
+    axes[0].yaxis.set_minor_formatter(ticker.NullFormatter())
     axes[0].legend(title="model, last perplexity", fontsize="small")
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
