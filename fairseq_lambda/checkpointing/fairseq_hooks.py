@@ -223,11 +223,12 @@ def _check_ranks(trainer) -> None:
             "scripts/train_lambda_bert.sh --nproc, or by -m fairseq_lambda.commands.train"
         )
     model = trainer.get_model()
-    if seen == 1 or trainer.device.type != "cpu" or not model.cfg.encoder_layerdrop:
+    has_batch_norm = any(isinstance(module, MaskedBatchNorm) for module in model.modules())
+    if seen == 1 or trainer.device.type != "cpu" or not has_batch_norm or not model.cfg.encoder_layerdrop:
         return
     # On a CPU, layer drop draws from the generator that dropout draws from, and every rank's batches have other shapes.
     noise = [f"--{name.replace('_', '-')}" for name in DROPOUTS if getattr(model.cfg, name) > 0]
-    if noise and any(isinstance(module, MaskedBatchNorm) for module in model.modules()):
+    if noise:
         sys.exit(
             f"error: with {' and '.join(noise)}, processes on a CPU leave out layers each in its own way "
             f"(--encoder-layerdrop {model.cfg.encoder_layerdrop}), and --lambda-norm batch needs the same ones in all: "
