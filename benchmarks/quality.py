@@ -9,7 +9,6 @@ against the baseline and a picture are made from that file at the end, or with `
 
 import argparse
 import json
-import math
 import os
 import re
 import subprocess
@@ -154,7 +153,7 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
     rates = args.lr.split(",") if args.lr else []
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: must be at least 1")
-    threads = max(1, math.floor((os.cpu_count() or 1) / args.jobs))
+    threads = max(1, torch.get_num_threads() // args.jobs)
 
     def make(run: Run) -> None:
         if not results.has(run):

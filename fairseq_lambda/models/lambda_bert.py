@@ -210,7 +210,9 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
             position_scale=cfg.lambda_position_scale,
         )
     else:
-        mixing = SoftmaxAttention(cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout)
+        mixing = SoftmaxAttention(
+            cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout, cfg.attention_rotary
+        )
     return EncoderLayer(
         mixing,
         cfg.encoder_embed_dim,

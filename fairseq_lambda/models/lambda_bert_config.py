@@ -71,6 +71,9 @@ class LambdaBertConfig(FairseqDataclass):
         default=0.0,
         metadata={"help": "dropout of softmax attention weights; torch's fused CPU kernel needs 0"},
     )
+    attention_rotary: bool = field(
+        default=False, metadata={"help": "rotary positions in the softmax layers: they then see offsets, too"}
+    )
     activation_dropout: float = field(
         default=0.0, metadata={"help": "dropout after the activation of the feed-forward networks"}
     )
