@@ -25,7 +25,7 @@ class SoftmaxAttention(nn.Module):
         if heads < 1 or embed_dim % heads:
             raise ValueError(f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}")
         if rotary and embed_dim // heads % 2:
-            raise ValueError(f"--attention-rotary: pairs of channels turn, and a head has {embed_dim // heads} channels")
+            raise ValueError(f"--attention-rotary: pairs of channels turn, a head has {embed_dim // heads} channels")
         self.heads, self.dropout, self.rotary = heads, dropout, rotary
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
@@ -47,12 +47,13 @@ class SoftmaxAttention(nn.Module):
 def rotate(x: Tensor) -> Tensor:
     """Return ``x`` (..., n, d), d even, with rotary positions (Su et al., 2021, RoFormer, section 3.2.2).
 
-    The pair of channels (i, i + d / 2) at position m turns by the angle m * 10000 ** (-2 i / d), so that the product of a
-    query at m and a key at n depends on m - n. In float32, whatever ``x`` is: angles grow with the text.
+    The pair of channels (i, i + d / 2) at position m turns by the angle m * 10000 ** (-2 i / d), so that the product of
+    a query at m and a key at n depends on m - n. In float32 at least: bfloat16 cannot count the positions of a text.
     """
     length, half = x.size(-2), x.size(-1) // 2
-    frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = torch.arange(length, device=x.device, dtype=torch.float32)[:, None] * frequency
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+    angle = torch.arange(length, device=x.device, dtype=dtype)[:, None] * frequency
     cos, sin = angle.cos(), angle.sin()
-    first, second = x.float().chunk(2, dim=-1)
+    first, second = x.to(dtype).chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)

@@ -54,11 +54,11 @@ def test_command_line_flags_reach_the_model():
         "lambda_bert_tiny", *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
         *"--lambda-norm rms --lambda-backend reference --lambda-layers 1 --encoder-attention-heads 4".split(),
         *"--max-positions 64 --dropout 0.3 --lambda-output-projection --checkpoint-activations".split(),
-        *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal".split(),
+        *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal --attention-rotary".split(),
     )  # fmt: skip
     model = build_model(cfg.model, make_task())
     softmax, layer = model.encoder.encoder.layers[0], model.encoder.encoder.layers[1]
-    assert type(softmax.mixing).__name__ == "SoftmaxAttention" and softmax.mixing.heads == 4
+    assert type(softmax.mixing).__name__ == "SoftmaxAttention" and softmax.mixing.heads == 4 and softmax.mixing.rotary
     mixing = layer.mixing
     assert (mixing.dim_k, mixing.dim_u, mixing.local_context, mixing.norm) == (8, 2, 7, "rms")
     assert (mixing.backend, mixing.heads, layer.dropout) == ("reference", 4, 0.3)
