@@ -4,7 +4,7 @@
 learning rate of the grid with the first seed, then the other seeds at each model's best rate, all of it by
 scripts/train_lambda_bert.sh and so by fairseq-train. A finished run is added to benchmarks/results/quality/twin.json,
 and not repeated, on whichever machine it was made; an unfinished one goes on from its checkpoint. Tables, the figures
-against the baseline and a picture are made from that file at the end, or with ``--report`` from what there is.
+against the baselines and a picture are made from that file at the end, or with ``--report`` from what there is.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
             run_all(comparison, results, args, path.stem)
         if not results.runs:
             raise ValueError(f"{results.path} holds no run")
-        text = quality_report.tables(json.loads(results.path.read_text(encoding="utf-8")))
+        text = quality_report.tables(results.runs, comparison.baselines)
         quality_report.draw(comparison.title, results.runs, results.path.with_suffix(".png"))
         if args.readme:
             quality_report.put_between(args.readme, f"quality {path.stem}", text)

@@ -60,17 +60,16 @@ def updates_to_reach(run: dict, perplexity: float) -> float | None:
     return None
 
 
-def tables(results: dict) -> str:
+def tables(runs: dict, baselines: list[str]) -> str:
     """Return all tables as Markdown."""
-    best, baseline = by_model(results["runs"]), results["baseline"]
-    parts = [scores_table(best, baseline)]
-    if baseline in best and len(best) > 1:
-        parts.append(against_baseline(best, baseline))
+    best = by_model(runs)
+    parts = [scores_table(best, baselines[0])]
+    parts += [against_baseline(best, name) for name in baselines if name in best and len(best) > 1]
     if any(run["lengths"] for runs in best.values() for run in runs):
         parts.append(length_table(best))
-    if len({run["lr"] for run in results["runs"].values()}) > 1:
-        parts.append(grid_table(results["runs"]))
-    settings = {setting_line({k: v for k, v in r["setting"].items() if k != "seed"}) for r in results["runs"].values()}
+    if len({run["lr"] for run in runs.values()}) > 1:
+        parts.append(grid_table(runs))
+    settings = {setting_line({k: v for k, v in run["setting"].items() if k != "seed"}) for run in runs.values()}
     return "\n\n".join([*parts, *(f"{line}." for line in sorted(settings))])
 
 

@@ -22,7 +22,7 @@ class Comparison:
         lr: the grid of learning rates, the same for all models, as strings; a model may have its own.
         seeds: the first for the grid, all of them at the best rate.
         models: name to flags; ``true`` stands for a flag without a value.
-        baseline: the model that the others are measured against.
+        baselines: the models that the others are measured against, one table each; the first heads the scores.
         flags: of all models.
         lengths: evaluate with samples of these many tokens too, without training again.
     """
@@ -34,7 +34,7 @@ class Comparison:
     lr: list
     seeds: list
     models: dict
-    baseline: str
+    baselines: list
     flags: dict = field(default_factory=dict)
     lengths: list = field(default_factory=list)
 
@@ -44,8 +44,9 @@ class Comparison:
             comparison = cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
         except TypeError as error:
             raise ValueError(f"{path}: {error}") from error
-        if comparison.baseline not in comparison.models:
-            raise ValueError(f"{path}: the baseline {comparison.baseline} is none of {', '.join(comparison.models)}")
+        for name in comparison.baselines:
+            if name not in comparison.models:
+                raise ValueError(f"{path}: the baseline {name} is none of {', '.join(comparison.models)}")
         return comparison
 
     def runs(self, seed: int) -> list["Run"]:
@@ -104,7 +105,7 @@ class Results:
         with self.lock:
             self.runs[run.name] = report
             runs = dict(sorted(self.runs.items()))
-            content = {"title": comparison.title, "baseline": comparison.baseline, "runs": runs}
+            content = {"title": comparison.title, "runs": runs}
             write_whole(self.path, json.dumps(content, indent=1) + "\n")
 
     def best_rate(self, model: str, seed: int) -> str:

@@ -40,7 +40,7 @@ from step_parts import parts
 
 import fairseq_lambda
 from fairseq_lambda.commands.evaluate import write_whole
-from fairseq_lambda.models.lambda_bert_config import SIZES
+from fairseq_lambda.models.lambda_bert_config import SIZES, LambdaBertConfig
 from fairseq_lambda.ops import resolve_backend
 
 MODELS = ("lambda", "lambda-wide", "twin", "roberta")
@@ -64,8 +64,9 @@ def flags(name: str, length: int, options, vocabulary: Path) -> list[str]:
     if name == "twin":
         common += ["--lambda-layers", "none"]
     elif name == "lambda-wide":
-        # Per layer the twin has 4 C^2 more in its projections, the lambda layer (h k + k u + v u) C with k = 16, u = 1.
-        missing = 4 * width - 17 * heads - 16 - width // heads + heads
+        # Per layer the twin has 4 C^2 in its projections, the lambda layer (h k + k u + v u) C.
+        k, u = LambdaBertConfig.lambda_key_depth, LambdaBertConfig.lambda_intra_depth
+        missing = 4 * width - heads * k - k * u - width // heads * u
         common += ["--encoder-ffn-embed-dim", str(4 * width + missing // 2 // 32 * 32)]
     return common
 

@@ -22,7 +22,7 @@ updates: 4
 every: 2
 lr: ["1e-3", "2e-2"]
 seeds: [1, 2]
-baseline: twin
+baselines: [twin]
 lengths: [32, 64]
 flags: {SHAPE}, log-interval: 1, num-workers: 0, autocast: none}}
 models:
@@ -71,7 +71,7 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
 def test_errors_name_the_remedy(tmp_path):
     file = tmp_path / "toy.yaml"
     for text, message in (
-        (TOY.replace("baseline: twin", "baseline: x"), "none of lambda, twin"),
+        (TOY.replace("baselines: [twin]", "baselines: [x]"), "none of lambda, twin"),
         (TOY + "a: 1", "'a'"),
     ):
         file.write_text(text)
@@ -133,11 +133,13 @@ def test_tables_of_several_seeds_say_the_worst_case():
         finished("lambda", 1, 40.0, [400.0, 100.0, 50.0, 40.0]),
         finished("lambda", 2, 55.0, [900.0, 110.0, 60.0, 55.0]),
     ]
-    text = quality_report.tables({"baseline": "twin", "runs": {str(i): run for i, run in enumerate(runs)}})
+    text = quality_report.tables({str(i): run for i, run in enumerate(runs)}, ["twin", "lambda"])
     assert "| twin | 400 | 1e-3 | 2 | 7 | 105.00 (100.00 to 110.00) |" in text
     assert "| lambda | 400 | 1e-3 | 2 | 7 | 47.50 (40.00 to 55.00) |" in text
     # 55 / 110, not 40 / 100; at the twin's 800 s both lambdas had long ended; 200 of 400 updates; 800 < 900 once
     assert "| lambda | 0.50 | 0.50 | 50 % | 7 of 8 validations |" in text
+    # and the other way round: 100 / 40; the twin had done 200 updates when lambda ended, 400 / 40; it came to 55 never
+    assert "| twin | 2.50 | 10.00 | not reached | 1 of 8 validations |" in text
     assert "| twin | 100.00 | 300.00 |" in text
     assert text.endswith("cpu a processor, date 2026-11-24.")
 
