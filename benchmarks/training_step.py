@@ -61,12 +61,11 @@ def flags(name: str, length: int, options, vocabulary: Path) -> list[str]:
         common += ["--encoder-ffn-embed-dim", str(4 * width), "--encoder-attention-heads", str(heads)]
         return [*common, "--attention-dropout", "0"]
     common += ["--arch", f"lambda_bert_{options.size}", "--criterion", "masked_lm_sop", "--autocast", options.autocast]
-    common += ["--lambda-intra-depth", str(options.intra_depth)]
     if name == "twin":
         common += ["--lambda-layers", "none"]
     elif name == "lambda-wide":
         # Per layer the twin has 4 C^2 in its projections, the lambda layer (h k + k u + v u) C.
-        k, u = LambdaBertConfig.lambda_key_depth, options.intra_depth
+        k, u = LambdaBertConfig.lambda_key_depth, LambdaBertConfig.lambda_intra_depth
         missing = 4 * width - heads * k - k * u - width // heads * u
         common += ["--encoder-ffn-embed-dim", str(4 * width + missing // 2 // 32 * 32)]
     return common
@@ -196,7 +195,6 @@ def parse(argv=None):
     parser.add_argument("--autocast", choices=["none", "bfloat16"], nargs="+", help="one or both; "
                         "default: both where the hardware has bfloat16 products, else none")  # fmt: skip
     parser.add_argument("--size", choices=list(SIZES), default="base", help="(%(default)s)")
-    parser.add_argument("--intra-depth", type=int, default=LambdaBertConfig.lambda_intra_depth, help="u (%(default)s)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 8192])
     parser.add_argument("--tokens", type=int, help="a step; a longer sequence stands alone (2,048; GPU 32,768)")
@@ -243,16 +241,14 @@ def main() -> None:
                     for name in ("lambda", "twin")
                     if name in options.models
                 }
-        shape = {k: getattr(options, k) for k in ("size", "intra_depth", "autocast", "tokens", "vocabulary", "compile")}
+        shape = {k: getattr(options, k) for k in ("size", "autocast", "tokens", "vocabulary", "compile")}
         shape["matmul"] = f"{rate / 1e9:,.0f} GFLOP/s"
         print(f"{report(table)}\n\n{report_parts(profile)}\n\n{setting_line(where)}\n{setting_line(shape)}", flush=True)
-        variant = f"-u{options.intra_depth}" * (options.intra_depth != LambdaBertConfig.lambda_intra_depth)
-        variant += "-compiled" * options.compile
-        stem = options.out / f"training_step-{options.device}-{options.autocast}{variant}"
+        stem = options.out / f"training_step-{options.device}-{options.autocast}{'-compiled' * options.compile}"
         content = {"setting": where, "shape": shape, "table": table, "parts": profile}
         write_whole(stem.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
         name = where["device"] if options.device == "cuda" else where["cpu"]
-        title = f"{name}, autocast {options.autocast}, lambda_bert_{options.size}, u = {options.intra_depth}"
+        title = f"{name}, autocast {options.autocast}, lambda_bert_{options.size}"
         plot(table, title, stem.with_suffix(".png"))
         print(f"written to {stem}.json and .png")
 
