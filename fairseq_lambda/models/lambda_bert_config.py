@@ -34,8 +34,7 @@ class LambdaBertConfig(FairseqDataclass):
         },
     )
     lambda_key_depth: int = field(default=16, metadata={"help": "query and key depth k"})
-    # The layer's own default is 1; benchmarks/README.md, "Ablations", has the rows that decided for 4 in models.
-    lambda_intra_depth: int = field(default=4, metadata={"help": "intra-depth u"})
+    lambda_intra_depth: int = field(default=1, metadata={"help": "intra-depth u"})
     lambda_local_context: int = field(
         default=23,
         metadata={"help": "positions around a token that its position lambda sees, odd; 0: all of them"},
