@@ -74,7 +74,7 @@ def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:
     return (folder / "train.log").read_text(encoding="utf-8")
 
 
-def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str) -> dict:
+def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str, threads: int) -> dict:
     """Return what is kept of a finished run."""
     hub = LambdaBertModel.from_pretrained(folder, "checkpoint_last.pt")
     hub = hub.cuda() if torch.cuda.is_available() else hub
@@ -101,7 +101,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str)
         "splits": splits,
         "lengths": lengths,
         "data": data.name,
-        "setting": setting("cuda" if torch.cuda.is_available() else "cpu", run.seed),
+        "setting": setting("cuda" if torch.cuda.is_available() else "cpu", run.seed) | {"threads": threads},
     }
 
 
@@ -160,7 +160,7 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
             folder = args.runs / name / run.name
             log = train(run, comparison.size, args.data, folder, threads)
             with results.lock:  # one at a time: fairseq's loading and torch's threads are of the whole process
-                done = report(run, comparison, args.data, folder, log)
+                done = report(run, comparison, args.data, folder, log, threads)
             results.add(run, done, comparison)
             say(f"{run.name}: done, validation perplexity {done['splits']['valid']['mlm_ppl']:.2f}")
 
