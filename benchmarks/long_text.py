@@ -26,7 +26,7 @@ def make_hub(lambda_layers: str, options) -> LambdaBertHubInterface:
     task_cfg = MaskedLMSOPConfig(data="", sentence_objective="none", tokens_per_sample=128)
     task_cfg.seed, task_cfg.train_subset = options.seed, "train"
     task = MaskedLMSOPTask(task_cfg, dictionary)
-    cfg = sized_config(*SIZES[options.size])(lambda_layers=lambda_layers, no_token_positional_embeddings=True)
+    cfg = sized_config(*SIZES[options.size])(lambda_layers=lambda_layers, absolute_positions="none")
     torch.manual_seed(options.seed)
     model = LambdaBertModel.build_model(cfg, task)
     return LambdaBertHubInterface(cfg, task, model, None).eval().to(options.device)

@@ -85,7 +85,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
     for length in comparison.lengths:
         hub.task.cfg.tokens_per_sample = length
         if length <= hub.model.max_positions():  # a table of positions ends
-            lengths[length] = evaluate(hub, ["valid"], max(1, TOKENS_A_BATCH // length))["valid"]
+            lengths[str(length)] = evaluate(hub, ["valid"], max(1, TOKENS_A_BATCH // length))["valid"]
     curve, seconds, rate = read_log(log)
     return {
         "model": run.model,

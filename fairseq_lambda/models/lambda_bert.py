@@ -56,16 +56,17 @@ class LambdaBertEncoder(FairseqEncoder):
         self.eos, self.padding_idx = dictionary.eos(), padding
         self.embed_tokens = nn.Embedding(len(dictionary), width, padding)
         self.embed_segments = nn.Embedding(2, width)
+        lambda_layers = parse_layers(cfg.lambda_layers, cfg.encoder_layers)
+        positions = _absolute_positions(cfg, lambda_layers)
+        learned = positions == "learned"
         self.embed_positions = None
-        if not cfg.no_token_positional_embeddings:
-            learned = cfg.absolute_positions == "learned"
+        if positions != "none":
             self.embed_positions = PositionalEmbedding(max_positions, width, padding, learned)
             # fairseq's sinusoids are 35 times as large as a token's embedding, which would be lost in the sum.
             self.position_scale = 1.0 if learned else EMBEDDING_STD * 2**0.5
         self.layernorm_embedding = nn.LayerNorm(width)
         self.dropout = cfg.dropout
 
-        lambda_layers = parse_layers(cfg.lambda_layers, cfg.encoder_layers)
         self.encoder = LambdaEncoder(
             [_build_layer(cfg, i in lambda_layers, max_positions) for i in range(cfg.encoder_layers)],
             width,
@@ -76,9 +77,8 @@ class LambdaBertEncoder(FairseqEncoder):
         self.lm_head = RobertaLMHead(width, len(dictionary), cfg.activation_fn, weight=self.embed_tokens.weight)
         self.sentence_head = _build_head(cfg, 2) if sentence_head else None
 
-        has_table = cfg.absolute_positions == "learned" and not cfg.no_token_positional_embeddings
         is_global = bool(lambda_layers) and cfg.lambda_local_context == 0
-        self._max_positions = max_positions if has_table or is_global else NO_LIMIT
+        self._max_positions = max_positions if learned or is_global else NO_LIMIT
 
     def forward(
         self,
@@ -109,7 +109,7 @@ class LambdaBertEncoder(FairseqEncoder):
         if src_tokens.size(1) > self._max_positions:
             raise ValueError(
                 f"{src_tokens.size(1)} tokens exceed the model's {self._max_positions} positions "
-                "(--max-positions); shorten the text, or train with --no-token-positional-embeddings "
+                "(--max-positions); shorten the text, or train with --absolute-positions none "
                 "and a local context"
             )
         padding_mask = src_tokens.eq(self.padding_idx)
@@ -193,6 +193,17 @@ class LambdaBertModel(RobertaModel):
     def from_pretrained(cls, folder, checkpoint_file=None):
         """Return a :class:`LambdaBertHubInterface` over the model in ``folder``: see its ``from_folder``."""
         return LambdaBertHubInterface.from_folder(folder, checkpoint_file)
+
+
+def _absolute_positions(cfg, lambda_layers: frozenset[int]) -> str:
+    """Return "learned", "sinusoidal" or "none"."""
+    if cfg.no_token_positional_embeddings:
+        return "none"
+    if cfg.absolute_positions != "auto":
+        return cfg.absolute_positions
+    lambdas_see_offsets = cfg.lambda_terms != "content" or not lambda_layers
+    softmax_sees_offsets = cfg.attention_rotary or len(lambda_layers) == cfg.encoder_layers
+    return "none" if lambdas_see_offsets and softmax_sees_offsets else "learned"
 
 
 def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:

@@ -55,12 +55,16 @@ class LambdaBertConfig(FairseqDataclass):
     lambda_output_projection: bool = field(
         default=False, metadata={"help": "a width x width projection behind each lambda layer"}
     )
-    absolute_positions: ChoiceEnum(["learned", "sinusoidal"]) = field(
-        default="learned", metadata={"help": "kind of absolute position embeddings"}
+    # benchmarks/README.md, "Ablations", has the rows that decided for none where the order is known without.
+    absolute_positions: ChoiceEnum(["auto", "learned", "sinusoidal", "none"]) = field(
+        default="auto",
+        metadata={
+            "help": "kind of absolute position embeddings; auto: none where every layer sees offsets "
+            "(position lambdas, --attention-rotary), else learned"
+        },
     )
     no_token_positional_embeddings: bool = field(
-        default=False,
-        metadata={"help": "no absolute position embeddings: position lambdas alone tell the order"},
+        default=False, metadata={"help": "fairseq's name for --absolute-positions none"}
     )
     max_positions: Optional[int] = field(  # noqa: UP045  fairseq's argparse bridge knows this form only
         default=None,

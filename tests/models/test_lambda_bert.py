@@ -174,17 +174,39 @@ def test_embeddings_are_tied():
 def test_positions_limit_the_input_only_where_there_is_a_table():
     task = make_task()
     tokens = torch.full((1, 40), 5)
-    for options_ in ({}, {"no_token_positional_embeddings": True, "lambda_local_context": 0}):
+    for options_ in ({"absolute_positions": "learned"}, {"lambda_local_context": 0}):
         with pytest.raises(ValueError, match="40 tokens exceed the model's 32 positions"):
             make_model(task, **options_)(tokens)
-    for options_ in ({"no_token_positional_embeddings": True}, {"absolute_positions": "sinusoidal"}):
+    for options_ in ({}, {"absolute_positions": "sinusoidal"}):
         logits, _ = make_model(task, **options_).eval()(tokens)
         assert logits.shape[1] == 40
 
 
+@pytest.mark.parametrize(
+    "options_,learned",
+    [
+        ({}, False),
+        ({"lambda_terms": "content"}, True),
+        ({"lambda_layers": "none"}, True),
+        ({"lambda_layers": "1"}, True),
+        ({"lambda_layers": "none", "attention_rotary": True}, False),
+        ({"lambda_layers": "1", "attention_rotary": True}, False),
+        ({"lambda_layers": "1", "attention_rotary": True, "lambda_terms": "content"}, True),
+        ({"absolute_positions": "learned"}, True),
+        ({"absolute_positions": "none", "lambda_layers": "none"}, False),
+        ({"no_token_positional_embeddings": True, "lambda_layers": "none"}, False),
+    ],
+)
+def test_absolute_positions_are_learned_where_a_layer_sees_no_offsets(options_, learned):
+    positions = make_model(**options_).encoder.embed_positions
+    assert (type(positions).__name__ == "LearnedPositionalEmbedding") == learned
+    assert (positions is None) != learned
+
+
 def test_position_lambda_alone_tells_the_order():
     task = make_task()
-    model = make_model(task, no_token_positional_embeddings=True).eval()
+    model = make_model(task).eval()
+    assert model.encoder.embed_positions is None
     tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 6, 5, 7, 2]])
     out, _ = model(tokens, features_only=True)
     assert (out[0, 3] - out[1, 3]).abs().max() > 1e-4
