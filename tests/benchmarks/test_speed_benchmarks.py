@@ -81,7 +81,7 @@ def test_training_step_of_four_models(monkeypatch, tmp_path, capsys):
     results = json.loads((tmp_path / "training_step-cpu-none.json").read_text())
     row = results["table"]["32"]
     assert set(row) == set(training_step.MODELS)
-    assert row["lambda-wide"]["parameters"] == pytest.approx(row["twin"]["parameters"], rel=0.01)
+    assert row["lambda-wide"]["parameters"] == pytest.approx(row["twin"]["parameters"], rel=0.02)
     assert row["lambda"]["parameters"] < row["twin"]["parameters"]
     parts = results["parts"]["32"]["lambda"]
     assert parts["token mixing"]["floor"] > 0 and parts["gradient norm, optimizer"]["seconds"] > 0
