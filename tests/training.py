@@ -29,7 +29,15 @@ def arguments(data, save_dir, updates, *flags, of=None):
     argv = ["fairseq-train", str(data), "--user-dir", str(PACKAGE), "--task", "masked_lm_sop"]
     argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", *MODEL, "--tokens-per-sample", "32"]
     argv += ["--optimizer", "adam", "--lr", "1e-2", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "5"]
-    argv += ["--batch-size", "4", "--required-batch-size-multiple", "1", "--cpu", "--best-checkpoint-metric", "mlm_loss"]
+    argv += [
+        "--batch-size",
+        "4",
+        "--required-batch-size-multiple",
+        "1",
+        "--cpu",
+        "--best-checkpoint-metric",
+        "mlm_loss",
+    ]
     argv += ["--absolute-positions", "learned"]  # so that its last update of 10 is its best, and its length has a limit
     argv += ["--max-update", str(updates), "--total-num-update", str(of or updates), "--num-workers", "0"]
     return [*argv, "--save-dir", str(save_dir), "--log-format", "json", "--log-interval", "1", *map(str, flags)]
