@@ -232,6 +232,7 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
         activation_dropout=cfg.activation_dropout,
         activation_fn=cfg.activation_fn,
         post_norm=cfg.post_norm,
+        gate=is_lambda and cfg.lambda_gate,
         output_projection=is_lambda and cfg.lambda_output_projection,
     )
 

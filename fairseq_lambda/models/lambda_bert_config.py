@@ -52,6 +52,9 @@ class LambdaBertConfig(FairseqDataclass):
         default=1.0,
         metadata={"help": "initial scale of the position embeddings, 1 gives outputs of unit variance (ablations)"},
     )
+    lambda_gate: bool = field(
+        default=False, metadata={"help": "multiply the output of each lambda layer by silu(x W), W width x width"}
+    )
     lambda_output_projection: bool = field(
         default=False, metadata={"help": "a width x width projection behind each lambda layer"}
     )

@@ -28,6 +28,7 @@ class EncoderLayer(nn.Module):
         activation_dropout: after the activation.
         activation_fn: a name fairseq knows, such as "gelu".
         post_norm: LayerNorm after the residual sum.
+        gate: multiply what was mixed by ``silu(x Wg)``, Wg (C, C), x what went into the mixing.
         output_projection: a C x C projection behind the mixing (SoftmaxAttention brings its own).
     """
 
@@ -40,10 +41,12 @@ class EncoderLayer(nn.Module):
         activation_dropout: float = 0.0,
         activation_fn: str = "gelu",
         post_norm: bool = False,
+        gate: bool = False,
         output_projection: bool = False,
     ):
         super().__init__()
         self.mixing = mixing
+        self.gate_proj = nn.Linear(embed_dim, embed_dim, bias=False) if gate else None
         self.out_proj = nn.Linear(embed_dim, embed_dim) if output_projection else None
         self.mixing_layer_norm = nn.LayerNorm(embed_dim)
         self.fc1 = nn.Linear(embed_dim, ffn_embed_dim)
@@ -63,6 +66,8 @@ class EncoderLayer(nn.Module):
             mixed, content_lambda = self.mixing(residual, padding_mask, return_lambda=True)
         else:
             mixed = self.mixing(residual, padding_mask)
+        if self.gate_proj is not None:
+            mixed = mixed * F.silu(self.gate_proj(residual))
         if self.out_proj is not None:
             mixed = self.out_proj(mixed)
         x = x + F.dropout(mixed, self.dropout, self.training)
