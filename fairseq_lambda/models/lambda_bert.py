@@ -222,7 +222,11 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
         )
     else:
         mixing = SoftmaxAttention(
-            cfg.encoder_embed_dim, cfg.encoder_attention_heads, cfg.attention_dropout, cfg.attention_rotary
+            cfg.encoder_embed_dim,
+            cfg.encoder_attention_heads,
+            cfg.attention_dropout,
+            cfg.attention_rotary,
+            gate=cfg.attention_gate == "silu",
         )
     return EncoderLayer(
         mixing,
@@ -232,7 +236,7 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
         activation_dropout=cfg.activation_dropout,
         activation_fn=cfg.activation_fn,
         post_norm=cfg.post_norm,
-        gate=is_lambda and cfg.lambda_gate,
+        gate=is_lambda and cfg.lambda_gate == "silu",
         output_projection=is_lambda and cfg.lambda_output_projection,
     )
 

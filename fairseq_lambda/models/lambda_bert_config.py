@@ -6,6 +6,7 @@ from typing import Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.utils import get_available_activation_fns
 
+from fairseq_lambda.modules.lambda_encoder import GATES
 from fairseq_lambda.modules.lambda_layer import NORMS, TERMS
 from fairseq_lambda.ops import BACKENDS
 
@@ -52,8 +53,9 @@ class LambdaBertConfig(FairseqDataclass):
         default=1.0,
         metadata={"help": "initial scale of the position embeddings, 1 gives outputs of unit variance (ablations)"},
     )
-    lambda_gate: bool = field(
-        default=False, metadata={"help": "multiply the output of each lambda layer by silu(x W), W width x width"}
+    lambda_gate: ChoiceEnum(GATES) = field(
+        default="silu",
+        metadata={"help": "factor of each lambda layer's output, silu(x W) with W width x width; none: the paper's"},
     )
     lambda_output_projection: bool = field(
         default=False, metadata={"help": "a width x width projection behind each lambda layer"}
@@ -80,6 +82,9 @@ class LambdaBertConfig(FairseqDataclass):
     )
     attention_rotary: bool = field(
         default=False, metadata={"help": "rotary positions in the softmax layers: they then see offsets, too"}
+    )
+    attention_gate: ChoiceEnum(GATES) = field(
+        default="none", metadata={"help": "the same factor in the softmax layers, before their output projection"}
     )
     activation_dropout: float = field(
         default=0.0, metadata={"help": "dropout after the activation of the feed-forward networks"}

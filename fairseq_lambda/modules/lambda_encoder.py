@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
 from fairseq_lambda.modules.masked_batch_norm import WithoutTracking
 
+GATES = ("silu", "none")
+
 
 class EncoderLayer(nn.Module):
     """Returns ``x`` (b, n, C) after token mixing and a feed-forward network, each with a residual and a LayerNorm.
@@ -28,8 +30,9 @@ class EncoderLayer(nn.Module):
         activation_dropout: after the activation.
         activation_fn: a name fairseq knows, such as "gelu".
         post_norm: LayerNorm after the residual sum.
-        gate: multiply what was mixed by ``silu(x Wg)``, Wg (C, C), x what went into the mixing.
-        output_projection: a C x C projection behind the mixing (SoftmaxAttention brings its own).
+        gate: multiply what was mixed by ``silu(x Wg)``, Wg (C, C), x what went into the mixing (SoftmaxAttention
+            brings its own gate and output projection).
+        output_projection: a C x C projection behind the mixing and the gate.
     """
 
     def __init__(

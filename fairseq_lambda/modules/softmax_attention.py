@@ -20,7 +20,7 @@ class SoftmaxAttention(nn.Module):
         ValueError: C does not divide by h, or with ``rotary`` by 2 h.
     """
 
-    def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0, rotary: bool = False):
+    def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0, rotary: bool = False, gate: bool = False):
         super().__init__()
         if heads < 1 or embed_dim % heads:
             raise ValueError(f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}")
@@ -28,6 +28,7 @@ class SoftmaxAttention(nn.Module):
             raise ValueError(f"--attention-rotary: pairs of channels turn, a head has {embed_dim // heads} channels")
         self.heads, self.dropout, self.rotary = heads, dropout, rotary
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
+        self.gate_proj = nn.Linear(embed_dim, embed_dim, bias=False) if gate else None
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -41,7 +42,10 @@ class SoftmaxAttention(nn.Module):
             mask = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        return self.out_proj(y.transpose(1, 2).flatten(2))
+        y = y.transpose(1, 2).flatten(2)
+        if self.gate_proj is not None:
+            y = y * F.silu(self.gate_proj(x))
+        return self.out_proj(y)
 
 
 def rotate(x: Tensor) -> Tensor:
