@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.data import Dictionary
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import read_exported
@@ -94,6 +94,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
         state = load_checkpoint(path)
         saved = state.get("task_state") or {}
         cfg = state["cfg"]
+        with open_dict(cfg):
+            cfg.model.setdefault("lambda_gate", "none")  # a model from before there were gates
         dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)

@@ -15,6 +15,7 @@ class SoftmaxAttention(nn.Module):
         heads: h; C must divide by it.
         dropout: of the attention weights. The fused CPU kernel serves 0 only.
         rotary: turn queries and keys by their positions, see :func:`rotate`, so that their product knows the offset.
+        gate: multiply the heads' outputs by ``silu(x Wg)``, Wg (C, C), before ``Wo``.
 
     Raises:
         ValueError: C does not divide by h, or with ``rotary`` by 2 h.

@@ -148,6 +148,15 @@ def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):
         export_command.main([str(trained), "--dest", str(tmp_path / "out")])
 
 
+def test_a_checkpoint_from_before_there_were_gates(trained, tmp_path):
+    state = torch.load(trained / "checkpoint_last.pt", weights_only=True)
+    state["model"] = {name: weight for name, weight in state["model"].items() if "gate_proj" not in name}
+    del state["cfg"]["model"]["lambda_gate"]
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    layers = LambdaBertModel.from_pretrained(tmp_path).model.encoder.encoder.layers
+    assert all(layer.gate_proj is None for layer in layers)
+
+
 def test_torch_hub(trained):
     root = str(Path(__file__).parents[2])
     bert = torch.hub.load(root, "lambda_bert", str(trained), source="local")

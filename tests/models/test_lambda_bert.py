@@ -55,6 +55,7 @@ def test_command_line_flags_reach_the_model():
         *"--lambda-norm rms --lambda-backend reference --lambda-layers 1 --encoder-attention-heads 4".split(),
         *"--max-positions 64 --dropout 0.3 --lambda-output-projection --checkpoint-activations".split(),
         *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal --attention-rotary".split(),
+        *"--lambda-gate none --attention-gate silu".split(),
     )  # fmt: skip
     model = build_model(cfg.model, make_task())
     softmax, layer = model.encoder.encoder.layers[0], model.encoder.encoder.layers[1]
@@ -62,9 +63,15 @@ def test_command_line_flags_reach_the_model():
     mixing = layer.mixing
     assert (mixing.dim_k, mixing.dim_u, mixing.local_context, mixing.norm) == (8, 2, 7, "rms")
     assert (mixing.backend, mixing.heads, layer.dropout) == ("reference", 4, 0.3)
+    assert layer.gate_proj is None and softmax.gate_proj is None and softmax.mixing.gate_proj is not None
     assert layer.out_proj is not None and layer.post_norm and model.encoder.encoder.checkpoint_activations
     assert model.encoder.encoder.layers.p == 0.5
     assert type(model.encoder.embed_positions).__name__ == "SinusoidalPositionalEmbedding"
+
+
+def test_lambda_layers_are_gated_by_default_and_softmax_layers_are_not():
+    softmax, layer = make_model(lambda_layers="1").encoder.encoder.layers
+    assert layer.gate_proj is not None and softmax.gate_proj is None and softmax.mixing.gate_proj is None
 
 
 def test_every_size_has_its_dataclass_and_base_is_the_default():

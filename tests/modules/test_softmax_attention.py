@@ -1,4 +1,4 @@
-"""The twin's attention: against the textbook, one token and one head at a time, with and without rotary positions."""
+"""The twin's attention against the textbook, one token and one head at a time: plain, rotary, with a gate."""
 
 import math
 
@@ -23,6 +23,9 @@ def textbook(layer, x, padding_mask):
             for n in range(len(real)):
                 weights = torch.stack([qh[n] @ kh[m] / math.sqrt(d) for m in range(len(real))]).softmax(0)
                 y[row, n, head * d : (head + 1) * d] = weights @ vh
+    if layer.gate_proj is not None:
+        gate = x @ layer.gate_proj.weight.T
+        y = y * gate / (1 + (-gate).exp())
     return torch.where(padding_mask[..., None], 0, y @ layer.out_proj.weight.T + layer.out_proj.bias)
 
 
@@ -42,10 +45,10 @@ def angle(radians, like):
     return torch.ones((), dtype=like.dtype), torch.tensor(radians, dtype=like.dtype)
 
 
-@pytest.mark.parametrize("rotary", [False, True])
-def test_outputs_and_gradients_are_the_textbook_s(rotary):
+@pytest.mark.parametrize("rotary,gate", [(False, False), (True, False), (True, True)])
+def test_outputs_and_gradients_are_the_textbook_s(rotary, gate):
     torch.manual_seed(0)
-    layer = SoftmaxAttention(12, 3, rotary=rotary).double()
+    layer = SoftmaxAttention(12, 3, rotary=rotary, gate=gate).double()
     torch.nn.init.normal_(layer.qkv_proj.bias)
     x = torch.randn(2, 7, 12, dtype=torch.float64, requires_grad=True)
     padding_mask = torch.arange(7) >= torch.tensor([[7], [4]])
