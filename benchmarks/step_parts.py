@@ -38,9 +38,8 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
         trainer.clip_grad_norm(1.0)
         optimizer.step()
 
-    mixing = layer.mixing
     multiply_adds = {
-        "token mixing": len(layers) * tokens * mixing_cost(mixing, length),
+        "token mixing": len(layers) * tokens * mixing_cost(layer, length),
         "feed-forward": len(layers) * tokens * 2 * width * layer.fc1.out_features,
         "LM head and loss": masked * width * (width + vocabulary),
         "norms and residuals": 0,
@@ -48,7 +47,7 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
         "gradient norm, optimizer": 0,
     }
     functions = {
-        "token mixing": lambda: mixing(x),
+        "token mixing": lambda: layer.mix(x)[0],
         "feed-forward": feed_forward,
         "LM head and loss": head,
         "norms and residuals": residual,
@@ -74,13 +73,13 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
     }
 
 
-def mixing_cost(mixing, length: int) -> float:
+def mixing_cost(layer, length: int) -> float:
     """Return the multiply-adds a token of a layer's mixing, projections included, that no implementation can spare."""
+    mixing, width = layer.mixing, layer.fc1.in_features
     if isinstance(mixing, LambdaLayer):
-        width = mixing.q_proj.in_features
         h, k, u, v = mixing.heads, mixing.dim_k, mixing.dim_u, mixing.dim_v
         seen = min(mixing.local_context or 2 * length - 1, length)
         projections = width * (h * k + k * u + v * u)
+        projections += width**2 * sum(p is not None for p in (layer.gate_proj, layer.out_proj))
         return projections + k * u * v + h * k * v + h * u * seen * (k + v)
-    width = mixing.out_proj.in_features
     return 4 * width**2 + 2 * length * width

@@ -64,9 +64,9 @@ def flags(name: str, length: int, options, vocabulary: Path) -> list[str]:
     if name == "twin":
         common += ["--lambda-layers", "none"]
     elif name == "lambda-wide":
-        # Per layer the twin has 4 C^2 in its projections, the lambda layer (h k + k u + v u) C.
+        # Per layer the twin has 4 C^2 in its projections, the lambda layer (h k + k u + v u) C and its gate C^2.
         k, u = LambdaBertConfig.lambda_key_depth, LambdaBertConfig.lambda_intra_depth
-        missing = 4 * width - heads * k - k * u - width // heads * u
+        missing = 3 * width - heads * k - k * u - width // heads * u
         common += ["--encoder-ffn-embed-dim", str(4 * width + missing // 2 // 32 * 32)]
     return common
 

@@ -21,6 +21,7 @@ class EncoderLayer(nn.Module):
     """Returns ``x`` (b, n, C) after token mixing and a feed-forward network, each with a residual and a LayerNorm.
 
     Pre-norm (Xiong et al., 2020): ``x + mix(LN(x))``, ``x + ffn(LN(x))``; ``post_norm`` is BERT's ``LN(x + ...)``.
+    With a gate (Hua et al., 2022, section 3.1) ``mix(x) = mixing(x) * silu(x Wg)``, elementwise.
 
     Args:
         mixing: :class:`LambdaLayer` or :class:`SoftmaxAttention`.
@@ -30,8 +31,7 @@ class EncoderLayer(nn.Module):
         activation_dropout: after the activation.
         activation_fn: a name fairseq knows, such as "gelu".
         post_norm: LayerNorm after the residual sum.
-        gate: multiply what was mixed by ``silu(x Wg)``, Wg (C, C), x what went into the mixing (SoftmaxAttention
-            brings its own gate and output projection).
+        gate: learn Wg (C, C). SoftmaxAttention brings its own gate and output projection.
         output_projection: a C x C projection behind the mixing and the gate.
     """
 
@@ -63,16 +63,9 @@ class EncoderLayer(nn.Module):
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v)."""
-        residual = x if self.post_norm else self.mixing_layer_norm(x)
-        content_lambda = None
-        if return_lambda and isinstance(self.mixing, LambdaLayer):
-            mixed, content_lambda = self.mixing(residual, padding_mask, return_lambda=True)
-        else:
-            mixed = self.mixing(residual, padding_mask)
-        if self.gate_proj is not None:
-            mixed = mixed * F.silu(self.gate_proj(residual))
-        if self.out_proj is not None:
-            mixed = self.out_proj(mixed)
+        mixed, content_lambda = self.mix(
+            x if self.post_norm else self.mixing_layer_norm(x), padding_mask, return_lambda
+        )
         x = x + F.dropout(mixed, self.dropout, self.training)
         x = self.mixing_layer_norm(x) if self.post_norm else x
 
@@ -80,6 +73,21 @@ class EncoderLayer(nn.Module):
         hidden = self.fc2(F.dropout(hidden, self.activation_dropout, self.training))
         x = x + F.dropout(hidden, self.dropout, self.training)
         return (self.final_layer_norm(x) if self.post_norm else x), content_lambda
+
+    def mix(
+        self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the branch of the mixing, gate and output projection included, and as ``forward`` a content lambda."""
+        content_lambda = None
+        if return_lambda and isinstance(self.mixing, LambdaLayer):
+            mixed, content_lambda = self.mixing(x, padding_mask, return_lambda=True)
+        else:
+            mixed = self.mixing(x, padding_mask)
+        if self.gate_proj is not None:
+            mixed = mixed * F.silu(self.gate_proj(x))
+        if self.out_proj is not None:
+            mixed = self.out_proj(mixed)
+        return mixed, content_lambda
 
 
 class LambdaEncoder(nn.Module):
