@@ -63,9 +63,8 @@ class EncoderLayer(nn.Module):
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v)."""
-        mixed, content_lambda = self.mix(
-            x if self.post_norm else self.mixing_layer_norm(x), padding_mask, return_lambda
-        )
+        normed = x if self.post_norm else self.mixing_layer_norm(x)
+        mixed, content_lambda = self.mix(normed, padding_mask, return_lambda)
         x = x + F.dropout(mixed, self.dropout, self.training)
         x = self.mixing_layer_norm(x) if self.post_norm else x
 
