@@ -148,7 +148,7 @@ def draw(title: str, runs: dict, path: Path) -> None:
     best = by_model(runs)
     lengths = sorted({int(n) for run in runs.values() for n in run["lengths"]})
     panels = 3 if lengths else 2
-    figure, axes = pyplot.subplots(1, panels, figsize=(5 * panels, 4.2), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, panels, figsize=(5 * panels, 5), sharey=True, layout="constrained")
     for colour, name in enumerate(sorted(best, key=lambda name: loss(best[name][0]))):
         for i, run in enumerate(best[name]):
             updates = [point["updates"] for point in run["curve"]]
@@ -169,7 +169,7 @@ def draw(title: str, runs: dict, path: Path) -> None:
     axes[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes[0].yaxis.set_major_formatter("{x:,.0f}")
     axes[0].yaxis.set_minor_formatter(ticker.NullFormatter())
-    axes[0].legend(title="model, last perplexity", fontsize="small")
+    figure.legend(title="model, last perplexity", fontsize="small", loc="outside lower center", ncols=3)
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
         axis.spines[["top", "right"]].set_visible(False)
