@@ -53,6 +53,7 @@ class LambdaBertConfig(FairseqDataclass):
         default=1.0,
         metadata={"help": "initial scale of the position embeddings, 1 gives outputs of unit variance (ablations)"},
     )
+    # benchmarks/README.md, "Ablations", has the rows that decided for a gate here and for none in softmax layers.
     lambda_gate: ChoiceEnum(GATES) = field(
         default="silu",
         metadata={"help": "factor of each lambda layer's output, silu(x W) with W width x width; none: the paper's"},

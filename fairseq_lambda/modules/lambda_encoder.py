@@ -21,7 +21,7 @@ class EncoderLayer(nn.Module):
     """Returns ``x`` (b, n, C) after token mixing and a feed-forward network, each with a residual and a LayerNorm.
 
     Pre-norm (Xiong et al., 2020): ``x + mix(LN(x))``, ``x + ffn(LN(x))``; ``post_norm`` is BERT's ``LN(x + ...)``.
-    With a gate (Hua et al., 2022, section 3.1) ``mix(x) = mixing(x) * silu(x Wg)``, elementwise.
+    With a gate (as in Hua et al., 2022, arXiv 2202.10447) ``mix(x) = mixing(x) * silu(x Wg)``, elementwise.
 
     Args:
         mixing: :class:`LambdaLayer` or :class:`SoftmaxAttention`.
