@@ -9,6 +9,7 @@ against the baselines and a picture are made from that file at the end, or with 
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ from quality_runs import Comparison, Results, Run
 
 from fairseq_lambda.commands.evaluate import evaluate
 from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 
 COMPARISONS = ROOT / "benchmarks/comparisons"
 TOKENS_A_BATCH = 4096  # in evaluation
@@ -81,11 +83,8 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
     hub.task.cfg.data = str(data)
     trained = hub.task.cfg.tokens_per_sample
     splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_A_BATCH // trained))
-    lengths = {}
-    for length in comparison.lengths:
-        hub.task.cfg.tokens_per_sample = length
-        if length <= hub.model.max_positions():  # a table of positions ends
-            lengths[str(length)] = evaluate(hub, ["valid"], max(1, TOKENS_A_BATCH // length))["valid"]
+    fitting = [n for n in comparison.lengths if n <= hub.model.max_positions()]  # a table of positions ends
+    lengths = {str(length): at_length(hub, length, comparison.draws) for length in fitting}
     curve, seconds, rate = read_log(log)
     return {
         "model": run.model,
@@ -103,6 +102,22 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
         "data": data.name,
         "setting": setting("cuda" if torch.cuda.is_available() else "cpu", run.seed) | {"threads": threads},
     }
+
+
+def at_length(hub: LambdaBertHubInterface, length: int, draws: int) -> dict:
+    """Return validation scores in samples of this many tokens, and the loss of each draw of pairs and masks.
+
+    Samples of another length have other masks, so that of a single draw some of the difference is chance.
+    """
+    seed, hub.task.cfg.tokens_per_sample = hub.task.cfg.seed, length
+    scores = []
+    for draw in range(draws):
+        hub.task.cfg.seed = seed + draw
+        scores.append(evaluate(hub, ["valid"], max(1, TOKENS_A_BATCH // length))["valid"])
+    hub.task.cfg.seed = seed
+    losses = [s["mlm_loss"] for s in scores]
+    loss = float(np.mean(losses))
+    return {"mlm_ppl": math.exp(loss), "mlm_loss": loss, "draws": losses, "masked_tokens": scores[0]["masked_tokens"]}
 
 
 def say(text: str) -> None:

@@ -122,10 +122,18 @@ def length_table(best: dict) -> str:
     for name, runs in best.items():
         row = [name]
         for n in lengths:
-            values = [run["lengths"].get(str(n), {}).get("mlm_ppl") for run in runs]
-            row.append(f"none above {runs[0]['max_positions']} positions" if None in values else spread(values, 2))
+            scores = [run["lengths"].get(str(n)) for run in runs]
+            row.append(f"none above {runs[0]['max_positions']} positions" if None in scores else length_cell(scores))
         rows.append(row)
     return markdown(rows)
+
+
+def length_cell(scores: list[dict]) -> str:
+    """Return the perplexity of the seeds, and of a single seed with several draws of masks its standard error."""
+    text, draws = spread([s["mlm_ppl"] for s in scores], 2), scores[0].get("draws", [])
+    if len(scores) > 1 or len(draws) < 2:
+        return text
+    return f"{text} ± {scores[0]['mlm_ppl'] * statistics.stdev(draws) / len(draws) ** 0.5:.2f}"
 
 
 def grid_table(runs: dict) -> str:

@@ -25,6 +25,7 @@ class Comparison:
         baselines: the models that the others are measured against, one table each; the first heads the scores.
         flags: of all models.
         lengths: evaluate with samples of these many tokens too, without training again.
+        draws: of pairs and masks, at each of these lengths.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Comparison:
     baselines: list
     flags: dict = field(default_factory=dict)
     lengths: list = field(default_factory=list)
+    draws: int = 1
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":

@@ -24,6 +24,7 @@ lr: ["1e-3", "2e-2"]
 seeds: [1, 2]
 baselines: [twin]
 lengths: [32, 64]
+draws: 2
 flags: {SHAPE}, log-interval: 1, num-workers: 0, autocast: none}}
 models:
   lambda: {{lambda-local-context: 7, lr: "2e-2"}}
@@ -49,6 +50,9 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     # the training's last validation is what the evaluation finds
     assert run["splits"]["valid"]["mlm_ppl"] == pytest.approx(run["curve"][-1]["ppl"], rel=1e-3)
     assert set(run["lengths"]) == {"32", "64"}  # any length without a table of positions
+    first, second = run["lengths"]["32"]["draws"]  # the first: the pairs and masks of validation in training
+    assert first == pytest.approx(run["splits"]["valid"]["mlm_loss"]) and second != pytest.approx(first)
+    assert run["lengths"]["32"]["mlm_ppl"] == pytest.approx(math.exp((first + second) / 2))
     assert set(results["runs"]["twin-lr1e-3-seed1"]["lengths"]) == {"32"}
     assert (tmp_path / "out/toy.png").stat().st_size > 10_000
     table = capsys.readouterr().out
@@ -143,6 +147,14 @@ def test_tables_of_several_seeds_say_the_worst_case():
     assert "| twin | 2.50 | 10.00 | not reached | 1 of 8 validations |" in text
     assert "| twin | 100.00 | 300.00 |" in text
     assert text.endswith("cpu a processor, date 2026-11-24.")
+
+
+def test_lengths_read_with_several_draws_of_masks_say_their_standard_error():
+    run = finished("lambda", 1, 40.0, [40.0])
+    run["lengths"] = {"32": {"mlm_ppl": 40.0, "draws": [1.0, 2.0, 3.0, 4.0]}, "64": {"mlm_ppl": 41.0}}
+    table = quality_report.length_table({"lambda": [run]})
+    assert "| lambda | 40.00 ± 25.82 | 41.00 |" in table  # 40 * 1.29 / 2
+    assert "| lambda | 40.00 (40.00 to 40.00) |" in quality_report.length_table({"lambda": [run, run]})
 
 
 def test_a_table_goes_between_its_comments(tmp_path):
