@@ -219,6 +219,7 @@ def _build_layer(cfg, is_lambda: bool, max_positions: int) -> EncoderLayer:
             backend=cfg.lambda_backend,
             terms=cfg.lambda_terms,
             position_scale=cfg.lambda_position_scale,
+            position_decay=cfg.lambda_position_decay,
         )
     else:
         mixing = SoftmaxAttention(

@@ -53,6 +53,10 @@ class LambdaBertConfig(FairseqDataclass):
         default=1.0,
         metadata={"help": "initial scale of the position embeddings, 1 gives outputs of unit variance (ablations)"},
     )
+    lambda_position_decay: float = field(
+        default=0.0,
+        metadata={"help": "p: position embeddings at the offset d start in proportion to max(1, |d|)^-p; 0: all alike"},
+    )
     # benchmarks/README.md, "Ablations", has the rows that decided for a gate here and for none in softmax layers.
     lambda_gate: ChoiceEnum(GATES) = field(
         default="silu",

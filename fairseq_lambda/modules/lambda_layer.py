@@ -35,6 +35,7 @@ class LambdaLayer(nn.Module):
         backend: "auto", "reference", "chunked", "triton"; see :func:`fairseq_lambda.ops.lambda_mix`.
         terms: "both", or for ablations "content" (lp = 0, no position_embedding) or "position" (lc = 0, no k_proj).
         position_scale: of the initial E, as a multiple of the scale that gives y unit variance.
+        position_decay: p; the initial E at offset d is in proportion to max(1, |d|)^-p, 0: as large at any offset.
 
     Raises:
         ValueError: a value out of range, naming it and its command-line flag; a backend that cannot serve here.
@@ -52,13 +53,17 @@ class LambdaLayer(nn.Module):
         backend: str = "auto",
         terms: str = "both",
         position_scale: float = 1.0,
+        position_decay: float = 0.0,
     ):
         super().__init__()
-        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms, position_scale)
+        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms)
+        for flag, value in (("--lambda-position-scale", position_scale), ("--lambda-position-decay", position_decay)):
+            if value < 0:
+                raise ValueError(f"{flag} {value}: must be at least 0")
         resolve_backend(backend)
         self.heads, self.dim_k, self.dim_u, self.dim_v = heads, dim_k, dim_u, embed_dim // heads
         self.local_context, self.max_positions, self.backend = local_context, max_positions, backend
-        self.terms, self.position_scale = terms, position_scale
+        self.terms, self.position_scale, self.position_decay = terms, position_scale, position_decay
         self.q_proj = nn.Linear(embed_dim, heads * dim_k, bias=False)
         # Without its term a weight would never get a gradient, which DDP refuses: so there is none.
         self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False) if terms != "position" else None
@@ -82,13 +87,19 @@ class LambdaLayer(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights so that inputs of unit variance give q, V and y of about unit variance.
 
-        A query sums k * u * r products with independent entries of E, hence the standard deviation of E.
+        A query sums k * u * r products with independent entries of E, hence the standard deviation of E. With a decay
+        most of that variance comes from near tokens; those far away start as a whisper that training may raise.
         """
         for projection in filter(None, (self.q_proj, self.k_proj, self.v_proj)):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         if self.position_embedding is not None:
-            unit = self.position_embedding.numel() ** -0.5
-            nn.init.normal_(self.position_embedding, std=self.position_scale * unit)
+            offsets = self.position_embedding.size(-1)
+            distance = (torch.arange(offsets, device=self.position_embedding.device) - offsets // 2).abs()
+            profile = distance.clamp(min=1).float() ** -self.position_decay
+            unit = profile / (self.dim_k * self.dim_u * profile.square().sum()).sqrt()
+            nn.init.normal_(self.position_embedding)
+            with torch.no_grad():
+                self.position_embedding.mul_(self.position_scale * unit)
 
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
@@ -158,7 +169,7 @@ class LambdaLayer(nn.Module):
         )
 
 
-def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms, scale) -> None:
+def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms) -> None:
     positive = {
         "--encoder-embed-dim": embed_dim,
         "--encoder-attention-heads": heads,
@@ -182,5 +193,3 @@ def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, t
         raise ValueError(f"--lambda-norm {norm}: choose one of {', '.join(NORMS)}")
     if terms not in TERMS:
         raise ValueError(f"--lambda-terms {terms}: choose one of {', '.join(TERMS)}")
-    if scale < 0:
-        raise ValueError(f"--lambda-position-scale {scale}: must be at least 0")

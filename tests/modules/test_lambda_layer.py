@@ -187,6 +187,17 @@ def test_scale_of_the_position_embedding():
     assert wide.std().item() * wide.numel() ** 0.5 == pytest.approx(3, rel=0.2)
 
 
+@pytest.mark.parametrize("context,center", [(23, 11), (0, 63)])
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_near_offsets_start_larger_at_the_same_sum(context, center, decay):
+    torch.manual_seed(0)
+    layer = LambdaLayer(256, 4, dim_k=64, dim_u=4, local_context=context, max_positions=64, position_decay=decay)
+    squares = layer.position_embedding.detach().square().mean((0, 1))
+    assert squares.sum().item() * 64 * 4 == pytest.approx(1, rel=0.1)
+    assert (squares[center] / squares[center + 1]).item() == pytest.approx(1, rel=0.5)
+    assert (squares[center] / squares[center - 8]).item() == pytest.approx(8 ** (2 * decay), rel=0.5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("norm", NORMS)
 def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
@@ -219,6 +230,7 @@ def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
         ({"norm": "group"}, "--lambda-norm group"),
         ({"terms": "neither"}, "--lambda-terms neither"),
         ({"position_scale": -1.0}, "--lambda-position-scale -1.0"),
+        ({"position_decay": -1.0}, "--lambda-position-decay -1.0"),
         ({"backend": "cuda"}, "--lambda-backend cuda"),
     ],
 )
