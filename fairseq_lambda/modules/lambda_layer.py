@@ -94,12 +94,12 @@ class LambdaLayer(nn.Module):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         if self.position_embedding is not None:
             offsets = self.position_embedding.size(-1)
-            distance = (torch.arange(offsets, device=self.position_embedding.device) - offsets // 2).abs()
-            profile = distance.clamp(min=1).float() ** -self.position_decay
+            distance = (torch.arange(offsets) - offsets // 2).abs()
+            profile = distance.clamp(min=1).double() ** -self.position_decay
             unit = profile / (self.dim_k * self.dim_u * profile.square().sum()).sqrt()
             nn.init.normal_(self.position_embedding)
             with torch.no_grad():
-                self.position_embedding.mul_(self.position_scale * unit)
+                self.position_embedding.mul_((self.position_scale * unit).to(self.position_embedding))
 
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
