@@ -5,6 +5,9 @@ learning rate of the grid with the first seed, then the other seeds at each mode
 scripts/train_lambda_bert.sh and so by fairseq-train. A finished run is added to benchmarks/results/quality/twin.json,
 and not repeated, on whichever machine it was made; an unfinished one goes on from its checkpoint. Tables, the figures
 against the baselines and a picture are made from that file at the end, or with ``--report`` from what there is.
+
+Runs of different days log different times of an update. ``--time`` measures them again, all models in turns in one
+process, and the tables use those from then on.
 """
 
 import argparse
@@ -19,10 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import quality_plot
 import quality_report
 import torch
 from measuring import ROOT, setting
 from quality_runs import Comparison, Results, Run
+from quality_time import time_updates
 
 from fairseq_lambda.commands.evaluate import evaluate
 from fairseq_lambda.models import LambdaBertModel
@@ -135,23 +140,33 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (%(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("checkpoints/quality"), help="folder of the runs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/quality", help="folder of the results")
-    parser.add_argument("--report", action="store_true", help="train nothing, tabulate and draw what there is")
+    without = parser.add_mutually_exclusive_group()
+    without.add_argument("--report", action="store_true", help="train nothing, tabulate and draw what there is")
+    without.add_argument("--time", action="store_true", help="train nothing, time an update of every model that has "
+                         "runs, in turns, for the tables; it wants the machine to itself")  # fmt: skip
     parser.add_argument(
         "--readme", type=Path, help="put the table into this file too, between the comments of its name"
     )
+    parser.add_argument("--brief", action="store_true", help="one short table, against the first baseline")
     args = parser.parse_args(argv)
     path = Path(args.comparison)
     path = path if path.suffix == ".yaml" else COMPARISONS / f"{path}.yaml"
     try:
         comparison, results = Comparison.read(path), Results(args.out / f"{path.stem}.json")
-        if not args.report:
-            if args.data is None or not (args.data / "dict.txt").is_file():
-                raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+        if not args.report and (args.data is None or not (args.data / "dict.txt").is_file()):
+            raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+        if not (args.report or args.time):
             run_all(comparison, results, args, path.stem)
         if not results.runs:
             raise ValueError(f"{results.path} holds no run")
-        text = quality_report.tables(results.runs, comparison.baselines)
-        quality_report.draw(comparison.title, results.runs, results.path.with_suffix(".png"))
+        if args.time:
+            having_runs = {run["model"] for run in results.runs.values()}
+            results.timing = time_updates(comparison, args.data, [m for m in comparison.models if m in having_runs])
+            results.write(comparison)
+        tables = quality_report.brief if args.brief else quality_report.tables
+        runs = quality_report.timed(results.runs, results.timing)
+        text = "\n\n".join([tables(runs, comparison.baselines), *quality_report.settings_of(runs, results.timing)])
+        quality_plot.draw(comparison.title, runs, results.path.with_suffix(".png"))
         if args.readme:
             quality_report.put_between(args.readme, f"quality {path.stem}", text)
     except (OSError, ValueError) as error:

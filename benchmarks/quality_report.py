@@ -1,4 +1,4 @@
-"""Tables and a picture of a comparison of :mod:`quality`, from its results alone."""
+"""Tables of a comparison of :mod:`quality`, from its results alone."""
 
 import itertools
 import math
@@ -6,6 +6,9 @@ import statistics
 from pathlib import Path
 
 from measuring import markdown, setting_line
+
+COLUMNS = ("updates", "learning rate", "seeds", "parameters", "valid perplexity", "valid accuracy, %",
+           "order accuracy, %", "test perplexity", "ms an update")  # fmt: skip
 
 
 def by_model(runs: dict) -> dict[str, list[dict]]:
@@ -63,61 +66,117 @@ def updates_to_reach(run: dict, perplexity: float) -> float | None:
 def tables(runs: dict, baselines: list[str]) -> str:
     """Return all tables as Markdown."""
     best = by_model(runs)
-    parts = [scores_table(best, baselines[0])]
+    ordered = sorted(best, key=lambda name: (name != baselines[0], loss(best[name][0])))
+    rows = [["model", *COLUMNS], *([name, *cells(best[name]).values()] for name in ordered)]
+    parts = [markdown(rows)]
     parts += [against_baseline(best, name) for name in baselines if name in best and len(best) > 1]
-    if any(run["lengths"] for runs in best.values() for run in runs):
-        parts.append(length_table(best))
+    parts += length_table(best)
     if len({run["lr"] for run in runs.values()}) > 1:
         parts.append(grid_table(runs))
-    settings = {setting_line({k: v for k, v in run["setting"].items() if k != "seed"}) for run in runs.values()}
-    return "\n\n".join([*parts, *(f"{line}." for line in sorted(settings))])
+    return "\n\n".join(parts)
 
 
-def scores_table(best: dict, baseline: str) -> str:
-    rows = [["model", "updates", "learning rate", "seeds", "parameters", "valid perplexity", "valid accuracy, %"]]
-    rows[0] += ["order accuracy, %", "test perplexity", "ms an update"]
-    ordered = sorted(best, key=lambda name: (name != baseline, loss(best[name][0])))
-    for name in ordered:
-        runs = best[name]
-        valid = [run["splits"]["valid"] for run in runs]
-        rows.append([name, f"{runs[0]['updates']:,}", runs[0]["lr"], str(len(runs)), f"{runs[0]['parameters']:,}"])
-        rows[-1] += [spread([v["mlm_ppl"] for v in valid], 2), spread([v["mlm_acc"] for v in valid], 2)]
-        rows[-1] += [spread([v.get("sop_acc") for v in valid], 1)]
-        rows[-1] += [spread([run["splits"]["test"]["mlm_ppl"] for run in runs], 2)]
-        rows[-1] += [spread([1000 * run["seconds_an_update"] for run in runs], 0)]
-    return markdown(rows)
+def brief(runs: dict, baselines: list[str]) -> str:
+    """Return one table against the first baseline, and that of lengths if there are any, as Markdown."""
+    best, baseline = by_model(runs), baselines[0]
+    columns = ["parameters", "valid perplexity", "test perplexity", "ms an update"]
+    rows = [["model", *columns, f"perplexity / {baseline}'s", "at its time"]]
+    for name in sorted(best, key=lambda name: loss(best[name][0])):
+        pairs = same_seeds(best[name], best.get(baseline, []))
+        row = cells(best[name])
+        rows.append([name, *(row[column] for column in columns), ratio(pairs), ratio_at_its_time(pairs)])
+    return "\n\n".join([markdown(rows), *length_table(best)])
+
+
+def timed(runs: dict, timing: dict | None) -> dict:
+    """Return the runs with the seconds of an update of ``timing``, in which all models took turns, if there is one.
+
+    The time that a run logged is of its own day and machine; a model that took no turn has none.
+    """
+    if timing is None:
+        return runs
+    return {name: {**run, "seconds_an_update": timing["seconds"].get(run["model"])} for name, run in runs.items()}
+
+
+def cells(runs: list[dict]) -> dict[str, str]:
+    """Return a model's row by the columns' heads."""
+    first, valid, test = runs[0], *([run["splits"][split] for run in runs] for split in ("valid", "test"))
+    row = [f"{first['updates']:,}", first["lr"], str(len(runs)), f"{first['parameters']:,}"]
+    row += [spread([v["mlm_ppl"] for v in valid], 2), spread([v["mlm_acc"] for v in valid], 2)]
+    row += [spread([v.get("sop_acc") for v in valid], 1), spread([t["mlm_ppl"] for t in test], 2)]
+    seconds = [run["seconds_an_update"] for run in runs]
+    row.append(spread([s and 1000 * s for s in seconds], 0))
+    return dict(zip(COLUMNS, row, strict=True))
+
+
+def settings_of(runs: dict, timing: dict | None) -> list[str]:
+    """Return a line for each setting of the runs, dates together, and one for that of the times."""
+    dates = {}
+    for run in runs.values():
+        setting = {k: v for k, v in run["setting"].items() if k not in ("seed", "date")}
+        dates.setdefault(setting_line(setting), set()).add(run["setting"]["date"])
+    lines = [f"{line}, date {' and '.join(sorted(days))}." for line, days in sorted(dates.items())]
+    if timing:
+        where = setting_line(timing["setting"])
+        lines.append(f"Times: medians of {timing['updates']} updates a model, all in turns; {where}.")
+    return lines
 
 
 def against_baseline(best: dict, baseline: str) -> str:
     """Return each model against the baseline, seed by seed: the worst case of the seeds that both have."""
     rows = [["model", f"perplexity / {baseline}'s", "at its time", "updates to its perplexity", "lower at"]]
-    theirs = {run["seed"]: run for run in best[baseline]}
     for name, runs in best.items():
-        pairs = [(run, theirs[run["seed"]]) for run in runs if run["seed"] in theirs]
-        if name == baseline or not pairs:
-            continue
-        ratios = [math.exp(loss(ours) - loss(base)) for ours, base in pairs]
-        timed = [
-            at / base["curve"][-1]["ppl"]
-            for ours, base in pairs
-            if (at := perplexity_at(ours, seconds_of(base) / ours["seconds_an_update"]))
-        ]
-        shares = [updates_to_reach(ours, base["curve"][-1]["ppl"]) for ours, base in pairs]
-        shares = [reached and reached / base["updates"] for reached, (_, base) in zip(shares, pairs, strict=True)]
-        common = [
-            (at, point["ppl"])
-            for ours, base in pairs
-            for point in base["curve"]
-            if (at := perplexity_at(ours, point["updates"]))
-        ]
-        lower = f"{sum(at < base for at, base in common)} of {len(common)} validations"
-        reached = f"{100 * max(shares):.0f} %" if all(shares) else "not reached"
-        rows.append([name, f"{max(ratios):.2f}", f"{max(timed):.2f}" if timed else "-", reached, lower])
+        if name != baseline and (pairs := same_seeds(runs, best[baseline])):
+            reached, lower = updates_to_its_perplexity(pairs), lower_at(pairs)
+            rows.append([name, ratio(pairs), ratio_at_its_time(pairs), reached, lower])
     return markdown(rows)
 
 
-def length_table(best: dict) -> str:
+def same_seeds(runs: list[dict], theirs: list[dict]) -> list[tuple[dict, dict]]:
+    by_seed = {run["seed"]: run for run in theirs}
+    return [(run, by_seed[run["seed"]]) for run in runs if run["seed"] in by_seed]
+
+
+def ratio(pairs: list) -> str:
+    if not pairs:
+        return "-"
+    return f"{max(math.exp(loss(ours) - loss(base)) for ours, base in pairs):.2f}"
+
+
+def ratio_at_its_time(pairs: list) -> str:
+    """Return the worst ratio of perplexities when the baseline's last update is done."""
+    ratios = [
+        at / base["curve"][-1]["ppl"]
+        for ours, base in pairs
+        if ours["seconds_an_update"]
+        and base["seconds_an_update"]
+        and (at := perplexity_at(ours, seconds_of(base) / ours["seconds_an_update"]))
+    ]
+    return f"{max(ratios):.2f}" if ratios else "-"
+
+
+def updates_to_its_perplexity(pairs: list) -> str:
+    shares = [(updates_to_reach(ours, base["curve"][-1]["ppl"]), base["updates"]) for ours, base in pairs]
+    if any(reached is None for reached, _ in shares):
+        return "not reached"
+    return f"{100 * max(reached / updates for reached, updates in shares):.0f} %"
+
+
+def lower_at(pairs: list) -> str:
+    common = [
+        (at, point["ppl"])
+        for ours, base in pairs
+        for point in base["curve"]
+        if (at := perplexity_at(ours, point["updates"]))
+    ]
+    return f"{sum(at < base for at, base in common)} of {len(common)} validations"
+
+
+def length_table(best: dict) -> list[str]:
+    """Return the table of the lengths, or none where there are none."""
     lengths = sorted({int(n) for runs in best.values() for run in runs for n in run["lengths"]})
+    if not lengths:
+        return []
     rows = [["valid perplexity at", *(f"{n:,} tokens" for n in lengths)]]
     for name, runs in best.items():
         row = [name]
@@ -125,7 +184,7 @@ def length_table(best: dict) -> str:
             scores = [run["lengths"].get(str(n)) for run in runs]
             row.append(f"none above {runs[0]['max_positions']} positions" if None in scores else length_cell(scores))
         rows.append(row)
-    return markdown(rows)
+    return [markdown(rows)]
 
 
 def length_cell(scores: list[dict]) -> str:
@@ -144,47 +203,6 @@ def grid_table(runs: dict) -> str:
         found = {r["lr"]: r for r in runs.values() if r["model"] == name and r["seed"] == first}
         rows.append([name, *(f"{found[r]['splits']['valid']['mlm_ppl']:.2f}" if r in found else "" for r in rates)])
     return markdown(rows)
-
-
-def draw(title: str, runs: dict, path: Path) -> None:
-    """Draw validation perplexity against updates, time and, if known, length; a line a seed at each best rate."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    best = by_model(runs)
-    lengths = sorted({int(n) for run in runs.values() for n in run["lengths"]})
-    panels = 3 if lengths else 2
-    figure, axes = pyplot.subplots(1, panels, figsize=(5 * panels, 5), sharey=True, layout="constrained")
-    for colour, name in enumerate(sorted(best, key=lambda name: loss(best[name][0]))):
-        for i, run in enumerate(best[name]):
-            updates = [point["updates"] for point in run["curve"]]
-            perplexity = [point["ppl"] for point in run["curve"]]
-            label = f"{name}: {perplexity[-1]:.1f}" if i == 0 else None
-            style = {"color": f"C{colour % 10}", "linestyle": "-" if colour < 10 else "--", "alpha": 0.9}
-            axes[0].plot(updates, perplexity, label=label, **style)
-            axes[1].plot([u * run["seconds_an_update"] / 60 for u in updates], perplexity, **style)
-            if lengths:
-                read = {int(n): scores["mlm_ppl"] for n, scores in run["lengths"].items()}
-                axes[2].plot(sorted(read), [read[n] for n in sorted(read)], marker="o", **style)
-    axes[0].set(xlabel="updates", ylabel="validation perplexity of masked tokens", yscale="log")
-    axes[1].set(xlabel="minutes of training")
-    if lengths:
-        axes[2].set(xlabel="tokens in an evaluated sample, after training", xscale="log")
-        axes[2].set_xticks(lengths, [f"{n:,}" for n in lengths])
-        axes[2].xaxis.set_minor_formatter(ticker.NullFormatter())
-    axes[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes[0].yaxis.set_major_formatter("{x:,.0f}")
-    axes[0].yaxis.set_minor_formatter(ticker.NullFormatter())
-    figure.legend(title="model, last perplexity", fontsize="small", loc="outside lower center", ncols=3)
-    for axis in axes:
-        axis.grid(alpha=0.3, which="both")
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def put_between(path: Path, name: str, text: str) -> None:

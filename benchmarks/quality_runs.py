@@ -80,11 +80,12 @@ class Run:
 
 
 class Results:
-    """The JSON file of a comparison: finished runs by name."""
+    """The JSON file of a comparison: finished runs by name, and the times of an update if they were measured."""
 
     def __init__(self, path: Path):
         self.path, self.lock = path, threading.Lock()
-        self.runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.runs, self.timing = content.get("runs", {}), content.get("timing")
 
     def has(self, run: Run) -> bool:
         """Return whether the run is there.
@@ -106,9 +107,12 @@ class Results:
     def add(self, run: Run, report: dict, comparison: Comparison) -> None:
         with self.lock:
             self.runs[run.name] = report
-            runs = dict(sorted(self.runs.items()))
-            content = {"title": comparison.title, "runs": runs}
-            write_whole(self.path, json.dumps(content, indent=1) + "\n")
+            self.write(comparison)
+
+    def write(self, comparison: Comparison) -> None:
+        content = {"title": comparison.title, "runs": dict(sorted(self.runs.items()))}
+        content |= {"timing": self.timing} if self.timing else {}
+        write_whole(self.path, json.dumps(content, indent=1) + "\n")
 
     def best_rate(self, model: str, seed: int) -> str:
         """Return the learning rate with the lowest validation loss among the model's runs of this seed.

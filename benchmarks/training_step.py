@@ -20,9 +20,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from fairseq import options as fairseq_options
-from fairseq import tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.trainer import Trainer
 from measuring import (
     DTYPES,
@@ -37,6 +34,7 @@ from measuring import (
     tests_fail,
 )
 from step_parts import parts
+from trainers import make_trainer
 
 import fairseq_lambda
 from fairseq_lambda.commands.evaluate import write_whole
@@ -71,19 +69,11 @@ def flags(name: str, length: int, options, vocabulary: Path) -> list[str]:
     return common
 
 
-def make_trainer(name: str, length: int, options, vocabulary: Path) -> Trainer:
-    args = fairseq_options.parse_args_and_arch(
-        fairseq_options.get_training_parser(), flags(name, length, options, vocabulary)
-    )
-    cfg = convert_namespace_to_omegaconf(args)
-    torch.manual_seed(options.seed)
-    task = tasks.setup_task(cfg.task)
-    model = task.build_model(cfg.model)
+def trainer_of(name: str, length: int, options, vocabulary: Path) -> Trainer:
+    trainer = make_trainer(flags(name, length, options, vocabulary), options.seed)
     if options.compile and name != "roberta":
-        for layer in model.encoder.encoder.layers:
+        for layer in trainer.model.encoder.encoder.layers:
             layer.compile(dynamic=True)
-    trainer = Trainer(cfg, task, model, task.build_criterion(cfg.criterion))
-    trainer.begin_epoch(1)
     return trainer
 
 
@@ -110,7 +100,7 @@ def measure(length: int, options, vocabulary: Path) -> dict[str, dict[str, float
     """Return for each model seconds a step, tokens a second, bytes at the peak and parameters."""
     batch = max(1, options.tokens // length)
     names = [name for name in options.models if name != "roberta" or length <= options.roberta_tokens]
-    trainers = {name: make_trainer(name, length, options, vocabulary) for name in names}
+    trainers = {name: trainer_of(name, length, options, vocabulary) for name in names}
     sample = random_batch(length, batch, options)
 
     def step(name):
@@ -237,7 +227,7 @@ def main() -> None:
                 print(f"{length} tokens, autocast {options.autocast} ...", file=sys.stderr, flush=True)
                 table[length] = measure(length, options, Path(folder))
                 profile[length] = {
-                    name: parts(make_trainer(name, length, options, Path(folder)), length, options, rate)
+                    name: parts(trainer_of(name, length, options, Path(folder)), length, options, rate)
                     for name in ("lambda", "twin")
                     if name in options.models
                 }

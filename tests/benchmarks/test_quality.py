@@ -67,6 +67,11 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     assert set(after) - set(before) == {"lambda-lr2e-2-seed2"} and all(after[name] == before[name] for name in before)
     assert [path.name for path in (tmp_path / "runs/toy").iterdir()] == ["lambda-lr2e-2-seed2"]
 
+    quality.main([*arguments, "--time"])
+    results = json.loads((tmp_path / "out/toy.json").read_text())
+    assert results["runs"] == after and set(results["timing"]["seconds"]) == {"lambda", "twin"}
+    assert "all in turns" in capsys.readouterr().out
+
     file.write_text(TOY.replace("lambda-local-context: 7", "lambda-local-context: 5"))
     with pytest.raises(SystemExit) as end:
         quality.main(arguments)
@@ -146,15 +151,37 @@ def test_tables_of_several_seeds_say_the_worst_case():
     # and the other way round: 100 / 40; the twin had done 200 updates when lambda ended, 400 / 40; it came to 55 never
     assert "| twin | 2.50 | 10.00 | not reached | 1 of 8 validations |" in text
     assert "| twin | 100.00 | 300.00 |" in text
-    assert text.endswith("cpu a processor, date 2026-11-24.")
+    assert quality_report.settings_of(dict(enumerate(runs)), None) == ["cpu a processor, date 2026-11-24."]
+
+    # a table for a reader in a hurry says the same, the best first
+    brief = quality_report.brief(dict(enumerate(runs)), ["twin"]).splitlines()
+    assert brief[2].startswith("| lambda | 7 | 47.50 (40.00 to 55.00) |") and brief[2].endswith("| 0.50 | 0.50 |")
+    assert brief[3].startswith("| twin |") and brief[3].endswith("| 1.00 | 1.00 |")
+
+
+def test_times_of_models_in_turns_take_the_place_of_the_logs():
+    runs = {"a": finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0]), "b": finished("lambda", 1, 40.0, [40.0])}
+    runs["b"]["setting"]["date"] = "2026-11-25"
+    timing = {"seconds": {"twin": 0.5}, "updates": 9, "setting": {"cpu": "another"}}
+    timed = quality_report.timed(runs, timing)
+    assert [run["seconds_an_update"] for run in timed.values()] == [0.5, None]
+    assert quality_report.timed(runs, None) == runs
+    table = quality_report.tables(timed, ["twin"])
+    assert "| 100.00 | 500 |" in table and "| 40.00 | - |" in table  # a model that took no turn has no time
+    assert "| lambda | 0.40 | - |" in table
+    assert quality_report.settings_of(timed, timing) == [
+        "cpu a processor, date 2026-11-24 and 2026-11-25.",
+        "Times: medians of 9 updates a model, all in turns; cpu another.",
+    ]
 
 
 def test_lengths_read_with_several_draws_of_masks_say_their_standard_error():
     run = finished("lambda", 1, 40.0, [40.0])
     run["lengths"] = {"32": {"mlm_ppl": 40.0, "draws": [1.0, 2.0, 3.0, 4.0]}, "64": {"mlm_ppl": 41.0}}
-    table = quality_report.length_table({"lambda": [run]})
+    (table,) = quality_report.length_table({"lambda": [run]})
     assert "| lambda | 40.00 ± 25.82 | 41.00 |" in table  # 40 * 1.29 / 2
-    assert "| lambda | 40.00 (40.00 to 40.00) |" in quality_report.length_table({"lambda": [run, run]})
+    assert "| lambda | 40.00 (40.00 to 40.00) |" in quality_report.length_table({"lambda": [run, run]})[0]
+    assert quality_report.length_table({"lambda": [finished("lambda", 1, 40.0, [40.0])]}) == []
 
 
 def test_a_table_goes_between_its_comments(tmp_path):
