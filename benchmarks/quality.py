@@ -3,8 +3,9 @@
 ``python benchmarks/quality.py twin data-bin/wikitext-2`` runs benchmarks/comparisons/twin.yaml: every model at every
 learning rate of the grid with the first seed, then the other seeds at each model's best rate, all of it by
 scripts/train_lambda_bert.sh and so by fairseq-train. A finished run is added to benchmarks/results/quality/twin.json,
-and not repeated, on whichever machine it was made; an unfinished one goes on from its checkpoint. Tables, the figures
-against the baselines and a picture are made from that file at the end, or with ``--report`` from what there is.
+and not repeated, on whichever machine and by whichever comparison it was made; an unfinished one goes on from its
+checkpoint. Tables, the figures against the baselines and a picture are made from that file at the end, or with
+``--report`` from what there is.
 
 Runs of different days log different times of an update. ``--time`` measures them again, all models in turns in one
 process, and the tables use those from then on.
@@ -95,6 +96,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
         "model": run.model,
         "lr": run.lr,
         "seed": run.seed,
+        "size": comparison.size,
         "updates": run.updates,
         "flags": list(run.flags),
         "parameters": sum(p.numel() for p in hub.model.parameters()),
@@ -104,7 +106,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
         "curve": curve,
         "splits": splits,
         "lengths": lengths,
-        "data": data.name,
+        "data": data.resolve().name,
         "setting": setting("cuda" if torch.cuda.is_available() else "cpu", run.seed) | {"threads": threads},
     }
 
@@ -186,13 +188,16 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
     threads = max(1, torch.get_num_threads() // args.jobs)
 
     def make(run: Run) -> None:
-        if not results.has(run):
+        if results.has(run):
+            return
+        done = results.elsewhere(run, comparison, args.data.resolve().name)
+        if done is None:
             folder = args.runs / name / run.name
             log = train(run, comparison.size, args.data, folder, threads)
             with results.lock:  # one at a time: fairseq's loading and torch's threads are of the whole process
                 done = report(run, comparison, args.data, folder, log, threads)
-            results.add(run, done, comparison)
-            say(f"{run.name}: done, validation perplexity {done['splits']['valid']['mlm_ppl']:.2f}")
+        results.add(run, done, comparison)
+        say(f"{run.name}: done, validation perplexity {done['splits']['valid']['mlm_ppl']:.2f}")
 
     with ThreadPoolExecutor(args.jobs) as pool:
         first = comparison.seeds[0]

@@ -104,6 +104,17 @@ class Results:
             )
         return True
 
+    def elsewhere(self, run: Run, comparison: Comparison, data: str) -> dict | None:
+        """Return the same run as another comparison beside this file made it, under this one's name of the model."""
+        wanted = (comparison.size, data, run.updates, pairs_of(run.flags))
+        for path in sorted(self.path.parent.glob("*.json")):
+            for found in Results(path).runs.values():
+                made = (found["size"], found["data"], found["updates"], pairs_of(found["flags"]))
+                if path != self.path and made == wanted and fits(found["lengths"], comparison):
+                    lengths = {str(n): found["lengths"][str(n)] for n in comparison.lengths}
+                    return {**found, "model": run.model, "lengths": lengths}
+        return None
+
     def add(self, run: Run, report: dict, comparison: Comparison) -> None:
         with self.lock:
             self.runs[run.name] = report
@@ -126,3 +137,13 @@ class Results:
                 f"{self.path} has no run of {model} with seed {seed}, by which its learning rate is chosen"
             )
         return min(runs, key=lambda r: r["splits"]["valid"]["mlm_loss"])["lr"]
+
+
+def pairs_of(flags: list | tuple) -> list[str]:
+    """Return each flag with its value, in an order that does not depend on the YAML file's."""
+    return sorted(pair.strip() for pair in " ".join(flags).split("--"))
+
+
+def fits(lengths: dict, comparison: Comparison) -> bool:
+    """Return whether all the lengths were read, with as many draws of masks."""
+    return all(len(lengths.get(str(n), {}).get("draws", [])) == comparison.draws for n in comparison.lengths)

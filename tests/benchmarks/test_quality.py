@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import quality
 import quality_report
 import recipe_hours
-from quality_runs import Comparison
+from quality_runs import Comparison, Results
 
 SHAPE = "{encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8"
 TOY = f"""
@@ -66,6 +66,25 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     after = json.loads((tmp_path / "out/toy.json").read_text())["runs"]
     assert set(after) - set(before) == {"lambda-lr2e-2-seed2"} and all(after[name] == before[name] for name in before)
     assert [path.name for path in (tmp_path / "runs/toy").iterdir()] == ["lambda-lr2e-2-seed2"]
+
+    # another comparison of the same model by another name takes the run over
+    other = tmp_path / "other.yaml"
+    other.write_text(TOY.replace("lambda: {lambda-local", "renamed: {lambda-local"))
+    quality.main([str(other), *arguments[1:], "--models", "renamed"])
+    renamed = json.loads((tmp_path / "out/other.json").read_text())["runs"]
+    assert renamed == {
+        name.replace("lambda", "renamed"): {**run, "model": "renamed"}
+        for name, run in after.items()
+        if run["model"] == "lambda"
+    }
+    other.write_text(other.read_text().replace("draws: 2", "draws: 1"))
+    comparison, results = Comparison.read(other), Results(tmp_path / "out/none.json")
+    assert results.elsewhere(comparison.run("renamed", "2e-2", 1), comparison, "data") is None  # other draws
+    other.write_text(other.read_text().replace("draws: 1", "draws: 2"))
+    comparison = Comparison.read(other)
+    assert results.elsewhere(comparison.run("renamed", "2e-2", 1), comparison, "data")
+    assert results.elsewhere(comparison.run("renamed", "3e-2", 1), comparison, "data") is None
+    assert results.elsewhere(comparison.run("renamed", "2e-2", 1), comparison, "other data") is None
 
     quality.main([*arguments, "--time"])
     results = json.loads((tmp_path / "out/toy.json").read_text())
