@@ -96,8 +96,7 @@ class Results:
         found = self.runs.get(run.name)
         if found is None:
             return False
-        wanted = {"flags": list(run.flags), "updates": run.updates}
-        if {key: found[key] for key in wanted} != wanted:
+        if (found["updates"], pairs_of(found["flags"])) != (run.updates, pairs_of(run.flags)):
             raise ValueError(
                 f"{self.path} holds {run.name} made with {' '.join(found['flags'])} ({found['updates']} updates), not "
                 f"{' '.join(run.flags)} ({run.updates} updates): take it out of the file, or name the model otherwise"
