@@ -41,10 +41,11 @@ TOKENS_A_BATCH = 4096  # in evaluation
 def read_log(text: str) -> tuple[list[dict], float, float]:
     """Return the validation curve, the seconds of an update and the tokens a second of a train.log.
 
-    Both are the quartile on the quick side of all the log's lines, which leaves out validation, saves and most of what
-    other work on the machine did to them. A run that was interrupted logs some updates twice; the later line counts.
+    The curve's training perplexity is the mean of the log's line before each validation. Both rates are the quartile on
+    the quick side of all the log's lines, which leaves out validation, saves and most of what other work on the machine
+    did to them. A run that was interrupted logs some updates twice; the later line counts.
     """
-    curve, seconds, rates = {}, {}, {}
+    curve, train_ppl, seconds, rates = {}, {}, {}, {}
     for name, line in re.findall(r"\| (valid|train_inner) \| (\{.*\})", text):
         values = json.loads(line)
         if name == "valid":
@@ -55,9 +56,13 @@ def read_log(text: str) -> tuple[list[dict], float, float]:
             }
         elif float(values["wps"]) > 0:
             updates = int(values["num_updates"])
+            train_ppl[updates] = float(values["mlm_ppl"])
             seconds[updates] = float(values["wpb"]) / float(values["wps"])
             rates[updates] = float(values["wps"])
-    points = [{"updates": updates, **scores} for updates, scores in sorted(curve.items())]
+    points = []
+    for updates, scores in sorted(curve.items()):
+        before = max((u for u in train_ppl if u <= updates), default=None)
+        points.append({"updates": updates, **scores, "train_ppl": train_ppl.get(before)})
     return points, np.quantile(list(seconds.values()), 0.25), np.quantile(list(rates.values()), 0.75)
 
 
