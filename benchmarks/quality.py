@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
         quality_plot.draw(comparison.title, runs, results.path.with_suffix(".png"))
         if args.readme:
             quality_report.put_between(args.readme, f"quality {path.stem}", text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")
     print(text)
 
