@@ -66,6 +66,12 @@ def read_log(text: str) -> tuple[list[dict], float, float]:
     return points, np.quantile(list(seconds.values()), 0.25), np.quantile(list(rates.values()), 0.75)
 
 
+def precision_of(log: str) -> str:
+    """Return what the log's commands trained in, which the script chooses by the machine."""
+    names = {"none": "float32"}
+    return " and ".join(dict.fromkeys(names.get(word, word) for word in re.findall(r"--autocast (\w+)", log)))
+
+
 def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:
     """Train in ``folder``, as far as that is not done, and return its log."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +110,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
         "size": comparison.size,
         "updates": run.updates,
         "flags": list(run.flags),
+        "precision": precision_of(log),
         "parameters": sum(p.numel() for p in hub.model.parameters()),
         "max_positions": hub.model.max_positions(),
         "seconds_an_update": round(float(seconds), 4),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from measuring import markdown, setting_line
 
-COLUMNS = ("updates", "learning rate", "seeds", "parameters", "train perplexity", "valid perplexity",
+COLUMNS = ("updates", "learning rate", "precision", "seeds", "parameters", "train perplexity", "valid perplexity",
            "valid accuracy, %", "order accuracy, %", "test perplexity", "ms an update")  # fmt: skip
 
 
@@ -101,7 +101,8 @@ def timed(runs: dict, timing: dict | None) -> dict:
 def cells(runs: list[dict]) -> dict[str, str]:
     """Return a model's row by the columns' heads."""
     first, valid, test = runs[0], *([run["splits"][split] for run in runs] for split in ("valid", "test"))
-    row = [f"{first['updates']:,}", first["lr"], str(len(runs)), f"{first['parameters']:,}"]
+    row = [f"{first['updates']:,}", first["lr"], " and ".join(dict.fromkeys(run["precision"] for run in runs))]
+    row += [str(len(runs)), f"{first['parameters']:,}"]
     row += [spread([run["curve"][-1].get("train_ppl") for run in runs], 2)]
     row += [spread([v["mlm_ppl"] for v in valid], 2), spread([v["mlm_acc"] for v in valid], 2)]
     row += [spread([v.get("sop_acc") for v in valid], 1), spread([t["mlm_ppl"] for t in test], 2)]

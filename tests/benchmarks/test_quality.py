@@ -48,6 +48,7 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     run = results["runs"]["lambda-lr2e-2-seed1"]
     assert [point["updates"] for point in run["curve"]] == [2, 4] and "order_acc" in run["curve"][0]
     assert all(50 < point["train_ppl"] < 50_000 for point in run["curve"])
+    assert run["precision"] == "float32"
     # the training's last validation is what the evaluation finds
     assert run["splits"]["valid"]["mlm_ppl"] == pytest.approx(run["curve"][-1]["ppl"], rel=1e-3)
     assert set(run["lengths"]) == {"32", "64"}  # any length without a table of positions
@@ -138,6 +139,12 @@ def curve(perplexities):
     return [{"updates": 100 * (i + 1), "ppl": ppl} for i, ppl in enumerate(perplexities)]
 
 
+def test_the_precision_of_a_run_that_went_on_on_another_machine():
+    log = "python -m train --autocast none --lr 1\n| train_inner |\npython -m train --autocast bfloat16\n"
+    assert quality.precision_of(log) == "float32 and bfloat16"
+    assert quality.precision_of(log + log) == "float32 and bfloat16"
+
+
 def test_figures_against_the_baseline():
     slow = {"updates": 400, "curve": curve([800.0, 400.0, 200.0, 100.0]), "seconds_an_update": 2.0}
     fast = {"updates": 400, "curve": curve([400.0, 100.0, 50.0, 40.0]), "seconds_an_update": 0.5}
@@ -152,6 +159,7 @@ def finished(model, seed, ppl, curve_, seconds=1.0, lr="1e-3"):
     scores = {"mlm_ppl": ppl, "mlm_loss": math.log(ppl), "mlm_acc": 25.0, "sop_acc": 50.0}
     run = {"model": model, "lr": lr, "seed": seed, "updates": 400, "parameters": 7, "max_positions": 128, "lengths": {}}
     run |= {"splits": {"valid": scores, "test": scores}, "seconds_an_update": seconds, "curve": curve(curve_)}
+    run["precision"] = "float32"
     return run | {"setting": {"cpu": "a processor", "seed": seed, "date": "2026-11-24"}}
 
 
@@ -164,8 +172,8 @@ def test_tables_of_several_seeds_say_the_worst_case():
         finished("lambda", 2, 55.0, [900.0, 110.0, 60.0, 55.0]),
     ]
     text = quality_report.tables({str(i): run for i, run in enumerate(runs)}, ["twin", "lambda"])
-    assert "| twin | 400 | 1e-3 | 2 | 7 | - | 105.00 (100.00 to 110.00) |" in text
-    assert "| lambda | 400 | 1e-3 | 2 | 7 | - | 47.50 (40.00 to 55.00) |" in text
+    assert "| twin | 400 | 1e-3 | float32 | 2 | 7 | - | 105.00 (100.00 to 110.00) |" in text
+    assert "| lambda | 400 | 1e-3 | float32 | 2 | 7 | - | 47.50 (40.00 to 55.00) |" in text
     # 55 / 110, not 40 / 100; at the twin's 800 s both lambdas had long ended; 200 of 400 updates; 800 < 900 once
     assert "| lambda | 0.50 | 0.50 | 50 % | 7 of 8 validations |" in text
     # and the other way round: 100 / 40; the twin had done 200 updates when lambda ended, 400 / 40; it came to 55 never
