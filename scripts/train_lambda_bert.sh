@@ -125,6 +125,8 @@ command=(
 printf '%q ' "${command[@]}"
 echo
 [[ -z "$dry_run" ]] || exit 0
+# oneDNN keeps its last 1,024 kernels, some MB each, and batches come in sixty lengths: 64 are as fast, in half the memory.
+export ONEDNN_PRIMITIVE_CACHE_CAPACITY="${ONEDNN_PRIMITIVE_CACHE_CAPACITY:-64}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # Warnings of torch about calls inside fairseq, which a user of either can do nothing about.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::FutureWarning,ignore::UserWarning}"
