@@ -27,7 +27,7 @@ import quality_plot
 import quality_report
 import torch
 from measuring import ROOT, setting
-from quality_runs import Comparison, Results, Run
+from quality_runs import Comparison, Results, Run, precision_of
 from quality_time import time_updates
 
 from fairseq_lambda.commands.evaluate import evaluate
@@ -64,12 +64,6 @@ def read_log(text: str) -> tuple[list[dict], float, float]:
         before = max((u for u in train_ppl if u <= updates), default=None)
         points.append({"updates": updates, **scores, "train_ppl": train_ppl.get(before)})
     return points, np.quantile(list(seconds.values()), 0.25), np.quantile(list(rates.values()), 0.75)
-
-
-def precision_of(log: str) -> str:
-    """Return what the log's commands trained in, which the script chooses by the machine."""
-    names = {"none": "float32"}
-    return " and ".join(dict.fromkeys(names.get(word, word) for word in re.findall(r"--autocast (\w+)", log)))
 
 
 def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:

@@ -1,6 +1,7 @@
 """What a comparison of :mod:`quality` consists of: its YAML file, the runs that this names, and their results."""
 
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +142,12 @@ class Results:
 def pairs_of(flags: list | tuple) -> list[str]:
     """Return each flag with its value, in an order that does not depend on the YAML file's."""
     return sorted(pair.strip() for pair in " ".join(flags).split("--"))
+
+
+def precision_of(log: str) -> str:
+    """Return what the commands in ``log`` train in, which the script chooses by the machine."""
+    names = {"none": "float32"}
+    return " and ".join(dict.fromkeys(names.get(word, word) for word in re.findall(r"--autocast (\w+)", log)))
 
 
 def fits(lengths: dict, comparison: Comparison) -> bool:

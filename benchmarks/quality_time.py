@@ -1,5 +1,6 @@
 """The time of an update of each model of a comparison, all of them in turns in one process."""
 
+import itertools
 import logging
 import os
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 from measuring import ROOT, interleaved, setting
-from quality_runs import Comparison
+from quality_runs import Comparison, precision_of
 from trainers import make_trainer
 
 REPEATS = 9
@@ -20,9 +21,10 @@ def time_updates(comparison: Comparison, data: Path, models: list[str], repeats:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seed = comparison.seeds[0]
     logging.disable(logging.INFO)
-    functions = {}
+    functions, commands = {}, []
     for name in models:
-        trainer = make_trainer(recipe(comparison, name, data), seed)
+        commands.append(recipe(comparison, name, data))
+        trainer = make_trainer(commands[-1], seed)
         trainer.task.load_dataset("train")
         batches = trainer.get_train_iterator(epoch=1, load_dataset=False).next_epoch_itr(shuffle=True)
         functions[name] = lambda trainer=trainer, batch=next(batches): trainer.train_step([batch])
@@ -31,7 +33,7 @@ def time_updates(comparison: Comparison, data: Path, models: list[str], repeats:
     return {
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "updates": repeats,
-        "setting": setting(device, seed),
+        "setting": {"precision": precision_of(" ".join(itertools.chain(*commands)))} | setting(device, seed),
     }
 
 

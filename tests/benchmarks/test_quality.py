@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import quality
 import quality_report
 import recipe_hours
-from quality_runs import Comparison, Results
+from quality_runs import Comparison, Results, precision_of
 
 SHAPE = "{encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8"
 TOY = f"""
@@ -91,6 +91,7 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     quality.main([*arguments, "--time"])
     results = json.loads((tmp_path / "out/toy.json").read_text())
     assert results["runs"] == after and set(results["timing"]["seconds"]) == {"lambda", "twin"}
+    assert results["timing"]["setting"]["precision"] == "float32"
     assert "all in turns" in capsys.readouterr().out
 
     file.write_text(TOY.replace("lambda-local-context: 7", "lambda-local-context: 5"))
@@ -141,8 +142,8 @@ def curve(perplexities):
 
 def test_the_precision_of_a_run_that_went_on_on_another_machine():
     log = "python -m train --autocast none --lr 1\n| train_inner |\npython -m train --autocast bfloat16\n"
-    assert quality.precision_of(log) == "float32 and bfloat16"
-    assert quality.precision_of(log + log) == "float32 and bfloat16"
+    assert precision_of(log) == "float32 and bfloat16"
+    assert precision_of(log + log) == "float32 and bfloat16"
 
 
 def test_figures_against_the_baseline():
