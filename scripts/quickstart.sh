@@ -8,7 +8,7 @@ usage: scripts/quickstart.sh [fairseq-train flags]
 
 Makes a virtual environment in .venv with pinned dependencies, prepares WikiText-2, trains lambda_bert_mini for 1,000
 updates, evaluates it, exports it to checkpoints/quickstart-model and fills three masks. Run again, it goes on where it
-stopped. Eleven minutes on two CPU cores, less on two that multiply bfloat16. Flags go to
+stopped. Twelve minutes on two CPU cores, six on two that multiply bfloat16. Flags go to
 scripts/train_lambda_bert.sh, such as --updates 3000.
 
 environment:
