@@ -155,7 +155,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--readme", type=Path, help="put the table into this file too, between the comments of its name"
     )
-    parser.add_argument("--brief", action="store_true", help="one short table, against the first baseline")
+    parser.add_argument(
+        "--brief",
+        action="store_true",
+        help="one short table, against the first baseline, "
+        "and a picture NAME-brief.png, of the models that the file names for it",
+    )
     args = parser.parse_args(argv)
     path = Path(args.comparison)
     path = path if path.suffix == ".yaml" else COMPARISONS / f"{path}.yaml"
@@ -173,8 +178,12 @@ def main(argv: list[str] | None = None) -> None:
             results.write(comparison)
         tables = quality_report.brief if args.brief else quality_report.tables
         runs = quality_report.timed(results.runs, results.timing)
+        picture = results.path.with_suffix(".png")
+        if args.brief and comparison.brief:
+            runs = {name: run for name, run in runs.items() if run["model"] in comparison.brief}
+            picture = picture.with_stem(f"{path.stem}-brief")
         text = "\n\n".join([tables(runs, comparison.baselines), *quality_report.settings_of(runs, results.timing)])
-        quality_plot.draw(comparison.title, runs, results.path.with_suffix(".png"))
+        quality_plot.draw(comparison.title, runs, comparison.baselines[0], picture)
         if args.readme:
             quality_report.put_between(args.readme, f"quality {path.stem}", text)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:

@@ -1,15 +1,18 @@
 """A picture of a comparison of :mod:`quality`, from its results alone."""
 
+from functools import partial
 from pathlib import Path
 
-from quality_report import by_model, loss
+from quality_report import by_model, loss, perplexity_at, same_seeds
+
+WORST_RATIO = 1.5  # what is drawn of the ratio to the baseline ends here
 
 
-def draw(title: str, runs: dict, path: Path) -> None:
+def draw(title: str, runs: dict, baseline: str, path: Path) -> None:
     """Draw validation perplexity against updates and time, a line a seed at each model's best rate.
 
-    A third panel has it against length, if models were read at several, a fourth against the learning rate, if every
-    model was trained at several.
+    Another panel has it against length, if models were read at several, another against the learning rate, if every
+    model was trained at several; without these there is one of the ratio to the baseline's, seed by seed.
     """
     import matplotlib
 
@@ -17,43 +20,95 @@ def draw(title: str, runs: dict, path: Path) -> None:
     from matplotlib import pyplot
 
     best = by_model(runs)
-    lengths = sorted({int(n) for run in runs.values() for n in run["lengths"]})
-    rates = {name: by_rate(runs, name) for name in best}
-    sweep = all(len(points) > 1 for points in rates.values())
-    panels = 2 + bool(lengths) + sweep
-    figure, axes = pyplot.subplots(1, panels, figsize=(5 * panels, 5), sharey=True, layout="constrained")
-    for colour, name in enumerate(sorted(best, key=lambda name: loss(best[name][0]))):
-        style = {"color": f"C{colour % 10}", "linestyle": "-" if colour < 10 else "--", "alpha": 0.9}
-        for i, run in enumerate(best[name]):
-            updates = [point["updates"] for point in run["curve"]]
-            perplexity = [point["ppl"] for point in run["curve"]]
-            label = f"{name}: {perplexity[-1]:.1f}" if i == 0 else None
-            axes[0].plot(updates, perplexity, label=label, **style)
-            if seconds := run["seconds_an_update"]:
-                axes[1].plot([u * seconds / 60 for u in updates], perplexity, **style)
-            if lengths:
-                read = {int(n): scores["mlm_ppl"] for n, scores in run["lengths"].items()}
-                axes[2].plot(sorted(read), [read[n] for n in sorted(read)], marker="o", **style)
-        if sweep:
-            axes[-1].plot(*zip(*rates[name], strict=True), marker="o", **style)
-    axes[0].set(xlabel="updates", ylabel="validation perplexity of masked tokens", yscale="log")
-    axes[1].set(xlabel="minutes of training")
-    if lengths:
-        axes[2].set(xlabel="tokens in an evaluated sample, after training")
-        name_ticks(axes[2], lengths, [f"{n:,}" for n in lengths])
-    if sweep:
-        swept = sorted({rate for points in rates.values() for rate, _ in points})
-        axes[-1].set(xlabel="peak learning rate, after training")
-        name_ticks(axes[-1], swept, [f"{rate:g}" for rate in swept])
-    name_perplexities(axes[0])
-    figure.legend(title="model, last perplexity", fontsize="small", loc="outside lower center", ncols=3)
+    names = sorted(best, key=lambda name: loss(best[name][0]))
+    lines = [(run, style) for name, style in styles_of(names, baseline).items() for run in best[name]]
+    panels = [against_updates, against_time]
+    if any(run["lengths"] for run in runs.values()):
+        panels.append(against_length)
+    if all(len(by_rate(runs, name)) > 1 for name in best):
+        panels.append(partial(against_rate, runs=runs))
+    ratio = len(panels) == 2 and baseline in best and len(best) > 1
+    figure, axes = pyplot.subplots(1, len(panels) + ratio, figsize=(5 * (len(panels) + ratio), 5), layout="constrained")
+    axes[0].set(ylabel="validation perplexity of masked tokens")
+    for axis, panel in zip(axes, panels, strict=not ratio):
+        axis.set_yscale("log")
+        panel(axis, lines)
+    perplexities = axes[: len(panels)]
+    low, high = (f(axis.get_ylim()[i] for axis in perplexities) for i, f in enumerate((min, max)))
+    for axis in perplexities:
+        axis.set_ylim(low, high)
+        name_perplexities(axis)
+    if ratio:
+        against_baseline(axes[-1], lines, best[baseline])
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
         axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    place = {"loc": "outside lower center", "ncols": 3, "fontsize": "small"}
+    figure.legend(handles, labels, title="model, last perplexity", **place)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def styles_of(names: list[str], baseline: str) -> dict[str, dict]:
+    """Return a style for each model, in the order given: the baseline black, ten colours solid, then dashed."""
+    others = [name for name in names if name != baseline]
+    styles = {name: {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--"} for i, name in enumerate(others)}
+    styles[baseline] = {"color": "black", "linewidth": 2}
+    return {name: styles[name] | {"alpha": 0.9} for name in names}
+
+
+def against_updates(axis, lines: list) -> None:
+    named = set()
+    for run, style in lines:
+        updates, perplexity = curve(run)
+        label = None if run["model"] in named else f"{run['model']}: {perplexity[-1]:.1f}"
+        named.add(run["model"])
+        axis.plot(updates, perplexity, label=label, **style)
+    axis.set(xlabel="updates")
+
+
+def against_time(axis, lines: list) -> None:
+    for run, style in lines:
+        if seconds := run["seconds_an_update"]:
+            updates, perplexity = curve(run)
+            axis.plot([u * seconds / 60 for u in updates], perplexity, **style)
+    axis.set(xlabel="minutes of training")
+
+
+def against_length(axis, lines: list) -> None:
+    for run, style in lines:
+        read = {int(n): scores["mlm_ppl"] for n, scores in run["lengths"].items()}
+        axis.plot(sorted(read), [read[n] for n in sorted(read)], marker="o", **style)
+    axis.set(xlabel="tokens in an evaluated sample, after training")
+    lengths = sorted({int(n) for run, _ in lines for n in run["lengths"]})
+    name_ticks(axis, lengths, [f"{n:,}" for n in lengths])
+
+
+def against_rate(axis, lines: list, runs: dict) -> None:
+    for name, style in {run["model"]: style for run, style in lines}.items():
+        axis.plot(*zip(*by_rate(runs, name), strict=True), marker="o", **style)
+    axis.set(xlabel="peak learning rate, after training")
+    rates = sorted({float(run["lr"]) for run in runs.values()})
+    name_ticks(axis, rates, [f"{rate:g}" for rate in rates])
+
+
+def against_baseline(axis, lines: list, baseline_runs: list[dict]) -> None:
+    lowest = 1.0
+    for run, style in lines:
+        for ours, base in same_seeds([run], baseline_runs):
+            points = [(u, perplexity_at(ours, u), theirs) for u, theirs in zip(*curve(base), strict=True)]
+            ratios = {updates: at / theirs for updates, at, theirs in points if at}
+            axis.plot(ratios.keys(), ratios.values(), **style)
+            lowest = min(lowest, *ratios.values())
+    axis.set(xlabel="updates", ylabel=f"perplexity / {baseline_runs[0]['model']}'s")
+    axis.set_ylim(lowest - 0.02, min(axis.get_ylim()[1], WORST_RATIO))
+
+
+def curve(run: dict) -> tuple[list[int], list[float]]:
+    return [point["updates"] for point in run["curve"]], [point["ppl"] for point in run["curve"]]
 
 
 def by_rate(runs: dict, name: str) -> list[tuple[float, float]]:
@@ -68,15 +123,15 @@ def name_ticks(axis, values: list, names: list[str]) -> None:
 
     axis.set_xscale("log")
     axis.set_xticks(values, names)
-    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
 
 
 def name_perplexities(axis) -> None:
-    """Name 1, 2 and 5 times a power of ten, and where the curves span less than that, more."""
+    """Name 1, 2 and 5 times a power of ten, and where the curves span less, more."""
     from matplotlib import ticker
 
     low, high = axis.get_ylim()
-    subs = (1, 2, 5) if high > 4 * low else (1, 1.2, 1.5, *range(2, 10))
+    subs = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 6, 8) if high > 3 * low else (1, 1.2, 1.5, *range(2, 10))
     axis.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())

@@ -79,7 +79,7 @@ def tables(runs: dict, baselines: list[str]) -> str:
 def brief(runs: dict, baselines: list[str]) -> str:
     """Return one table against the first baseline, and that of lengths if there are any, as Markdown."""
     best, baseline = by_model(runs), baselines[0]
-    columns = ["learning rate", "parameters", "valid perplexity", "test perplexity", "ms an update"]
+    columns = ["updates", "learning rate", "parameters", "valid perplexity", "test perplexity", "ms an update"]
     rows = [["model", *columns, f"perplexity / {baseline}'s", "at its time"]]
     for name in sorted(best, key=lambda name: loss(best[name][0])):
         pairs = same_seeds(best[name], best.get(baseline, []))

@@ -27,6 +27,7 @@ class Comparison:
         flags: of all models.
         lengths: evaluate with samples of these many tokens too, without training again.
         draws: of pairs and masks, at each of these lengths.
+        brief: the models of the short table and its picture, all if there are none.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Comparison:
     flags: dict = field(default_factory=dict)
     lengths: list = field(default_factory=list)
     draws: int = 1
+    brief: list = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
@@ -47,9 +49,9 @@ class Comparison:
             comparison = cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
         except TypeError as error:
             raise ValueError(f"{path}: {error}") from error
-        for name in comparison.baselines:
+        for name in comparison.baselines + comparison.brief:
             if name not in comparison.models:
-                raise ValueError(f"{path}: the baseline {name} is none of {', '.join(comparison.models)}")
+                raise ValueError(f"{path}: {name} of baselines or brief is none of {', '.join(comparison.models)}")
         return comparison
 
     def runs(self, seed: int) -> list["Run"]:

@@ -10,6 +10,7 @@ from training import write_data
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import quality
+import quality_plot
 import quality_report
 import recipe_hours
 from quality_runs import Comparison, Results, precision_of
@@ -69,6 +70,15 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     assert set(after) - set(before) == {"lambda-lr2e-2-seed2"} and all(after[name] == before[name] for name in before)
     assert [path.name for path in (tmp_path / "runs/toy").iterdir()] == ["lambda-lr2e-2-seed2"]
 
+    # for readers in a hurry: the models named for it, in a picture of their own
+    file.write_text(TOY + "brief: [twin]\n")
+    capsys.readouterr()
+    quality.main([*arguments, "--report", "--brief"])
+    table = capsys.readouterr().out
+    assert "| twin | 4 |" in table and "| lambda |" not in table
+    assert (tmp_path / "out/toy-brief.png").stat().st_size > 10_000
+    file.write_text(TOY)
+
     # another comparison of the same model by another name takes the run over
     other = tmp_path / "other.yaml"
     other.write_text(TOY.replace("lambda: {lambda-local", "renamed: {lambda-local"))
@@ -103,7 +113,8 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
 def test_errors_name_the_remedy(tmp_path):
     file = tmp_path / "toy.yaml"
     for text, message in (
-        (TOY.replace("baselines: [twin]", "baselines: [x]"), "none of lambda, twin"),
+        (TOY.replace("baselines: [twin]", "baselines: [x]"), "x of baselines or brief is none of lambda, twin"),
+        (TOY + "brief: [y]", "y of baselines or brief is none of lambda, twin"),
         (TOY + "a: 1", "'a'"),
     ):
         file.write_text(text)
@@ -184,9 +195,34 @@ def test_tables_of_several_seeds_say_the_worst_case():
 
     # a table for a reader in a hurry says the same, the best first
     brief = quality_report.brief(dict(enumerate(runs)), ["twin"]).splitlines()
-    assert brief[2].startswith("| lambda | 1e-3 | 7 | 47.50 (40.00 to 55.00) |")
+    assert brief[2].startswith("| lambda | 400 | 1e-3 | 7 | 47.50 (40.00 to 55.00) |")
     assert brief[2].endswith("| 0.50 | 0.50 |")
     assert brief[3].startswith("| twin |") and brief[3].endswith("| 1.00 | 1.00 |")
+
+
+def test_a_picture_has_the_ratio_to_the_baseline_where_nothing_else_is_to_be_seen(tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    runs = [
+        finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0]),
+        finished("lambda", 1, 150.0, [400.0, 100.0, 100.0, 150.0]),
+        finished("lambda", 2, 55.0, [900.0, 110.0, 60.0, 55.0]),  # no run of the twin to set beside it
+        finished("slow", 1, 900.0, [800.0, 800.0, 900.0, 900.0]),
+    ]
+    quality_plot.draw("a toy", dict(enumerate(runs)), "twin", tmp_path / "toy.png")
+    perplexities, minutes, ratios = pyplot.gcf().axes
+    assert [len(axis.lines) for axis in (perplexities, minutes, ratios)] == [4, 4, 3]
+    by_colour = {line.get_color(): line.get_ydata() for line in ratios.lines}
+    assert list(by_colour["black"]) == pytest.approx([1, 1, 1, 1])
+    lambda_colour = next(line.get_color() for line in perplexities.lines if line.get_label().startswith("lambda"))
+    assert list(by_colour[lambda_colour]) == pytest.approx([0.5, 0.25, 0.5, 1.5])
+    assert perplexities.get_ylim() == minutes.get_ylim() and ratios.get_ylim() == pytest.approx((0.23, 1.5))
+
+    for run in runs:
+        run["lengths"] = {"128": {"mlm_ppl": 100.0}}
+    quality_plot.draw("a toy", dict(enumerate(runs)), "twin", tmp_path / "toy.png")
+    assert "tokens" in pyplot.gcf().axes[2].get_xlabel() and len(pyplot.gcf().axes) == 3
 
 
 def test_times_of_models_in_turns_take_the_place_of_the_logs():
