@@ -117,6 +117,7 @@ def measure(folder: Path, tokens_per_sample: int, options) -> dict:
         sentence_objective=options.objective,
         tokens_per_sample=tokens_per_sample,
         seed=options.seed,
+        required_seq_len_multiple=1,
     )
     task = MaskedLMSOPTask.setup_task(cfg)
     row = {"tokens_per_sample": tokens_per_sample}

@@ -24,7 +24,7 @@ def make_hub(lambda_layers: str, options) -> LambdaBertHubInterface:
     for i in range(8000):
         dictionary.add_symbol(f"w{i}")
     task_cfg = MaskedLMSOPConfig(data="", sentence_objective="none", tokens_per_sample=128)
-    task_cfg.seed, task_cfg.train_subset = options.seed, "train"
+    task_cfg.seed, task_cfg.train_subset, task_cfg.required_seq_len_multiple = options.seed, "train", 1
     task = MaskedLMSOPTask(task_cfg, dictionary)
     cfg = sized_config(*SIZES[options.size])(lambda_layers=lambda_layers, absolute_positions="none")
     torch.manual_seed(options.seed)

@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/order_controls.json")
     args = parser.parse_args(argv)
     cfg = MaskedLMSOPConfig(data=str(args.data), tokens_per_sample=args.tokens_per_sample)
-    cfg.seed, cfg.train_subset = args.seed, "train"
+    cfg.seed, cfg.train_subset, cfg.required_seq_len_multiple = args.seed, "train", 1
     scores, count = controls(MaskedLMSOPTask.setup_task(cfg), args.epochs, args.steps)
     print(
         markdown([["rule", f"accuracy on {count:,} validation pairs"], *([n, f"{s:.1f} %"] for n, s in scores.items())])

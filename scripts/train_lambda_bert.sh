@@ -96,6 +96,9 @@ PY
 ) || die "'$python' cannot import torch: install the requirements (README.md), or set PYTHON"
 nproc="${nproc:-$((gpus > 1 ? gpus : 1))}"
 autocast="${autocast:-$bf16}"
+# kernels of bfloat16 products are made by shape: of eight lengths instead of sixty there are fewer, and none is odd
+length_multiple=1
+[[ "$autocast" == none ]] || length_multiple=8
 warmup=$((updates / 10 > 1000 ? 1000 : updates / 10))
 
 train=("$python" -m fairseq_lambda.commands.train)
@@ -113,6 +116,7 @@ command=(
   "${train[@]}" "$data" --user-dir "$root/fairseq_lambda"
   --task masked_lm_sop --criterion masked_lm_sop --arch "lambda_bert_$size"
   --tokens-per-sample "$tokens" --batch-size "$batch" --required-batch-size-multiple 1
+  --required-seq-len-multiple "$length_multiple"
   --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-6 --clip-norm 1.0 --weight-decay 0.01
   --lr-scheduler polynomial_decay --lr "$lr" --warmup-updates "$warmup"
   --max-update "$updates" --total-num-update "$updates"

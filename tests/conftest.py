@@ -24,7 +24,7 @@ def make_dictionary(words=50):
 
 def make_task(objective="sop", tokens=32, data="nowhere", **options):
     cfg = MaskedLMSOPConfig(data=str(data), sentence_objective=objective, tokens_per_sample=tokens, **options)
-    cfg.seed, cfg.train_subset = 1, "train"
+    cfg.seed, cfg.train_subset, cfg.required_seq_len_multiple = 1, "train", 1
     return MaskedLMSOPTask(cfg, make_dictionary())
 
 

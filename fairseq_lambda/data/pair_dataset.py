@@ -27,6 +27,7 @@ class SentencePairDataset(FairseqDataset):
         epoch: the first one.
         short_sample_prob: share of the samples that are filled up to a random length only.
         training: see above.
+        length_multiple: batches are padded to a multiple of this many tokens, though not beyond tokens_per_sample.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class SentencePairDataset(FairseqDataset):
         epoch: int = 1,
         short_sample_prob: float = 0.0,
         training: bool = False,
+        length_multiple: int = 1,
     ):
         self.corpus, self.masker = corpus, masker
         self.bos, self.eos, self.pad = bos, corpus.eos, masker.pad_idx
         self.objective, self.tokens_per_sample = objective, tokens_per_sample
         self.seed, self.short_sample_prob, self.training = seed, short_sample_prob, training
+        self.length_multiple = length_multiple
         self.epoch = self.plan = None
         self._plan_epoch(epoch if training else 1)
 
@@ -146,17 +149,21 @@ class SentencePairDataset(FairseqDataset):
         """
         if not samples:
             return self._idle_batch()
-        sources = [sample["source"] for sample in samples]
-        lengths = torch.tensor([len(source) for source in sources])
-        target = data_utils.collate_tokens([s["target"] for s in samples], self.pad)
+        lengths = torch.tensor([len(sample["source"]) for sample in samples])
+        longest = -(-int(lengths.max()) // self.length_multiple) * self.length_multiple
+        width = min(longest, self.tokens_per_sample)
+        source, target = (
+            data_utils.collate_tokens([sample[key] for sample in samples], self.pad, pad_to_length=width)
+            for key in ("source", "target")
+        )
         batch = {
             "id": torch.tensor([sample["id"] for sample in samples]),
             "nsentences": len(samples),
             "ntokens": int(lengths.sum()),
             "net_input": {
-                "src_tokens": data_utils.collate_tokens(sources, self.pad),
+                "src_tokens": source,
                 "src_lengths": lengths,
-                "has_padding": bool(lengths.min() < lengths.max()),
+                "has_padding": bool(lengths.min() < source.size(1)),
             },
             "target": target,
             "masked_positions": target.flatten().ne(self.pad).nonzero().squeeze(1),

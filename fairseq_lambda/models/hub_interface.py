@@ -96,6 +96,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         cfg = state["cfg"]
         with open_dict(cfg):
             cfg.model.setdefault("lambda_gate", "none")  # a model from before there were gates
+            cfg.task.setdefault("required_seq_len_multiple", 1)  # likewise
         dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)

@@ -118,6 +118,7 @@ class MaskedLMSOPTask(FairseqTask):
             seed=self.cfg.seed,
             epoch=epoch,
             short_sample_prob=self.cfg.short_sample_prob,
+            length_multiple=self.cfg.required_seq_len_multiple,
             training=split.startswith("train") or split == self.cfg.train_subset,
         )
         self.datasets[split] = dataset

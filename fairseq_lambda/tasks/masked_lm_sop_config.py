@@ -50,6 +50,7 @@ class MaskedLMSOPConfig(FairseqDataclass):
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
+    required_seq_len_multiple: int = II("dataset.required_seq_len_multiple")
 
 
 def check_options(cfg: MaskedLMSOPConfig) -> None:
@@ -58,6 +59,8 @@ def check_options(cfg: MaskedLMSOPConfig) -> None:
         raise ValueError(f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}")
     if cfg.tokens_per_sample < 8:
         raise ValueError(f"--tokens-per-sample {cfg.tokens_per_sample}: must be at least 8")
+    if cfg.required_seq_len_multiple < 1:
+        raise ValueError(f"--required-seq-len-multiple {cfg.required_seq_len_multiple}: must be at least 1")
     if not 0 < cfg.mask_prob < 1:
         raise ValueError(f"--mask-prob {cfg.mask_prob}: must be above 0 and below 1, such as 0.15")
     for flag, value in {

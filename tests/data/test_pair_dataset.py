@@ -217,6 +217,22 @@ def test_nothing_is_too_long_for_fairseq(corpus):
     assert not data.supports_prefetch
 
 
+@pytest.mark.parametrize("multiple", [1, 7])
+def test_batches_are_as_long_as_a_multiple_but_not_longer_than_a_sample(corpus, multiple):
+    data = dataset(corpus, length_multiple=multiple)
+    plain = dataset(corpus)
+    for longest in range(data.sizes.min(), 41):
+        indices = np.flatnonzero(data.sizes <= longest)[-8:]
+        width = data.sizes[indices].max()
+        batch = data.collater([data[i] for i in indices])
+        tokens, target = batch["net_input"]["src_tokens"], batch["target"]
+        assert tokens.shape == target.shape == (len(indices), min(-(-width // multiple) * multiple, 40))
+        assert batch["net_input"]["has_padding"] is tokens.eq(PAD).any().item()
+        expected = plain.collater([data[i] for i in indices])
+        assert torch.equal(tokens[:, :width], expected["net_input"]["src_tokens"])
+        assert torch.equal(target.flatten()[batch["masked_positions"]], expected["target"][expected["target"] != PAD])
+
+
 @pytest.mark.parametrize("objective", ["sop", "none"])
 def test_collater(corpus, objective):
     data = dataset(corpus, objective=objective)

@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 
 def make_task(folder, **options):
-    options = {"tokens_per_sample": 32, "seed": 1, "train_subset": "train", **options}
+    options = {"tokens_per_sample": 32, "seed": 1, "train_subset": "train", "required_seq_len_multiple": 1, **options}
     return MaskedLMSOPTask.setup_task(MaskedLMSOPConfig(data=str(folder), **options))
 
 
@@ -203,6 +203,7 @@ def test_a_single_document(tmp_path, caplog):
         ({"mask_prob": 0.0}, "--mask-prob 0.0: must be above 0"),
         ({"mask_prob": 1.0}, "--mask-prob 1.0: must be above 0 and below 1"),
         ({"tokens_per_sample": 7}, "--tokens-per-sample 7: must be at least 8"),
+        ({"required_seq_len_multiple": 0}, "--required-seq-len-multiple 0: must be at least 1"),
         ({"leave_unmasked_prob": -0.1}, "--leave-unmasked-prob -0.1: a probability"),
         ({"random_token_prob": 1.5}, "--random-token-prob 1.5: a probability"),
         ({"short_sample_prob": 2.0}, "--short-sample-prob 2.0: a probability"),
@@ -265,14 +266,14 @@ def test_command_line_and_yaml(folder, objective):
     gen_parser_from_dataclass(parser, MaskedLMSOPConfig())
     flags = ["--sentence-objective", objective, "--tokens-per-sample", "24", "--mask-whole-words"]
     args = parser.parse_args([str(folder), *flags])
-    args.task, args.seed, args.train_subset = "masked_lm_sop", 3, "train"
+    args.task, args.seed, args.train_subset, args.required_seq_len_multiple = "masked_lm_sop", 3, "train", 8
     task = tasks.setup_task(args)
     assert task.sentence_objective == objective
     assert type(task.sentence_objective) is str
     assert task.max_positions() == 24
 
     yaml = f"_name: masked_lm_sop\ndata: {folder}\nsentence_objective: {objective}\nseed: 3"
-    task = tasks.setup_task(OmegaConf.create(f"{yaml}\ntrain_subset: train"))
+    task = tasks.setup_task(OmegaConf.create(f"{yaml}\ntrain_subset: train\nrequired_seq_len_multiple: 1"))
     assert task.sentence_objective == objective
     task.load_dataset("train")
 
