@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from quality_report import by_model, loss, perplexity_at, same_seeds
+from quality_report import by_model, mean_loss, perplexity_at, same_seeds
 
 WORST_RATIO = 1.5  # what is drawn of the ratio to the baseline ends here
 
@@ -20,7 +20,7 @@ def draw(title: str, runs: dict, baseline: str, path: Path) -> None:
     from matplotlib import pyplot
 
     best = by_model(runs)
-    names = sorted(best, key=lambda name: loss(best[name][0]))
+    names = sorted(best, key=lambda name: mean_loss(best[name]))
     lines = [(run, style) for name, style in styles_of(names, baseline).items() for run in best[name]]
     panels = [against_updates, against_time]
     if any(run["lengths"] for run in runs.values()):

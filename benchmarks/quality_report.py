@@ -28,6 +28,10 @@ def loss(run: dict) -> float:
     return run["splits"]["valid"]["mlm_loss"]
 
 
+def mean_loss(runs: list[dict]) -> float:
+    return statistics.mean(map(loss, runs))
+
+
 def spread(values: list[float], digits: int) -> str:
     """Return the mean, and with several values the least and the most."""
     if any(value is None for value in values):
@@ -66,7 +70,7 @@ def updates_to_reach(run: dict, perplexity: float) -> float | None:
 def tables(runs: dict, baselines: list[str]) -> str:
     """Return all tables as Markdown."""
     best = by_model(runs)
-    ordered = sorted(best, key=lambda name: (name != baselines[0], loss(best[name][0])))
+    ordered = sorted(best, key=lambda name: (name != baselines[0], mean_loss(best[name])))
     rows = [["model", *COLUMNS], *([name, *cells(best[name]).values()] for name in ordered)]
     parts = [markdown(rows)]
     parts += [against_baseline(best, name) for name in baselines if name in best and len(best) > 1]
@@ -79,9 +83,9 @@ def tables(runs: dict, baselines: list[str]) -> str:
 def brief(runs: dict, baselines: list[str]) -> str:
     """Return one table against the first baseline, and that of lengths if there are any, as Markdown."""
     best, baseline = by_model(runs), baselines[0]
-    columns = ["updates", "learning rate", "parameters", "valid perplexity", "test perplexity", "ms an update"]
+    columns = ["updates", "learning rate", "seeds", "parameters", "valid perplexity", "test perplexity", "ms an update"]
     rows = [["model", *columns, f"perplexity / {baseline}'s", "at its time"]]
-    for name in sorted(best, key=lambda name: loss(best[name][0])):
+    for name in sorted(best, key=lambda name: mean_loss(best[name])):
         pairs = same_seeds(best[name], best.get(baseline, []))
         row = cells(best[name])
         rows.append([name, *(row[column] for column in columns), ratio(pairs), ratio_at_its_time(pairs)])
@@ -107,7 +111,7 @@ def cells(runs: list[dict]) -> dict[str, str]:
     row += [spread([v["mlm_ppl"] for v in valid], 2), spread([v["mlm_acc"] for v in valid], 2)]
     row += [spread([v.get("sop_acc") for v in valid], 1), spread([t["mlm_ppl"] for t in test], 2)]
     seconds = [run["seconds_an_update"] for run in runs]
-    row.append(spread([s and 1000 * s for s in seconds], 0))
+    row.append(spread([s and 1000 * s for s in dict.fromkeys(seconds)], 0))  # of times in turns, one for all seeds
     return dict(zip(COLUMNS, row, strict=True))
 
 

@@ -195,7 +195,7 @@ def test_tables_of_several_seeds_say_the_worst_case():
 
     # a table for a reader in a hurry says the same, the best first
     brief = quality_report.brief(dict(enumerate(runs)), ["twin"]).splitlines()
-    assert brief[2].startswith("| lambda | 400 | 1e-3 | 7 | 47.50 (40.00 to 55.00) |")
+    assert brief[2].startswith("| lambda | 400 | 1e-3 | 2 | 7 | 47.50 (40.00 to 55.00) |")
     assert brief[2].endswith("| 0.50 | 0.50 |")
     assert brief[3].startswith("| twin |") and brief[3].endswith("| 1.00 | 1.00 |")
 
