@@ -1,5 +1,6 @@
 """A picture of a comparison of :mod:`quality`, from its results alone."""
 
+import statistics
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def draw(title: str, runs: dict, baseline: str, path: Path) -> None:
     if all(len(by_rate(runs, name)) > 1 for name in best):
         panels.append(partial(against_rate, runs=runs))
     ratio = len(panels) == 2 and baseline in best and len(best) > 1
-    figure, axes = pyplot.subplots(1, len(panels) + ratio, figsize=(5 * (len(panels) + ratio), 5), layout="constrained")
+    count, legend_rows = len(panels) + ratio, -(-len(best) // 3)
+    size = 5 * count, 4 + 0.25 * legend_rows
+    figure, axes = pyplot.subplots(1, count, figsize=size, layout="constrained")
     axes[0].set(ylabel="validation perplexity of masked tokens")
     for axis, panel in zip(axes, panels, strict=not ratio):
         axis.set_yscale("log")
@@ -45,7 +48,7 @@ def draw(title: str, runs: dict, baseline: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
     place = {"loc": "outside lower center", "ncols": 3, "fontsize": "small"}
-    figure.legend(handles, labels, title="model, last perplexity", **place)
+    figure.legend(handles, labels, title="model, last perplexity (mean of its seeds)", **place)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -61,11 +64,13 @@ def styles_of(names: list[str], baseline: str) -> dict[str, dict]:
 
 
 def against_updates(axis, lines: list) -> None:
-    named = set()
+    last = {}
+    for run, _ in lines:
+        last.setdefault(run["model"], []).append(curve(run)[1][-1])
     for run, style in lines:
         updates, perplexity = curve(run)
-        label = None if run["model"] in named else f"{run['model']}: {perplexity[-1]:.1f}"
-        named.add(run["model"])
+        name = run["model"]
+        label = f"{name}: {statistics.mean(last.pop(name)):.1f}" if name in last else None  # once for all its seeds
         axis.plot(updates, perplexity, label=label, **style)
     axis.set(xlabel="updates")
 

@@ -215,7 +215,7 @@ def test_a_picture_has_the_ratio_to_the_baseline_where_nothing_else_is_to_be_see
     assert [len(axis.lines) for axis in (perplexities, minutes, ratios)] == [4, 4, 3]
     by_colour = {line.get_color(): line.get_ydata() for line in ratios.lines}
     assert list(by_colour["black"]) == pytest.approx([1, 1, 1, 1])
-    lambda_colour = next(line.get_color() for line in perplexities.lines if line.get_label().startswith("lambda"))
+    lambda_colour = next(line.get_color() for line in perplexities.lines if line.get_label() == "lambda: 102.5")
     assert list(by_colour[lambda_colour]) == pytest.approx([0.5, 0.25, 0.5, 1.5])
     assert perplexities.get_ylim() == minutes.get_ylim() and ratios.get_ylim() == pytest.approx((0.23, 1.5))
 
