@@ -116,16 +116,22 @@ def cells(runs: list[dict]) -> dict[str, str]:
 
 
 def settings_of(runs: dict, timing: dict | None) -> list[str]:
-    """Return a line for each setting of the runs, dates together, and one for that of the times."""
-    dates = {}
-    for run in runs.values():
-        setting = {k: v for k, v in run["setting"].items() if k not in ("seed", "date")}
-        dates.setdefault(setting_line(setting), set()).add(run["setting"]["date"])
-    lines = [f"{line}, date {' and '.join(sorted(days))}." for line, days in sorted(dates.items())]
+    """Return a line of what the runs were made with, each value once, and one of what was different for the times."""
+    settings = [on_one_machine(run["setting"]) for run in runs.values()]
+    keys = dict.fromkeys(key for s in settings for key in s if key != "seed")  # which has its column
+    together = {key: " and ".join(sorted({str(s[key]) for s in settings if key in s})) for key in keys}
+    lines = [f"{setting_line(together)}."]
     if timing:
-        where = setting_line(timing["setting"])
-        lines.append(f"Times: medians of {timing['updates']} updates a model, all in turns; {where}.")
+        other = {k: v for k, v in on_one_machine(timing["setting"]).items() if str(v) != together.get(k)}
+        lines.append(f"Times: medians of {timing['updates']} updates a model, all in turns; {setting_line(other)}.")
     return lines
+
+
+def on_one_machine(setting: dict) -> dict:
+    """Return the setting with the instructions beside their processor, for lines about several."""
+    instructions = setting.get("instructions")
+    processor = f"{setting.get('cpu')} ({instructions})" if instructions else setting.get("cpu", "")
+    return {key: value for key, value in setting.items() if key != "instructions"} | {"cpu": processor}
 
 
 def against_baseline(best: dict, baseline: str) -> str:

@@ -227,8 +227,8 @@ def test_a_picture_has_the_ratio_to_the_baseline_where_nothing_else_is_to_be_see
 
 def test_times_of_models_in_turns_take_the_place_of_the_logs():
     runs = {"a": finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0]), "b": finished("lambda", 1, 40.0, [40.0])}
-    runs["b"]["setting"]["date"] = "2026-11-25"
-    timing = {"seconds": {"twin": 0.5}, "updates": 9, "setting": {"cpu": "another"}}
+    runs["b"]["setting"] |= {"date": "2026-11-25", "cpu": "b", "instructions": "avx2"}
+    timing = {"seconds": {"twin": 0.5}, "updates": 9, "setting": {"cpu": "another", "date": "2026-11-25"}}
     timed = quality_report.timed(runs, timing)
     assert [run["seconds_an_update"] for run in timed.values()] == [0.5, None]
     assert quality_report.timed(runs, None) == runs
@@ -236,8 +236,8 @@ def test_times_of_models_in_turns_take_the_place_of_the_logs():
     assert "| 100.00 | 500 |" in table and "| 40.00 | - |" in table  # a model that took no turn has no time
     assert "| lambda | 0.40 | - |" in table
     assert quality_report.settings_of(timed, timing) == [
-        "cpu a processor, date 2026-11-24 and 2026-11-25.",
-        "Times: medians of 9 updates a model, all in turns; cpu another.",
+        "cpu a processor and b (avx2), date 2026-11-24 and 2026-11-25.",
+        "Times: medians of 9 updates a model, all in turns; cpu another, date 2026-11-25.",
     ]
 
 
