@@ -132,11 +132,12 @@ def name_ticks(axis, values: list, names: list[str]) -> None:
 
 
 def name_perplexities(axis) -> None:
-    """Name 1, 2 and 5 times a power of ten, and where the curves span less, more."""
+    """Name 1, 2, 3 and 5 times a power of ten, and where the curves span less, more."""
     from matplotlib import ticker
 
     low, high = axis.get_ylim()
-    subs = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 6, 8) if high > 3 * low else (1, 1.2, 1.5, *range(2, 10))
+    few, more, all_ = (1, 2, 3, 5), (1, 1.5, 2, 3, 4, 6, 8), (1, 1.2, 1.5, *range(2, 10))
+    subs = few if high > 10 * low else more if high > 3 * low else all_
     axis.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())
