@@ -13,7 +13,7 @@ def draw(title: str, runs: dict, baseline: str, path: Path) -> None:
     """Draw validation perplexity against updates and time, a line a seed at each model's best rate.
 
     Another panel has it against length, if models were read at several, another against the learning rate, if every
-    model was trained at several; without these there is one of the ratio to the baseline's, seed by seed.
+    model was trained at several; without these there is one of the ratio to the baseline's of the same seed.
     """
     import matplotlib
 
@@ -101,15 +101,29 @@ def against_rate(axis, lines: list, runs: dict) -> None:
 
 
 def against_baseline(axis, lines: list, baseline_runs: list[dict]) -> None:
+    """Draw the mean ratio of each model's seeds, and a band from the least to the most of them."""
     lowest = 1.0
-    for run, style in lines:
-        for ours, base in same_seeds([run], baseline_runs):
-            points = [(u, perplexity_at(ours, u), theirs) for u, theirs in zip(*curve(base), strict=True)]
-            ratios = {updates: at / theirs for updates, at, theirs in points if at}
-            axis.plot(ratios.keys(), ratios.values(), **style)
-            lowest = min(lowest, *ratios.values())
+    for name, style in {run["model"]: style for run, style in lines}.items():
+        pairs = same_seeds([run for run, _ in lines if run["model"] == name], baseline_runs)
+        ratios = ratios_of(pairs)
+        if not ratios:
+            continue
+        axis.plot(ratios.keys(), [statistics.mean(r) for r in ratios.values()], **style)
+        least, most = ([f(r) for r in ratios.values()] for f in (min, max))
+        axis.fill_between(ratios.keys(), least, most, color=style["color"], alpha=0.15, linewidth=0)
+        lowest = min(lowest, *least)
     axis.set(xlabel="updates", ylabel=f"perplexity / {baseline_runs[0]['model']}'s")
     axis.set_ylim(lowest - 0.02, min(axis.get_ylim()[1], WORST_RATIO))
+
+
+def ratios_of(pairs: list[tuple[dict, dict]]) -> dict[int, list[float]]:
+    """Return the ratios of all pairs, ours by the baseline's, at the validations of the first baseline run."""
+    ratios = {}
+    for updates in curve(pairs[0][1])[0] if pairs else []:
+        both = [(perplexity_at(ours, updates), perplexity_at(base, updates)) for ours, base in pairs]
+        if all(ours and base for ours, base in both):
+            ratios[updates] = [ours / base for ours, base in both]
+    return ratios
 
 
 def curve(run: dict) -> tuple[list[int], list[float]]:

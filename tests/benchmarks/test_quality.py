@@ -219,6 +219,14 @@ def test_a_picture_has_the_ratio_to_the_baseline_where_nothing_else_is_to_be_see
     assert list(by_colour[lambda_colour]) == pytest.approx([0.5, 0.25, 0.5, 1.5])
     assert perplexities.get_ylim() == minutes.get_ylim() and ratios.get_ylim() == pytest.approx((0.23, 1.5))
 
+    # with a twin of its own seed the second run counts: the mean, and a band between the two
+    runs.append(finished("twin", 2, 110.0, [900.0, 440.0, 240.0, 110.0]))
+    quality_plot.draw("a toy", dict(enumerate(runs)), "twin", tmp_path / "toy.png")
+    ratios = pyplot.gcf().axes[2]
+    assert any(list(line.get_ydata()) == pytest.approx([0.75, 0.25, 0.375, 1.0]) for line in ratios.lines)
+    bands = [set(band.get_paths()[0].vertices[:, 1].round(6)) for band in ratios.collections]
+    assert {0.25, 0.5, 1.0, 1.5} in bands
+
     for run in runs:
         run["lengths"] = {"128": {"mlm_ppl": 100.0}}
     quality_plot.draw("a toy", dict(enumerate(runs)), "twin", tmp_path / "toy.png")
