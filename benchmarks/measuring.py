@@ -128,6 +128,7 @@ def setting(device: str, seed: int) -> dict:
         "cpu": name.group(1) if name else platform.machine(),
         "instructions": " ".join(sorted(set(instructions))),
         "threads": torch.get_num_threads(),
+        "preload": Path(os.environ.get("LD_PRELOAD", "")).name,  # an allocator
         "python": platform.python_version(),
         **versions,
         "seed": seed,

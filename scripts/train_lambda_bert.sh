@@ -24,6 +24,7 @@ fairseq-train as they are and win over the recipe, such as --lr 5e-4 or --lambda
   base        512       32          100,000    5e-4
   large       512       16          100,000    3e-4
 
+On a CPU the run is given tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set.
 Precision is bfloat16 autocast where the processor or the GPU multiplies bfloat16, else float32; say
 --autocast none or --autocast bfloat16 to choose. The environment variable PYTHON names the interpreter (python3).
 HELP
@@ -78,8 +79,10 @@ done
 [[ "$updates" =~ ^[1-9][0-9]*$ ]] || die "--updates $updates: a number of at least 1"
 [[ -z "$nproc" || "$nproc" =~ ^[1-9][0-9]*$ ]] || die "--nproc $nproc: a number of at least 1"
 
-# One question to torch: how many GPUs, and does the device multiply bfloat16?
-read -r gpus bf16 < <("$python" - <<'PY'
+# One question to Python: how many GPUs, does the device multiply bfloat16, and which allocator may a CPU have?
+read -r gpus bf16 malloc < <("$python" - <<'PY'
+from ctypes.util import find_library
+
 import torch
 
 gpus = torch.cuda.device_count()
@@ -91,12 +94,13 @@ else:
     except OSError:
         flags = ""
     fast = "avx512_bf16" in flags or "amx_bf16" in flags
-print(gpus, "bfloat16" if fast else "none")
+malloc = None if gpus else find_library("tcmalloc_minimal") or find_library("tcmalloc")
+print(gpus, "bfloat16" if fast else "none", malloc or "")
 PY
 ) || die "'$python' cannot import torch: install the requirements (README.md), or set PYTHON"
 nproc="${nproc:-$((gpus > 1 ? gpus : 1))}"
 autocast="${autocast:-$bf16}"
-# kernels of bfloat16 products are made by shape: of eight lengths instead of sixty there are fewer, and none is odd
+# oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: of sixty lengths they would be too many
 length_multiple=1
 [[ "$autocast" == none ]] || length_multiple=8
 warmup=$((updates / 10 > 1000 ? 1000 : updates / 10))
@@ -129,8 +133,7 @@ command=(
 printf '%q ' "${command[@]}"
 echo
 [[ -z "$dry_run" ]] || exit 0
-# oneDNN keeps its last 1,024 kernels, some MB each, and batches come in sixty lengths: 64 are as fast, in half the memory.
-export ONEDNN_PRIMITIVE_CACHE_CAPACITY="${ONEDNN_PRIMITIVE_CACHE_CAPACITY:-64}"
+[[ -z "$malloc" ]] || export LD_PRELOAD="${LD_PRELOAD-$malloc}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # Warnings of torch about calls inside fairseq, which a user of either can do nothing about.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::FutureWarning,ignore::UserWarning}"

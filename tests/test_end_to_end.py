@@ -161,6 +161,17 @@ def test_help(script):
     assert "usage:" in run(ROOT / "scripts" / script, "--help")
 
 
+@pytest.mark.parametrize("preload", [None, "libdl.so.2", ""])
+def test_a_run_on_the_cpu_gets_tcmalloc_where_there_is_one(workspace, tmp_path, preload):
+    """Unless LD_PRELOAD is set. The stand-in for Python answers the script, and then shows what it was given."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = - ] && echo 0 none libm.so.6 || echo "preload=$LD_PRELOAD"\n')
+    python.chmod(0o755)
+    environment = {"PYTHON": str(python)} | ({} if preload is None else {"LD_PRELOAD": preload})
+    out = run(ROOT / "scripts/train_lambda_bert.sh", "mini", workspace / "data", **environment)
+    assert out.splitlines()[-1] == f"preload={'libm.so.6' if preload is None else preload}"
+
+
 @pytest.mark.parametrize("name,size", [("pretrain", "mini"), ("wikitext103", "base")])
 def test_the_yaml_says_what_the_script_says(workspace, name, size):
     from hydra import compose, initialize_config_dir

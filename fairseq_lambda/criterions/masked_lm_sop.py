@@ -5,10 +5,14 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from fairseq import modules, utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
+
+# Of some 500 masked tokens, so that idle rows are 3 % of the masked-LM head.
+HEAD_MULTIPLE = 32
 
 
 @dataclass
@@ -39,6 +43,9 @@ class MaskedLMSOPCriterion(FairseqCriterion):
     is about the mean of one plus ``weight`` times the mean of the other. Were it the ratio of the batch at hand, two
     halves of a batch (``--update-freq 2``, two workers) would not add up to the gradient of the whole.
 
+    Where lengths are padded to a multiple (``--required-seq-len-multiple``), so that batches come in few shapes, the
+    rows of the masked-LM head are padded, too, to a multiple of 32; what is in the others is not counted anywhere.
+
     Raises ValueError for a negative weight.
     """
 
@@ -49,6 +56,7 @@ class MaskedLMSOPCriterion(FairseqCriterion):
         masked_per_sample = task.cfg.mask_prob * task.cfg.tokens_per_sample
         self.sentence_scale = cfg.sentence_loss_weight * masked_per_sample
         self.autocast = cfg.autocast
+        self.head_multiple = 1 if task.cfg.required_seq_len_multiple == 1 else HEAD_MULTIPLE
 
     def forward(self, model, sample, reduce=True):
         """Return the loss (a sum), the sample size (masked tokens) and the sums to log.
@@ -57,17 +65,18 @@ class MaskedLMSOPCriterion(FairseqCriterion):
         and if there are pairs ``sentence_target`` (b,) with -1 for a text without a label.
         """
         target, masked = sample["target"], sample["masked_positions"]
+        masked_tokens = masked.numel()
+        idle = -masked_tokens % self.head_multiple
+        labels = F.pad(target.flatten()[masked], (0, idle), value=self.padding_idx)
         with self._autocast(target.device.type):
-            logits, extra = model(**sample["net_input"], masked_tokens=masked)
-        labels = target.flatten()[masked]
-        mlm_loss = modules.cross_entropy(logits.float(), labels, reduction="sum")
-        masked_tokens = labels.numel()
+            logits, extra = model(**sample["net_input"], masked_tokens=F.pad(masked, (0, idle)))
+        mlm_loss = modules.cross_entropy(logits.float(), labels, ignore_index=self.padding_idx, reduction="sum")
         log = {
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
             "sample_size": masked_tokens,
             "mlm_loss": mlm_loss.detach(),
-            "mlm_correct": logits.argmax(-1).eq(labels).sum(),
+            "mlm_correct": (logits.argmax(-1).eq(labels) & labels.ne(self.padding_idx)).sum(),
         }
         loss = mlm_loss
         if "sentence_target" in sample:

@@ -114,6 +114,38 @@ def test_a_batch_without_mask_or_pair_is_harmless():
     assert reduced([log]) == {}
 
 
+@pytest.mark.parametrize("masked", [0, 1, 31, 32, 33])
+def test_idle_rows_of_the_head_are_not_counted(masked):
+    """Neither in loss, accuracy or gradient, whatever the model says there: its bias here, that padding follows."""
+    task = make_task()
+    model, batch = make_model(task).double(), random_batch(task, batch=12)
+    batch["masked_positions"] = batch["masked_positions"][:masked]
+    with torch.no_grad():
+        model.encoder.lm_head.bias[task.source_dictionary.pad()] = 9.0
+    results = []
+    for multiple in (1, 8):
+        task.cfg.required_seq_len_multiple = multiple
+        loss, size, log = make(task)(model, batch)
+        model.zero_grad()
+        loss.backward()
+        results.append((loss.detach(), size, log, [p.grad.clone() for p in model.parameters()]))
+    assert results[0][1] == results[1][1] == masked
+    assert results[0][2]["mlm_correct"] == results[1][2]["mlm_correct"]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-9)
+
+
+@pytest.mark.parametrize("multiple,rows", [(1, {33}), (8, {64})])
+def test_rows_of_the_head_come_in_few_numbers(monkeypatch, multiple, rows):
+    task = make_task()
+    task.cfg.required_seq_len_multiple = multiple
+    model, batch, seen = make_model(task), random_batch(task, batch=12), set()
+    batch["masked_positions"] = batch["masked_positions"][:33]
+    model.encoder.lm_head.register_forward_hook(lambda _, inputs, out: seen.add(len(out)))
+    make(task)(model, batch)
+    assert seen == rows
+
+
 def test_without_sentence_objective_no_head_and_no_sentence_log():
     task = make_task("none")
     model, batch = make_model(task), random_batch(task)
