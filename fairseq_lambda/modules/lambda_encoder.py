@@ -55,7 +55,8 @@ class EncoderLayer(nn.Module):
         self.fc1 = nn.Linear(embed_dim, ffn_embed_dim)
         self.fc2 = nn.Linear(ffn_embed_dim, embed_dim)
         self.final_layer_norm = nn.LayerNorm(embed_dim)
-        self.activation_fn = utils.get_activation_fn(activation_fn)
+        # fairseq's gelu of bfloat16 stores float32 copies; torch's works in float32, too, without
+        self.activation_fn = F.gelu if activation_fn == "gelu" else utils.get_activation_fn(activation_fn)
         self.dropout, self.activation_dropout = dropout, activation_dropout
         self.post_norm = post_norm
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from fairseq.utils import get_activation_fn
 
-from fairseq_lambda.modules import LambdaLayer
+from fairseq_lambda.modules import LambdaLayer, SoftmaxAttention
 from fairseq_lambda.modules.lambda_encoder import EncoderLayer
 
 
@@ -52,3 +53,17 @@ def test_outputs_and_gradients_are_those_written_out(gate, output_projection, po
         results.append([y, *torch.autograd.grad(y, [x, *layer.parameters()], grad)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
+
+
+def test_gelu_of_bfloat16_has_the_values_of_fairseqs():
+    activation = EncoderLayer(SoftmaxAttention(16, heads=2), 16, 32).activation_fn
+    x = torch.linspace(-9, 9, 1001).bfloat16()
+    results = []
+    for function in (activation, get_activation_fn("gelu")):
+        leaf = x.clone().requires_grad_()
+        y = function(leaf)
+        y.backward(x.cos())
+        results += [(y.detach(), leaf.grad)]
+    assert results[0][0].dtype == torch.bfloat16
+    for ours, theirs in zip(*results, strict=True):  # to a unit in the last place
+        torch.testing.assert_close(ours, theirs, rtol=2**-7, atol=1e-6)
