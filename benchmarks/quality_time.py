@@ -13,7 +13,7 @@ from measuring import ROOT, interleaved, setting
 from quality_runs import Comparison, precision_of
 from trainers import make_trainer
 
-REPEATS = 9
+REPEATS = 25
 
 
 def time_updates(comparison: Comparison, data: Path, models: list[str], repeats: int = REPEATS) -> dict:
