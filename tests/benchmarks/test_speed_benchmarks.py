@@ -8,10 +8,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import cpu_training
 import long_text
 import measuring
 import mixing
 import training_step
+from training import write_data
 
 from fairseq_lambda.ops import lambda_mix
 
@@ -100,3 +102,19 @@ def test_long_text(monkeypatch, tmp_path, capsys):
     run(long_text, monkeypatch, *arguments, "--json", tmp_path / "long.json")
     rows = json.loads((tmp_path / "long.json").read_text())["rows"]
     assert [(r["model"], r["tokens"]) for r in rows] == [("lambda", 64), ("twin", 64), ("lambda", 128)]
+
+
+@pytest.mark.slow
+def test_cpu_training_runs_the_script_in_each_setting(monkeypatch, tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    settings = {name: cpu_training.SETTINGS[name] for name in ("as the script does it", "both")}
+    monkeypatch.setattr(cpu_training, "SETTINGS", settings)
+    monkeypatch.setattr(cpu_training, "MODELS", {"lambda": ["--encoder-embed-dim", "16"]})
+    flags = "--tokens-per-sample 32 --batch-size 8 --num-workers 0 --autocast none".split()
+    cpu_training.main([str(data), "--updates", "4", "--json", str(tmp_path / "out.json"), *flags])
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["setting"] for row in rows] == list(settings)
+    assert all(row["ms"] > 0 and 0.1 < row["gb"] < 8 for row in rows)
+    assert "| both |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="training ended with"):
+        cpu_training.main([str(data), "--updates", "4", "--no-such-flag"])
