@@ -4,8 +4,8 @@
 learning rate of the grid with the first seed, then the other seeds at each model's best rate, all of it by
 scripts/train_lambda_bert.sh and so by fairseq-train. A finished run is added to benchmarks/results/quality/twin.json,
 and not repeated, on whichever machine and by whichever comparison it was made; an unfinished one goes on from its
-checkpoint. Tables, the figures against the baselines and a picture are made from that file at the end, or with
-``--report`` from what there is.
+checkpoint, and has its curve in that file after every validation: a run of hours may lose its machine. Tables, the
+figures against the baselines and a picture are made from that file at the end, or with ``--report`` from what there is.
 
 Runs of different days log different times of an update. ``--time`` measures them again, all models in turns in one
 process, and the tables use those from then on.
@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,8 +67,8 @@ def read_log(text: str) -> tuple[list[dict], float, float]:
     return points, np.quantile(list(seconds.values()), 0.25), np.quantile(list(rates.values()), 0.75)
 
 
-def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:
-    """Train in ``folder``, as far as that is not done, and return its log."""
+def train(run: Run, size: str, data: Path, folder: Path, threads: int, validated: Callable[[str], None]) -> str:
+    """Train in ``folder``, as far as that is not done, and return its log; ``validated`` gets it so far, each time."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [ROOT / "scripts/train_lambda_bert.sh", size, data, "--save-dir", folder, "--updates", run.updates]
     command += ["--log-format", "json", *run.flags]
@@ -82,6 +83,7 @@ def train(run: Run, size: str, data: Path, folder: Path, threads: int) -> str:
             log.flush()
             if found := re.search(r'\| valid \| .*"valid_mlm_ppl": "([\d.]+)".*"valid_num_updates": "(\d+)"', line):
                 say(f"{run.name}: {found[2]} updates, validation perplexity {found[1]}")
+                validated((folder / "train.log").read_text(encoding="utf-8"))
     if process.wait():
         raise ValueError(f"{run.name} ended with {process.returncode}; the last lines of {folder}/train.log say why")
     return (folder / "train.log").read_text(encoding="utf-8")
@@ -170,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
         if not (args.report or args.time):
             run_all(comparison, results, args, path.stem)
-        if not results.runs:
+        if not (results.runs or results.unfinished):
             raise ValueError(f"{results.path} holds no run")
         if args.time:
             having_runs = {run["model"] for run in results.runs.values()}
@@ -182,8 +184,11 @@ def main(argv: list[str] | None = None) -> None:
         if args.brief and comparison.brief:
             runs = {name: run for name, run in runs.items() if run["model"] in comparison.brief}
             picture = picture.with_stem(f"{path.stem}-brief")
-        text = "\n\n".join([tables(runs, comparison.baselines), *quality_report.settings_of(runs, results.timing)])
-        quality_plot.draw(comparison.title, runs, comparison.baselines[0], picture)
+        parts = quality_report.unfinished(results.unfinished, runs, comparison.baselines[0])
+        if runs:
+            parts = [tables(runs, comparison.baselines), *parts, *quality_report.settings_of(runs, results.timing)]
+            quality_plot.draw(comparison.title, runs, comparison.baselines[0], picture)
+        text = "\n\n".join(parts)
         if args.readme:
             quality_report.put_between(args.readme, f"quality {path.stem}", text)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
@@ -208,7 +213,10 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
         done = results.elsewhere(run, comparison, args.data.resolve().name)
         if done is None:
             folder = args.runs / name / run.name
-            log = train(run, comparison.size, args.data, folder, threads)
+            log = train(
+                run, comparison.size, args.data, folder, threads,
+                lambda so_far: results.add_unfinished(run, read_log(so_far)[0], comparison),
+            )  # fmt: skip
             with results.lock:  # one at a time: fairseq's loading and torch's threads are of the whole process
                 done = report(run, comparison, args.data, folder, log, threads)
         results.add(run, done, comparison)

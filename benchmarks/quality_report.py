@@ -92,6 +92,22 @@ def brief(runs: dict, baselines: list[str]) -> str:
     return "\n\n".join([markdown(rows), *length_table(best)])
 
 
+def unfinished(under_way: dict, runs: dict, baseline: str) -> list[str]:
+    """Return a table of the runs under way, if there are any, beside the baseline's curve as far as both go."""
+    rows = [["under way", "learning rate", "seed", "updates", "valid perplexity", f"{baseline}'s there", "lower at"]]
+    for run in under_way.values():
+        same = [r for r in [*runs.values(), *under_way.values()] if r["model"] == baseline and r is not run]
+        base = next((r for r in same if (r["seed"], r["lr"]) == (run["seed"], run["lr"])), None)
+        last, theirs, lower = run["curve"][-1], None, "-"
+        if base and base["curve"][-1]["updates"] >= last["updates"]:
+            theirs = perplexity_at(base, last["updates"])
+            until = [point for point in base["curve"] if point["updates"] <= last["updates"]]
+            lower = lower_at([(run, {**base, "curve": until})])
+        row = [run["model"], run["lr"], str(run["seed"]), f"{last['updates']:,} of {run['updates']:,}"]
+        rows.append([*row, f"{last['ppl']:.2f}", f"{theirs:.2f}" if theirs else "-", lower])
+    return [markdown(rows)] if under_way else []
+
+
 def timed(runs: dict, timing: dict | None) -> dict:
     """Return the runs with the seconds of an update of ``timing``, in which all models took turns, if there is one.
 

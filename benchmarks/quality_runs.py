@@ -83,12 +83,13 @@ class Run:
 
 
 class Results:
-    """The JSON file of a comparison: finished runs by name, and the times of an update if they were measured."""
+    """The JSON file of a comparison: runs by name, curves of unfinished ones, and times of an update if measured."""
 
     def __init__(self, path: Path):
         self.path, self.lock = path, threading.Lock()
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.runs, self.timing = content.get("runs", {}), content.get("timing")
+        self.unfinished = content.get("unfinished", {})
 
     def has(self, run: Run) -> bool:
         """Return whether the run is there.
@@ -120,11 +121,19 @@ class Results:
     def add(self, run: Run, report: dict, comparison: Comparison) -> None:
         with self.lock:
             self.runs[run.name] = report
+            self.unfinished.pop(run.name, None)
+            self.write(comparison)
+
+    def add_unfinished(self, run: Run, curve: list[dict], comparison: Comparison) -> None:
+        with self.lock:
+            known = {"model": run.model, "lr": run.lr, "seed": run.seed, "updates": run.updates}
+            self.unfinished[run.name] = known | {"curve": curve}
             self.write(comparison)
 
     def write(self, comparison: Comparison) -> None:
         content = {"title": comparison.title, "runs": dict(sorted(self.runs.items()))}
-        content |= {"timing": self.timing} if self.timing else {}
+        rest = {"unfinished": dict(sorted(self.unfinished.items())), "timing": self.timing}
+        content |= {key: value for key, value in rest.items() if value}
         write_whole(self.path, json.dumps(content, indent=1) + "\n")
 
     def best_rate(self, model: str, seed: int) -> str:

@@ -13,7 +13,7 @@ import quality
 import quality_plot
 import quality_report
 import recipe_hours
-from quality_runs import Comparison, Results, precision_of
+from quality_runs import Comparison, Results, Run, precision_of
 
 SHAPE = "{encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8"
 TOY = f"""
@@ -46,6 +46,7 @@ def test_a_comparison_runs_goes_on_and_refuses_other_flags(tmp_path, capsys):
     quality.main([*arguments, "--seeds", "1", "--jobs", "2"])
     results = json.loads((tmp_path / "out/toy.json").read_text())
     assert set(results["runs"]) == {"lambda-lr2e-2-seed1", "twin-lr1e-3-seed1", "twin-lr2e-2-seed1"}
+    assert "unfinished" not in results
     run = results["runs"]["lambda-lr2e-2-seed1"]
     assert [point["updates"] for point in run["curve"]] == [2, 4] and "order_acc" in run["curve"][0]
     assert all(50 < point["train_ppl"] < 50_000 for point in run["curve"])
@@ -233,6 +234,31 @@ def test_a_picture_has_the_ratio_to_the_baseline_where_nothing_else_is_to_be_see
     assert "tokens" in pyplot.gcf().axes[2].get_xlabel() and len(pyplot.gcf().axes) == 3
 
 
+def test_a_run_under_way_keeps_its_curve_and_is_set_beside_the_baseline_as_far_as_it_got(tmp_path, capsys):
+    file = tmp_path / "toy.yaml"
+    file.write_text(TOY)
+    comparison, results = Comparison.read(file), Results(tmp_path / "toy.json")
+    ours, twins = comparison.run("lambda", "1e-3", 1), comparison.run("twin", "1e-3", 1)
+    results.add_unfinished(ours, curve([900.0]), comparison)
+    results.add_unfinished(ours, curve([900.0, 100.0]), comparison)
+    results.add_unfinished(twins, curve([800.0, 400.0, 200.0]), comparison)
+
+    # nothing is finished, and yet there is something to report
+    arguments = [str(file), "--report", "--out", str(tmp_path)]
+    quality.main(arguments)
+    table = capsys.readouterr().out
+    assert "| lambda | 1e-3 | 1 | 200 of 4 | 100.00 | 400.00 | 1 of 2 validations |" in table
+    assert "| twin | 1e-3 | 1 | 300 of 4 | 200.00 | - | - |" in table  # the other is not there yet
+
+    # the baseline ends: it leaves the runs under way, and the other is set beside it still
+    results.add(twins, finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0]), comparison)
+    assert set(Results(results.path).unfinished) == {ours.name} and not results.has(ours)
+    quality.main(arguments)
+    table = capsys.readouterr().out
+    assert "| lambda | 1e-3 | 1 | 200 of 4 | 100.00 | 400.00 | 1 of 2 validations |" in table
+    assert "| twin | 400 |" in table
+
+
 def test_times_of_models_in_turns_take_the_place_of_the_logs():
     runs = {"a": finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0]), "b": finished("lambda", 1, 40.0, [40.0])}
     runs["b"]["setting"] |= {"date": "2026-11-25", "cpu": "b", "instructions": "avx2"}
@@ -256,6 +282,18 @@ def test_lengths_read_with_several_draws_of_masks_say_their_standard_error():
     assert "| lambda | 40.00 ± 25.82 | 41.00 |" in table  # 40 * 1.29 / 2
     assert "| lambda | 40.00 (40.00 to 40.00) |" in quality_report.length_table({"lambda": [run, run]})[0]
     assert quality_report.length_table({"lambda": [finished("lambda", 1, 40.0, [40.0])]}) == []
+
+
+def test_a_training_hands_over_its_log_after_every_validation(tmp_path, monkeypatch):
+    lines = [f'INFO | valid | {{"valid_mlm_ppl": "{9 - n}", "valid_num_updates": "{n}"}}' for n in (2, 4)]
+    script = tmp_path / "scripts/train_lambda_bert.sh"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'; echo between\n" for line in lines))
+    script.chmod(0o755)
+    monkeypatch.setattr(quality, "ROOT", tmp_path)
+    run, so_far = Run("lambda", "1e-3", 1, 4, ()), []
+    log = quality.train(run, "tiny", tmp_path, tmp_path / "run", 1, so_far.append)
+    assert [text.count("| valid |") for text in so_far] == [1, 2] and log.startswith(so_far[-1])
 
 
 def test_a_table_goes_between_its_comments(tmp_path):
