@@ -93,18 +93,18 @@ def brief(runs: dict, baselines: list[str]) -> str:
 
 
 def unfinished(under_way: dict, runs: dict, baseline: str) -> list[str]:
-    """Return a table of the runs under way, if there are any, beside the baseline's curve as far as both go."""
-    rows = [["under way", "learning rate", "seed", "updates", "valid perplexity", f"{baseline}'s there", "lower at"]]
+    """Return a table of the runs under way, if there are any, beside the baseline's as far as both have gone."""
+    rows = [["under way", "learning rate", "seed", "updates", "valid perplexity", f"/ {baseline}'s there", "lower at"]]
+    baselines = [run for run in [*runs.values(), *under_way.values()] if run["model"] == baseline]
     for run in under_way.values():
-        same = [r for r in [*runs.values(), *under_way.values()] if r["model"] == baseline and r is not run]
-        base = next((r for r in same if (r["seed"], r["lr"]) == (run["seed"], run["lr"])), None)
-        last, theirs, lower = run["curve"][-1], None, "-"
-        if base and base["curve"][-1]["updates"] >= last["updates"]:
-            theirs = perplexity_at(base, last["updates"])
-            until = [point for point in base["curve"] if point["updates"] <= last["updates"]]
-            lower = lower_at([(run, {**base, "curve": until})])
+        theirs = [r for r in baselines if r is not run and (r["seed"], r["lr"]) == (run["seed"], run["lr"])]
+        last, ratio_there, lower = run["curve"][-1], "-", "-"
+        if theirs:
+            common = [point for point in theirs[0]["curve"] if point["updates"] <= last["updates"]]
+            ratio_there = f"{perplexity_at(run, common[-1]['updates']) / common[-1]['ppl']:.2f}" if common else "-"
+            lower = lower_at([(run, {"curve": common})])
         row = [run["model"], run["lr"], str(run["seed"]), f"{last['updates']:,} of {run['updates']:,}"]
-        rows.append([*row, f"{last['ppl']:.2f}", f"{theirs:.2f}" if theirs else "-", lower])
+        rows.append([*row, f"{last['ppl']:.2f}", ratio_there, lower])
     return [markdown(rows)] if under_way else []
 
 

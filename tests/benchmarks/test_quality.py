@@ -247,15 +247,21 @@ def test_a_run_under_way_keeps_its_curve_and_is_set_beside_the_baseline_as_far_a
     arguments = [str(file), "--report", "--out", str(tmp_path)]
     quality.main(arguments)
     table = capsys.readouterr().out
-    assert "| lambda | 1e-3 | 1 | 200 of 4 | 100.00 | 400.00 | 1 of 2 validations |" in table
+    assert "| lambda | 1e-3 | 1 | 200 of 4 | 100.00 | 0.25 | 1 of 2 validations |" in table
     assert "| twin | 1e-3 | 1 | 300 of 4 | 200.00 | - | - |" in table  # the other is not there yet
+
+    # ahead of the baseline, it is set beside the last that this has
+    results.add_unfinished(ours, curve([900.0, 100.0, 50.0, 25.0]), comparison)
+    quality.main(arguments)
+    assert "| lambda | 1e-3 | 1 | 400 of 4 | 25.00 | 0.25 | 2 of 3 validations |" in capsys.readouterr().out
+    results.add_unfinished(ours, curve([900.0, 100.0]), comparison)
 
     # the baseline ends: it leaves the runs under way, and the other is set beside it still
     results.add(twins, finished("twin", 1, 100.0, [800.0, 400.0, 200.0, 100.0]), comparison)
     assert set(Results(results.path).unfinished) == {ours.name} and not results.has(ours)
     quality.main(arguments)
     table = capsys.readouterr().out
-    assert "| lambda | 1e-3 | 1 | 200 of 4 | 100.00 | 400.00 | 1 of 2 validations |" in table
+    assert "| lambda | 1e-3 | 1 | 200 of 4 | 100.00 | 0.25 | 1 of 2 validations |" in table
     assert "| twin | 400 |" in table
 
 
