@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from measuring import ROOT, markdown, setting, setting_line
-from quality import read_log
+from quality import read_rates
 
 from fairseq_lambda.commands.evaluate import write_whole
 
@@ -48,7 +48,7 @@ def train(data: Path, updates: int, flags: list[str], tcmalloc: bool) -> tuple[f
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise ValueError(f"training ended with {process.returncode}:\n{log[-2000:]}")
-    return float(read_log(log)[1]), usage.ru_maxrss / 2**20
+    return float(read_rates(log)[0]), usage.ru_maxrss / 2**20
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -39,32 +39,38 @@ COMPARISONS = ROOT / "benchmarks/comparisons"
 TOKENS_A_BATCH = 4096  # in evaluation
 
 
-def read_log(text: str) -> tuple[list[dict], float, float]:
-    """Return the validation curve, the seconds of an update and the tokens a second of a train.log.
+def lines_of(log: str, kind: str) -> dict[int, dict]:
+    """Return the values of a train.log's lines of a kind, ``valid`` or ``train_inner``, by their updates.
 
-    The curve's training perplexity is the mean of the log's line before each validation. Both rates are the quartile on
-    the quick side of all the log's lines, which leaves out validation, saves and most of what other work on the machine
-    did to them. A run that was interrupted logs some updates twice; the later line counts.
+    A run that was interrupted logs some updates twice; the later line counts.
     """
-    curve, train_ppl, seconds, rates = {}, {}, {}, {}
-    for name, line in re.findall(r"\| (valid|train_inner) \| (\{.*\})", text):
-        values = json.loads(line)
-        if name == "valid":
-            updates = int(values["valid_num_updates"])
-            names = {"mlm_ppl": "ppl", "mlm_acc": "acc", "sop_acc": "order_acc"}
-            curve[updates] = {
-                short: float(values[f"valid_{long}"]) for long, short in names.items() if f"valid_{long}" in values
-            }
-        elif float(values["wps"]) > 0:
-            updates = int(values["num_updates"])
-            train_ppl[updates] = float(values["mlm_ppl"])
-            seconds[updates] = float(values["wpb"]) / float(values["wps"])
-            rates[updates] = float(values["wps"])
+    number = "valid_num_updates" if kind == "valid" else "num_updates"
+    lines = [json.loads(line) for line in re.findall(rf"\| {kind} \| (\{{.*\}})", log)]
+    return {int(values[number]): values for values in lines}
+
+
+def read_curve(log: str) -> list[dict]:
+    """Return the validations of a train.log; their training perplexity is the mean of the log's line before each."""
+    names = {"mlm_ppl": "ppl", "mlm_acc": "acc", "sop_acc": "order_acc"}
+    train_ppl = {updates: float(values["mlm_ppl"]) for updates, values in lines_of(log, "train_inner").items()}
     points = []
-    for updates, scores in sorted(curve.items()):
+    for updates, values in sorted(lines_of(log, "valid").items()):
+        scores = {short: float(values[f"valid_{long}"]) for long, short in names.items() if f"valid_{long}" in values}
         before = max((u for u in train_ppl if u <= updates), default=None)
         points.append({"updates": updates, **scores, "train_ppl": train_ppl.get(before)})
-    return points, np.quantile(list(seconds.values()), 0.25), np.quantile(list(rates.values()), 0.75)
+    return points
+
+
+def read_rates(log: str) -> tuple[float, float]:
+    """Return the seconds of an update and the tokens a second of a train.log.
+
+    Both are the quartile on the quick side of all its lines, which leaves out validation, saves and most of what other
+    work on the machine did to them.
+    """
+    lines = [v for v in lines_of(log, "train_inner").values() if float(v["wps"]) > 0]
+    rates = [float(values["wps"]) for values in lines]
+    seconds = [float(values["wpb"]) / rate for values, rate in zip(lines, rates, strict=True)]
+    return np.quantile(seconds, 0.25), np.quantile(rates, 0.75)
 
 
 def train(run: Run, size: str, data: Path, folder: Path, threads: int, validated: Callable[[str], None]) -> str:
@@ -98,7 +104,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
     splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_A_BATCH // trained))
     fitting = [n for n in comparison.lengths if n <= hub.model.max_positions()]  # a table of positions ends
     lengths = {str(length): at_length(hub, length, comparison.draws) for length in fitting}
-    curve, seconds, rate = read_log(log)
+    seconds, rate = read_rates(log)
     return {
         "model": run.model,
         "lr": run.lr,
@@ -111,7 +117,7 @@ def report(run: Run, comparison: Comparison, data: Path, folder: Path, log: str,
         "max_positions": hub.model.max_positions(),
         "seconds_an_update": round(float(seconds), 4),
         "tokens_a_second": round(rate),
-        "curve": curve,
+        "curve": read_curve(log),
         "splits": splits,
         "lengths": lengths,
         "data": data.resolve().name,
@@ -215,7 +221,7 @@ def run_all(comparison: Comparison, results: Results, args, name: str) -> None:
             folder = args.runs / name / run.name
             log = train(
                 run, comparison.size, args.data, folder, threads,
-                lambda so_far: results.add_unfinished(run, read_log(so_far)[0], comparison),
+                lambda so_far: results.add_unfinished(run, read_curve(so_far), comparison),
             )  # fmt: skip
             with results.lock:  # one at a time: fairseq's loading and torch's threads are of the whole process
                 done = report(run, comparison, args.data, folder, log, threads)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from measuring import ROOT, setting, setting_line
-from quality import read_log
+from quality import read_rates
 
 from fairseq_lambda.commands.evaluate import write_whole
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
             log = script(args.size, args.data, *flags, *short, "--log-format", "json", "--log-interval", 1)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    _, seconds, rate = read_log(log)
+    seconds, rate = read_rates(log)
     hours = updates * seconds / 3600
     print(f"{args.size} on {args.data.name}: {rate:,.0f} tokens/s, {seconds:.3g} s an update")
     print(f"{updates:,} updates: {hours:,.1f} hours, {updates * seconds * rate / 1e9:.2f} billion tokens")

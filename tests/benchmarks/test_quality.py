@@ -300,6 +300,8 @@ def test_a_training_hands_over_its_log_after_every_validation(tmp_path, monkeypa
     run, so_far = Run("lambda", "1e-3", 1, 4, ()), []
     log = quality.train(run, "tiny", tmp_path, tmp_path / "run", 1, so_far.append)
     assert [text.count("| valid |") for text in so_far] == [1, 2] and log.startswith(so_far[-1])
+    # the first validation may come before the first line of training
+    assert quality.read_curve(so_far[0]) == [{"updates": 2, "ppl": 7.0, "train_ppl": None}]
 
 
 def test_a_table_goes_between_its_comments(tmp_path):
