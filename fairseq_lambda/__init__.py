@@ -1,20 +1,31 @@
-"""fairseq_lambda: BERT with lambda layers, a fairseq user-dir plugin.
+"""fairseq_lambda: BERT with lambda layers, a fairseq user-dir plugin over a core in torch alone.
 
 ``fairseq-train --user-dir fairseq_lambda`` imports this module, and everything is registered from here: fairseq itself
-would import ``models/`` and ``tasks/`` only, and nothing at all if the package is already imported.
+would import ``models/`` and ``tasks/`` only, and nothing at all if the package is already imported. Without fairseq
+``modules``, ``ops`` and what stands on them work all the same.
 """
 
-try:
-    import fairseq  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "fairseq_lambda is a fairseq plugin and fairseq is not installed. Install the distribution that fits this "
-        'Python with `pip install "fairseq_lambda[fairseq]"` (from a checkout: `pip install -e ".[fairseq]"`).'
-    ) from error
-
-from fairseq_lambda import criterions, models, tasks  # noqa: F401
-from fairseq_lambda.checkpointing import fairseq_hooks
-
-fairseq_hooks.install(lambda task: isinstance(task, tasks.MaskedLMSOPTask))
-
 __version__ = "0.1.0"
+
+
+def require_fairseq() -> None:
+    """Return if fairseq can be imported.
+
+    Raises:
+        ImportError: it cannot; the message says what to install.
+    """
+    try:
+        import fairseq  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"this part of fairseq_lambda needs fairseq ({error}). Install the distribution that fits this Python with "
+            '`pip install "fairseq_lambda[fairseq]"` (from a checkout: `pip install -e ".[fairseq]"`)'
+        ) from error
+
+
+try:
+    require_fairseq()
+except ImportError:
+    pass
+else:
+    from fairseq_lambda import criterions, models, tasks  # noqa: F401

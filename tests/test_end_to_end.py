@@ -68,7 +68,7 @@ def test_train_resume_evaluate_export_move_fill(workspace):
     assert "lambda_bert_tiny" in out.splitlines()[0]  # the command it runs
     assert (workspace / "run/checkpoint_last.pt").is_file()
     out = train(workspace, "run", 12)
-    assert "going on from" in out and re.search(r"Loaded checkpoint .*\(epoch \d+ @ 6 updates\)", out)
+    assert "resuming from" in out and re.search(r"Loaded checkpoint .*\(epoch \d+ @ 6 updates\)", out)
     assert "num_updates 12" in out and "mlm_ppl" in out
 
     before = (workspace / "run/checkpoint_last.pt").read_bytes()

@@ -21,7 +21,7 @@ from fairseq_lambda.checkpointing.matching import check_match
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.checkpointing.recovery import LAST, recover
 from fairseq_lambda.checkpointing.writing import copy_whole, save_whole
-from fairseq_lambda.modules.masked_batch_norm import MaskedBatchNorm
+from fairseq_lambda.modules.norms import MaskedBatchNorm
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,11 @@ class WholeCopies(PathManager):
 
 
 def install(is_ours) -> None:
-    """Put the replacements in place, once; ``is_ours`` says of a task whether its checkpoints are to be checked."""
+    """Put the replacements in place, once; ``is_ours`` says of a trainer whether its checkpoints are to be checked.
+
+    A model of ours calls it when it is built, so that other models' runs are left alone. fairseq looks these functions
+    up when it needs them, and it saves and resumes nothing before there is a model.
+    """
     if checkpoint_utils.PathManager is WholeCopies:
         return
     checkpoint_utils.PathManager = WholeCopies
@@ -64,7 +68,7 @@ def _loading(original, is_ours):
     @functools.wraps(original)
     def load_checkpoint(cfg, trainer, **passthrough):
         """fairseq opens ``checkpoint_last.pt`` as it is, torn or foreign, and trains a finished run one update more."""
-        if not is_ours(trainer.task):
+        if not is_ours(trainer):
             return original(cfg, trainer, **passthrough)
         _check_ranks(trainer)
         if trainer.checkpoint_suffix:  # a part of a checkpoint, with names of its own
@@ -83,7 +87,7 @@ def _loading(original, is_ours):
         # fairseq's broadcast of the state to the other ranks pickles a class of its own, which weights_only refuses:
         # let each rank read the file.
         cfg.load_checkpoint_on_all_dp_ranks = trainer.cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
-        with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer):
+        with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer), _upgraded(trainer.get_model()):
             extra_state, epoch_itr = original(cfg, trainer, **passthrough)
         _check_same_file(extra_state, trainer)
         resets = cfg.reset_optimizer or cfg.reset_lr_scheduler or cfg.reset_meters or cfg.reset_dataloader
@@ -144,6 +148,23 @@ def _position_for_these_ranks(had: int, trainer):
         del trainer.load_checkpoint
 
 
+@contextlib.contextmanager
+def _upgraded(model):
+    """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state that goes with them."""
+    original = checkpoint_utils.load_checkpoint_to_cpu
+
+    def load_checkpoint_to_cpu(*arguments, **options):
+        state = original(*arguments, **options)
+        model.upgrade_older_state(state)
+        return state
+
+    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+    try:
+        yield
+    finally:
+        checkpoint_utils.load_checkpoint_to_cpu = original
+
+
 def _prepare(cfg, trainer) -> tuple[int, int]:
     """Recover the folder and check what is about to be loaded.
 
@@ -162,7 +183,7 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
         if 0 < trainer.cfg.optimization.max_update <= updates:
             logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
             return FINISHED, 0
-        logger.info(f"going on from {path} at {updates} updates (another --save-dir starts afresh)")
+        logger.info(f"resuming from {path} at {updates} updates (another --save-dir starts afresh)")
     before = state["cfg"]["distributed_training"]["distributed_world_size"]
     had = before * state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)
     again = had % trainer.data_parallel_world_size

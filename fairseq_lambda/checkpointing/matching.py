@@ -36,6 +36,10 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
                 f"{getattr(ours, name)}: {remedy}"
             )
     weights = dict(state["model"])
+    try:
+        model.upgrade_older_state({"model": weights})
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit: {error}") from error
     if not with_optimizer:
         model.upgrade_state_dict(weights)
     there = {name: tuple(weight.shape) for name, weight in weights.items()}

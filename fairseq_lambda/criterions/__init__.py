@@ -1,1 +1,9 @@
-from fairseq_lambda.criterions import masked_lm_sop  # noqa: F401
+"""The pretraining criterion; importing it registers it."""
+
+from fairseq_lambda import require_fairseq
+
+require_fairseq()
+
+from fairseq_lambda.criterions.masked_lm_sop import MaskedLMSOPCriterion  # noqa: E402
+
+__all__ = ["MaskedLMSOPCriterion"]

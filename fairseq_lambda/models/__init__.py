@@ -1,3 +1,9 @@
-from fairseq_lambda.models.lambda_bert import LambdaBertModel
+"""The fairseq model; importing it registers it and its sizes."""
+
+from fairseq_lambda import require_fairseq
+
+require_fairseq()
+
+from fairseq_lambda.models.lambda_bert import LambdaBertModel  # noqa: E402
 
 __all__ = ["LambdaBertModel"]

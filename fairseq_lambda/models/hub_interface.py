@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
+from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
@@ -95,8 +96,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         saved = state.get("task_state") or {}
         cfg = state["cfg"]
         with open_dict(cfg):
-            cfg.model.setdefault("lambda_gate", "none")  # a model from before there were gates
-            cfg.task.setdefault("required_seq_len_multiple", 1)  # likewise
+            with_present_options(cfg)
         dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)

@@ -1,14 +1,17 @@
 """Options of ``lambda_bert`` and the shapes of its sizes."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.utils import get_available_activation_fns
 
-from fairseq_lambda.modules.lambda_encoder import GATES
-from fairseq_lambda.modules.lambda_layer import NORMS, TERMS
-from fairseq_lambda.ops import BACKENDS
+from fairseq_lambda.modules import LambdaBertOptions
+from fairseq_lambda.modules.activations import ACTIVATIONS
+from fairseq_lambda.modules.lambda_bert import POSITIONS
+from fairseq_lambda.modules.lambda_layer import GATES, NORMS, TERMS
+from fairseq_lambda.ops import BACKENDS, OLD_NAMES
 
 # BERT's miniatures (Turc et al., 2019), base and large (Devlin et al., 2019): layers, width, heads.
 SIZES = {
@@ -31,7 +34,7 @@ class LambdaBertConfig(FairseqDataclass):
         default="all",
         metadata={
             "help": "which layers are lambda layers: all, none, or a list such as 0,1,3-5; the others are "
-            "softmax self-attention, so 'none' is the equal-size RoBERTa twin"
+            "softmax self-attention"
         },
     )
     lambda_key_depth: int = field(default=16, metadata={"help": "query and key depth k"})
@@ -43,44 +46,30 @@ class LambdaBertConfig(FairseqDataclass):
     lambda_norm: ChoiceEnum(NORMS) = field(
         default="layer", metadata={"help": "norm of queries and values; batch is the paper's"}
     )
-    lambda_backend: ChoiceEnum(BACKENDS) = field(
-        default="auto", metadata={"help": "implementation of the lambda products"}
+    lambda_backend: ChoiceEnum((*BACKENDS, *OLD_NAMES)) = field(
+        default="auto",
+        metadata={"help": "implementation of the lambda products; 'chunked' is the old name of 'banded'"},
     )
     lambda_terms: ChoiceEnum(TERMS) = field(
         default="both", metadata={"help": "content: no position lambdas; position: no content lambda (ablations)"}
     )
-    lambda_position_scale: float = field(
-        default=1.0,
-        metadata={"help": "initial scale of the position embeddings, 1 gives outputs of unit variance (ablations)"},
-    )
-    lambda_position_decay: float = field(
-        default=0.0,
-        metadata={"help": "p: position embeddings at the offset d start in proportion to max(1, |d|)^-p; 0: all alike"},
-    )
-    # benchmarks/README.md, "Ablations", has the rows that decided for a gate here and for none in softmax layers.
+    # docs/ablations.md has the rows that decided for the gate, and for no absolute positions where the order is known.
     lambda_gate: ChoiceEnum(GATES) = field(
         default="silu",
         metadata={"help": "factor of each lambda layer's output, silu(x W) with W width x width; none: the paper's"},
     )
-    lambda_output_projection: bool = field(
-        default=False, metadata={"help": "a width x width projection behind each lambda layer"}
-    )
-    # benchmarks/README.md, "Ablations", has the rows that decided for none where the order is known without.
-    absolute_positions: ChoiceEnum(["auto", "learned", "sinusoidal", "none"]) = field(
+    absolute_positions: ChoiceEnum(POSITIONS) = field(
         default="auto",
         metadata={
             "help": "kind of absolute position embeddings; auto: none where every layer sees offsets "
             "(position lambdas, --attention-rotary), else learned"
         },
     )
-    no_token_positional_embeddings: bool = field(
-        default=False, metadata={"help": "fairseq's name for --absolute-positions none"}
-    )
     max_positions: Optional[int] = field(  # noqa: UP045  fairseq's argparse bridge knows this form only
         default=None,
         metadata={"help": "longest input in tokens (default: --tokens-per-sample)"},
     )
-    dropout: float = field(default=0.1, metadata={"help": "dropout of the embeddings and the residual branches"})
+    dropout: float = field(default=0.0, metadata={"help": "dropout of the embeddings and the residual branches"})
     attention_dropout: float = field(
         default=0.0,
         metadata={"help": "dropout of softmax attention weights; torch's fused CPU kernel needs 0"},
@@ -88,13 +77,10 @@ class LambdaBertConfig(FairseqDataclass):
     attention_rotary: bool = field(
         default=False, metadata={"help": "rotary positions in the softmax layers: they then see offsets, too"}
     )
-    attention_gate: ChoiceEnum(GATES) = field(
-        default="none", metadata={"help": "the same factor in the softmax layers, before their output projection"}
-    )
     activation_dropout: float = field(
         default=0.0, metadata={"help": "dropout after the activation of the feed-forward networks"}
     )
-    activation_fn: ChoiceEnum(get_available_activation_fns()) = field(
+    activation_fn: ChoiceEnum(ACTIVATIONS) = field(
         default="gelu", metadata={"help": "activation of the feed-forward networks"}
     )
     post_norm: bool = field(
@@ -106,16 +92,57 @@ class LambdaBertConfig(FairseqDataclass):
         default=False,
         metadata={"help": "recompute activations in the backward pass to save memory"},
     )
-    pooler_activation_fn: ChoiceEnum(get_available_activation_fns()) = field(
+    pooler_activation_fn: ChoiceEnum(ACTIVATIONS) = field(
         default="tanh", metadata={"help": "activation of the sentence and classification heads"}
     )
     pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of the sentence and classification heads"})
 
 
+# Flags whose names differ from the core's options, which are those of LambdaBertOptions.
+FLAGS = {
+    "layers": "encoder_layers",
+    "embed_dim": "encoder_embed_dim",
+    "ffn_embed_dim": "encoder_ffn_embed_dim",
+    "heads": "encoder_attention_heads",
+    "layerdrop": "encoder_layerdrop",
+    "dim_k": "lambda_key_depth",
+    "dim_u": "lambda_intra_depth",
+    "local_context": "lambda_local_context",
+    "norm": "lambda_norm",
+    "gate": "lambda_gate",
+    "terms": "lambda_terms",
+    "backend": "lambda_backend",
+}
+OF_DICTIONARY = ("vocab_size", "padding_idx", "eos_idx")
+
+
+def core_options(cfg: LambdaBertConfig, dictionary, max_positions: int) -> LambdaBertOptions:
+    """Return the core's options for this configuration and fairseq's ``dictionary``, ``<mask>`` included.
+
+    Raises:
+        ValueError: an option out of its range, naming flag and value.
+    """
+    names = [f.name for f in fields(LambdaBertOptions) if f.name not in OF_DICTIONARY]
+    values = {name: getattr(cfg, FLAGS.get(name, name)) for name in names}
+    values |= {"max_positions": max_positions, "vocab_size": len(dictionary)}
+    values |= {"padding_idx": dictionary.pad(), "eos_idx": dictionary.eos()}
+    try:
+        return LambdaBertOptions(**{name: v.value if isinstance(v, Enum) else v for name, v in values.items()})
+    except ValueError as error:
+        raise ValueError(in_flags(str(error))) from error
+
+
+def in_flags(message: str) -> str:
+    """Return an error message of the core with ``option=value`` as ``--flag value``."""
+    names = "|".join(f.name for f in fields(LambdaBertOptions))
+    flag = lambda match: "--" + FLAGS.get(match[1], match[1]).replace("_", "-") + " "  # noqa: E731
+    return re.sub(rf"\b({names})=(?=\S)", flag, message)
+
+
 def sized_config(layers: int, width: int, heads: int) -> type[LambdaBertConfig]:
     """Return a config class with the shape as its defaults, the feed-forward width four times the model's.
 
-    A class a size, and not an architecture function that edits the options: fairseq calls those on the command line
+    A class per size, and not an architecture function that edits the options: fairseq calls those on the command line
     only, whereas defaults of a dataclass hold there and under fairseq-hydra-train alike.
     """
 

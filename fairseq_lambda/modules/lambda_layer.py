@@ -1,14 +1,16 @@
-"""The one-dimensional lambda layer: projections, norms and masking; the products are in :mod:`fairseq_lambda.ops`."""
+"""The one-dimensional lambda layer: projections, norms, masking, gate; :mod:`fairseq_lambda.ops` has its products."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.modules.masked_batch_norm import MaskedBatchNorm
-from fairseq_lambda.ops import lambda_mix, resolve_backend
+from fairseq_lambda.modules.norms import MaskedBatchNorm
+from fairseq_lambda.ops import check_backend, lambda_mix
 
 NORMS = ("layer", "rms", "batch", "none")
+GATES = ("silu", "none")
 TERMS = ("both", "content", "position")
+GATE_STD = 0.02  # BERT's, with which the gate was measured
 
 
 class LambdaLayer(nn.Module):
@@ -23,6 +25,9 @@ class LambdaLayer(nn.Module):
         lp[n] = sum_m,u E[m-n] V[m]      (b, n, k, v)    position lambda, never stored by the fast backends
         y[n, h] = (lc + lp[n])^T q[n, h]
 
+    With ``gate="silu"``, the default and not the paper's, y is multiplied by silu(x Wg), elementwise, Wg (C, C), as in
+    Hua et al. (2022, arXiv 2202.10447).
+
     Args:
         embed_dim: C, the model's width.
         heads: h; C must divide by it.
@@ -32,13 +37,12 @@ class LambdaLayer(nn.Module):
         max_positions: longest sequence; needed, and enforced, with global context only.
         norm: of queries and values: "layer" (over k, and over v, per head), "rms" (the same without mean and bias),
             "batch" (the paper's; real tokens only, all ranks), "none".
-        backend: "auto", "reference", "chunked", "triton"; see :func:`fairseq_lambda.ops.lambda_mix`.
+        gate: "silu", or "none" for the paper's layer.
+        backend: "auto", "reference", "banded", "fourier", "triton"; see :func:`fairseq_lambda.ops.lambda_mix`.
         terms: "both", or for ablations "content" (lp = 0, no position_embedding) or "position" (lc = 0, no k_proj).
-        position_scale: of the initial E, as a multiple of the scale that gives y unit variance.
-        position_decay: p; the initial E at offset d is in proportion to max(1, |d|)^-p, 0: as large at any offset.
 
     Raises:
-        ValueError: a value out of range, naming it and its command-line flag; a backend that cannot serve here.
+        ValueError: a value out of range, naming the argument; a backend that cannot serve here.
     """
 
     def __init__(
@@ -50,20 +54,15 @@ class LambdaLayer(nn.Module):
         local_context: int = 23,
         max_positions: int | None = None,
         norm: str = "layer",
+        gate: str = "silu",
         backend: str = "auto",
         terms: str = "both",
-        position_scale: float = 1.0,
-        position_decay: float = 0.0,
     ):
         super().__init__()
-        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms)
-        for flag, value in (("--lambda-position-scale", position_scale), ("--lambda-position-decay", position_decay)):
-            if value < 0:
-                raise ValueError(f"{flag} {value}: must be at least 0")
-        resolve_backend(backend)
+        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms)
         self.heads, self.dim_k, self.dim_u, self.dim_v = heads, dim_k, dim_u, embed_dim // heads
-        self.local_context, self.max_positions, self.backend = local_context, max_positions, backend
-        self.terms, self.position_scale, self.position_decay = terms, position_scale, position_decay
+        self.local_context, self.max_positions, self.terms = local_context, max_positions, terms
+        self.backend = check_backend(backend)
         self.q_proj = nn.Linear(embed_dim, heads * dim_k, bias=False)
         # Without its term a weight would never get a gradient, which DDP refuses: so there is none.
         self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False) if terms != "position" else None
@@ -73,6 +72,8 @@ class LambdaLayer(nn.Module):
         self.norm = norm
         self.q_norm = self._make_norm(heads * dim_k, dim_k)
         self.v_norm = self._make_norm(self.dim_v * dim_u, self.dim_v)
+        # last: optimizer states of older checkpoints go by this order
+        self.gate_proj = nn.Linear(embed_dim, embed_dim, bias=False) if gate == "silu" else None
         self.reset_parameters()
 
     def _make_norm(self, channels: int, depth: int) -> nn.Module:
@@ -85,21 +86,16 @@ class LambdaLayer(nn.Module):
         return makers[self.norm]()
 
     def reset_parameters(self) -> None:
-        """Draw the weights so that inputs of unit variance give q, V and y of about unit variance.
+        """Draw the weights so that inputs of unit variance give q, V and, before the gate, y of about unit variance.
 
-        A query sums k * u * r products with independent entries of E, hence the standard deviation of E. With a decay
-        most of that variance comes from near tokens; those far away start as a whisper that training may raise.
+        A query sums k * u * r products with independent entries of E, hence the standard deviation of E.
         """
         for projection in filter(None, (self.q_proj, self.k_proj, self.v_proj)):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         if self.position_embedding is not None:
-            offsets = self.position_embedding.size(-1)
-            distance = (torch.arange(offsets) - offsets // 2).abs()
-            profile = distance.clamp(min=1).double() ** -self.position_decay
-            unit = profile / (self.dim_k * self.dim_u * profile.square().sum()).sqrt()
-            nn.init.normal_(self.position_embedding)
-            with torch.no_grad():
-                self.position_embedding.mul_((self.position_scale * unit).to(self.position_embedding))
+            nn.init.normal_(self.position_embedding, std=self.position_embedding.numel() ** -0.5)
+        if self.gate_proj is not None:
+            nn.init.normal_(self.gate_proj.weight, std=GATE_STD)
 
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
@@ -116,15 +112,14 @@ class LambdaLayer(nn.Module):
         batch, length, _ = x.shape
         if not self.local_context and length > self.max_positions:
             raise ValueError(
-                f"a sequence of {length} tokens exceeds the {self.max_positions} positions of the global context: "
-                "raise --max-positions or use --lambda-local-context"
+                f"a sequence of {length} tokens exceeds the global context's max_positions={self.max_positions}: "
+                "build the layer with more, or with a local_context"
             )
-        projections = [p for p in (self.q_proj, self.v_proj, self.k_proj) if p is not None]  # one product reads x once
-        projected = F.linear(x, torch.cat([projection.weight for projection in projections]))
-        q, values, *keys = projected.split([projection.out_features for projection in projections], dim=-1)
-        q, values = self._queries(q, padding_mask), self._values(values, padding_mask)
-        # an absent term is one of zeros
-        keys = self._keys(keys[0], padding_mask) if keys else x.new_zeros(batch, length, self.dim_k, self.dim_u)
+        q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
+        if self.k_proj is None:  # an absent term is one of zeros
+            keys = x.new_zeros(batch, length, self.dim_k, self.dim_u)
+        else:
+            keys = self._keys(self.k_proj(x), padding_mask)
         offsets = self.position_embedding
         offsets = x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
 
@@ -132,6 +127,8 @@ class LambdaLayer(nn.Module):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         y, content_lambda = lambda_mix(q.to(dtype), keys.to(dtype), values.to(dtype), offsets.to(dtype), self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
+        if self.gate_proj is not None:
+            y = y * F.silu(self.gate_proj(x))
         return (y, content_lambda) if return_lambda else y
 
     def _queries(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
@@ -169,27 +166,21 @@ class LambdaLayer(nn.Module):
         )
 
 
-def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, terms) -> None:
-    positive = {
-        "--encoder-embed-dim": embed_dim,
-        "--encoder-attention-heads": heads,
-        "--lambda-key-depth": dim_k,
-        "--lambda-intra-depth": dim_u,
-    }
-    for flag, value in positive.items():
-        if value < 1:
-            raise ValueError(f"{flag} {value}: must be at least 1")
+def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms) -> None:
+    for name, value in {"embed_dim": embed_dim, "heads": heads, "dim_k": dim_k, "dim_u": dim_u}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value}: must be a whole number of at least 1")
     if embed_dim % heads:
-        raise ValueError(f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}")
-    if local_context < 0 or (local_context and local_context % 2 == 0):
-        near = abs(local_context) + 1 - abs(local_context) % 2
+        raise ValueError(f"embed_dim={embed_dim} does not divide by heads={heads}")
+    if not isinstance(local_context, int) or local_context < 0 or (local_context and local_context % 2 == 0):
+        near = abs(local_context) // 2 * 2 + 1 if isinstance(local_context, int) else 23
         raise ValueError(
-            f"--lambda-local-context {local_context}: must be odd (centred on a token), such as {near}, "
-            "or 0 for global context"
+            f"local_context={local_context}: must be odd (centred on a token), such as {near}, or 0 for global context"
         )
     if not local_context and (max_positions is None or max_positions < 1):
-        raise ValueError("--lambda-local-context 0 (global) needs --max-positions, the longest sequence")
-    if norm not in NORMS:
-        raise ValueError(f"--lambda-norm {norm}: choose one of {', '.join(NORMS)}")
-    if terms not in TERMS:
-        raise ValueError(f"--lambda-terms {terms}: choose one of {', '.join(TERMS)}")
+        raise ValueError(
+            f"local_context=0 (global) does not go with max_positions={max_positions}: give the longest sequence"
+        )
+    for name, value, choices in (("norm", norm, NORMS), ("gate", gate, GATES), ("terms", terms, TERMS)):
+        if value not in choices:
+            raise ValueError(f"{name}={value}: choose one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""Softmax self-attention with the interface of :class:`LambdaLayer`, for hybrids and for the equal-size twin."""
+"""Softmax self-attention with the interface of :class:`LambdaLayer`, for hybrids and for the baseline of equal size."""
 
 import torch
 import torch.nn.functional as F
@@ -8,57 +8,75 @@ from torch import Tensor, nn
 class SoftmaxAttention(nn.Module):
     """Returns multi-head self-attention of ``x`` (b, n, C) through torch's fused kernel, output projection included.
 
-    Vaswani et al. (2017), section 3.2: ``softmax(Q K^T / sqrt(C / h)) V`` a head, then ``Wo``.
+    Vaswani et al. (2017), section 3.2: ``softmax(Q K^T / sqrt(C / h)) V`` per head, then ``Wo``.
 
     Args:
         embed_dim: C, the model's width.
         heads: h; C must divide by it.
         dropout: of the attention weights. The fused CPU kernel serves 0 only.
         rotary: turn queries and keys by their positions, see :func:`rotate`, so that their product knows the offset.
-        gate: multiply the heads' outputs by ``silu(x Wg)``, Wg (C, C), before ``Wo``.
 
     Raises:
         ValueError: C does not divide by h, or with ``rotary`` by 2 h.
     """
 
-    def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0, rotary: bool = False, gate: bool = False):
+    def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0, rotary: bool = False):
         super().__init__()
         if heads < 1 or embed_dim % heads:
-            raise ValueError(f"--encoder-embed-dim {embed_dim} does not divide by --encoder-attention-heads {heads}")
+            raise ValueError(f"embed_dim={embed_dim} does not divide by heads={heads}")
         if rotary and embed_dim // heads % 2:
-            raise ValueError(f"--attention-rotary: pairs of channels turn, a head has {embed_dim // heads} channels")
+            raise ValueError(
+                f"attention_rotary=True turns pairs of channels, and embed_dim={embed_dim} with heads={heads} "
+                "gives each head an odd number: choose others"
+            )
         self.heads, self.dropout, self.rotary = heads, dropout, rotary
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
-        self.gate_proj = nn.Linear(embed_dim, embed_dim, bias=False) if gate else None
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Return (b, n, C). ``padding_mask`` (b, n) bool, True where padded."""
-        q, k, v = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (b, h, n, C / h)
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+        """Return (b, n, C).
+
+        Args:
+            x: (b, n, C).
+            padding_mask: (b, n) bool, True where padded.
+            rotation: :meth:`rotation` of this length, which the layers of a model share; None: made here.
+        """
+        projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
+        q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
         if self.rotary:
-            q, k = rotate(q), rotate(k)
+            rotation = self.rotation(x) if rotation is None else rotation
+            q, k = rotate(projected[:, :, :2], rotation).permute(2, 0, 3, 1, 4)
         mask = None
         if padding_mask is not None:
             # A row of nothing but padding may see itself, else its softmax would be 0 / 0.
             mask = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        y = y.transpose(1, 2).flatten(2)
-        if self.gate_proj is not None:
-            y = y * F.silu(self.gate_proj(x))
-        return self.out_proj(y)
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+    def rotation(self, x: Tensor) -> Tensor:
+        """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys made of x (b, n, C).
+
+        In float32 at least: bfloat16 cannot count the positions of a text.
+        """
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        half = x.size(-1) // self.heads // 2
+        frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+        angles = torch.arange(x.size(1), device=x.device, dtype=dtype)[:, None] * frequency
+        return torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None, None]
 
 
-def rotate(x: Tensor) -> Tensor:
-    """Return ``x`` (..., n, d), d even, with rotary positions (Su et al., 2021, RoFormer, section 3.2.2).
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Return ``x`` (b, n, 2, h, d), d even, with rotary positions (Su et al., 2021, RoFormer, section 3.2.2).
 
-    The pair of channels (i, i + d / 2) at position m turns by the angle m * 10000 ** (-2 i / d), so that the product of
-    a query at m and a key at n depends on m - n. In float32 at least: bfloat16 cannot count the positions of a text.
+    The pair of channels (2 i, 2 i + 1) at position m turns by the angle m * 10000 ** (-2 i / d), so that the product of
+    a query at m and a key at n depends on m - n.
     """
-    length, half = x.size(-2), x.size(-1) // 2
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
-    angle = torch.arange(length, device=x.device, dtype=dtype)[:, None] * frequency
-    cos, sin = angle.cos(), angle.sin()
-    first, second = x.to(dtype).chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(x.dtype)
+    pairs = x.to(rotation.dtype).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # compilers and exporters have little for complex numbers
+        (even, odd), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    else:  # one pass over the memory forward, and one backward
+        turned = torch.view_as_complex(pairs.contiguous()) * torch.view_as_complex(rotation)
+        turned = torch.view_as_real(turned)
+    return turned.flatten(-2).to(x.dtype)

@@ -5,55 +5,79 @@ from functools import cache
 
 from torch import Tensor
 
-from fairseq_lambda.ops.chunked import lambda_mix_chunked
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
+from fairseq_lambda.ops.fourier.cost import prefers_fourier
+from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
-from fairseq_lambda.ops.toeplitz import lambda_mix_toeplitz
-from fairseq_lambda.ops.toeplitz_cost import prefers_toeplitz
-from fairseq_lambda.ops.triton_support import why_not, why_not_here
+from fairseq_lambda.ops.triton.support import why_not, why_not_here
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "reference", "chunked", "triton")
+BACKENDS = ("auto", "reference", "banded", "fourier", "triton")
+OLD_NAMES = {"chunked": "banded"}
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-    from fairseq_lambda.ops.triton_mix import lambda_mix_triton  # nothing else imports Triton
+    from fairseq_lambda.ops.triton.mix import lambda_mix_triton  # nothing else imports Triton
 
     return lambda_mix_triton(*tensors)
 
 
-_FUNCTIONS = {"reference": lambda_mix_reference, "chunked": lambda_mix_chunked, "triton": _lambda_mix_triton}
+_FUNCTIONS = {
+    "reference": lambda_mix_reference,
+    "banded": lambda_mix_banded,
+    "fourier": lambda_mix_fourier,
+    "triton": _lambda_mix_triton,
+}
 
 
-def resolve_backend(backend: str, queries: Tensor | None = None, position_embedding: Tensor | None = None) -> str:
-    """Return the backend that ``backend`` stands for: itself, or what ``auto`` picks.
-
-    Without tensors, as when a layer is built, ``auto`` stays ``auto``: its choice depends on their device, type and
-    shape. It is ``triton`` on CUDA, ``chunked`` elsewhere and where the kernels cannot serve; each choice is logged
-    once a process, with the reason.
+def check_backend(backend: str) -> str:
+    """Return the present name of ``backend``: "chunked" is what "banded" was called.
 
     Raises:
-        ValueError: an unknown name, or a backend that cannot serve, with the reason.
+        ValueError: an unknown name, or "triton" where no tensor can go through its kernels, with the reason.
     """
+    backend = OLD_NAMES.get(backend, backend)
     if backend not in BACKENDS:
-        raise ValueError(f"--lambda-backend {backend}: unknown backend, choose one of {', '.join(BACKENDS)}")
-    if backend == "triton":
-        reason = why_not_here() if queries is None else why_not(queries, position_embedding)
-        if reason:
-            raise ValueError(f"--lambda-backend triton: {reason}; use 'auto' or 'chunked', which runs everywhere")
-    if backend != "auto" or queries is None:
+        raise ValueError(f"backend={backend}: unknown, choose one of {', '.join(BACKENDS)}")
+    if backend == "triton" and (reason := why_not_here()):
+        raise _refused(reason)
+    return backend
+
+
+def resolve_backend(backend: str, queries: Tensor, values: Tensor, position_embedding: Tensor) -> str:
+    """Return the backend that serves these tensors: ``backend`` itself, or what "auto" picks.
+
+    "auto" is "triton" on CUDA where the kernels can serve. Elsewhere it is the cheaper of "banded" and "fourier", by
+    the estimate of :mod:`fairseq_lambda.ops.fourier.cost`. Each choice is logged once per process, with the reason.
+
+    Raises:
+        ValueError: "triton", and its kernels cannot take these tensors, with the reason.
+    """
+    if backend not in ("auto", "triton"):
         return backend
     device = queries.device.type
-    reason = why_not(queries, position_embedding) if device == "cuda" else None
-    choice = "triton" if device == "cuda" and reason is None else "chunked"
+    reason = why_not(queries, position_embedding) if device == "cuda" or backend == "triton" else None
+    if backend == "triton":
+        if reason:
+            raise _refused(reason)
+        return backend
+    if device == "cuda" and reason is None:
+        choice = "triton"
+    else:
+        choice = "fourier" if prefers_fourier(queries, values, position_embedding) else "banded"
     _log_choice(choice, device, reason)
     return choice
 
 
-@cache  # so that each choice is logged once a process
+def _refused(reason: str) -> ValueError:
+    return ValueError(f"backend=triton: {reason}; use backend=auto, or backend=banded, which runs everywhere")
+
+
+@cache  # so that each choice is logged once per process
 def _log_choice(choice: str, device: str, reason: str | None) -> None:
     because = f", not 'triton': {reason}" if reason else ""
-    logger.info(f"--lambda-backend auto: using {choice!r} on {device}{because}")
+    logger.info(f"lambda backend auto: using {choice!r} on {device}{because}")
 
 
 def lambda_mix(
@@ -77,13 +101,13 @@ def lambda_mix(
         values: (b, n, v, u), zero where padded.
         position_embedding: E, (k, u, r) with r odd; index j stands for the offset m - n = j - r // 2. It may reach
             further than the sequence; a context that covers every pair is r = 2 n - 1.
-        backend: "auto", "reference", "triton", or "chunked", which works by Fourier transforms where the context is so
-            long that they are estimated to be faster (:mod:`fairseq_lambda.ops.toeplitz`).
+        backend: "auto"; "reference", the equations as they stand; "banded", block-banded matrix products; "fourier",
+            fast Fourier transforms, for long contexts; "triton", kernels for CUDA.
 
     Differentiable in every tensor. All four must have one dtype and device.
 
     Raises:
-        ValueError: see :func:`resolve_backend`; an even r.
+        ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r.
     """
     context, length = position_embedding.shape[-1], queries.shape[1]
     if context % 2 == 0:
@@ -91,7 +115,5 @@ def lambda_mix(
     excess = context // 2 - (length - 1)
     if excess > 0:  # offsets that no pair of this sequence has
         position_embedding = position_embedding[..., excess:-excess]
-    backend = resolve_backend(backend, queries, position_embedding)
-    if backend == "chunked" and prefers_toeplitz(queries, values, position_embedding):
-        return lambda_mix_toeplitz(queries, keys, values, position_embedding)
+    backend = resolve_backend(check_backend(backend), queries, values, position_embedding)
     return _FUNCTIONS[backend](queries, keys, values, position_embedding)

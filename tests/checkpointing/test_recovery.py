@@ -147,7 +147,7 @@ def test_training_goes_on_by_itself_and_ends_as_if_nothing_had_been(toy_data, fo
     tear(folder / LAST)
     tear(folder / "checkpoint_best.pt")
     train(toy_data, folder, 16, "--save-interval-updates", 4, of=40)
-    assert "skipped" in caplog.text and "going on from" in caplog.text and "at 8 updates" in caplog.text
+    assert "skipped" in caplog.text and "resuming from" in caplog.text and "at 8 updates" in caplog.text
     for name in (LAST, "checkpoint_best.pt", "checkpoint_1_16.pt"):
         whole, again = state_of_training(tmp_path / "whole", name), state_of_training(folder, name)
         assert not differences(whole, again), name

@@ -127,7 +127,7 @@ def test_a_killed_rank_resumes_the_run(data, tmp_path):
         time.sleep(0.005)
     os.kill(child_of_rank(process.pid, 1), signal.SIGKILL)
     out = finish(process)
-    assert re.search(r"going on from .* at \d+ updates", out)
+    assert re.search(r"resuming from .* at \d+ updates", out)
     assert not differences(state_of_training(tmp_path / "whole"), state_of_training(tmp_path / "run"))
 
 

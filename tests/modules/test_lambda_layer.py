@@ -9,10 +9,10 @@ import torch
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.modules.lambda_layer import NORMS
 
-BACKENDS = ["reference", "chunked"]
+BACKENDS = ["reference", "banded"]
 
 
-def make(norm="layer", backend="chunked", context=5, dim_u=1, heads=2, width=16, **kwargs):
+def make(norm="layer", backend="banded", context=5, dim_u=1, heads=2, width=16, **kwargs):
     torch.manual_seed(0)
     layer = LambdaLayer(
         width,
@@ -22,7 +22,7 @@ def make(norm="layer", backend="chunked", context=5, dim_u=1, heads=2, width=16,
         local_context=context,
         norm=norm,
         backend=backend,
-        **kwargs,
+        **{"gate": "none", **kwargs},
     )
     return layer.double()
 
@@ -39,7 +39,7 @@ def test_equals_an_independent_implementation(backend):
     for file in parity_files():
         data = {k: torch.from_numpy(np.asarray(v)) for k, v in np.load(file).items()}
         sizes = [int(data[k]) for k in ("heads", "dim_k", "dim_u", "local_context")]
-        layer = LambdaLayer(data["x"].shape[-1], *sizes, norm="batch", backend=backend).double().eval()
+        layer = LambdaLayer(data["x"].shape[-1], *sizes, norm="batch", gate="none", backend=backend).double().eval()
         state = {
             f"{n}_norm.{ours}": data[f"bn_{n}_{theirs}"]
             for n in "qv"
@@ -57,7 +57,7 @@ def test_equals_an_independent_implementation(backend):
 
 
 def by_definition(layer, x, padding_mask):
-    """A text at a time, real tokens only: what padding must not change."""
+    """One text at a time, real tokens only: what padding must not change."""
     out = torch.zeros_like(x)
     for b in range(x.shape[0]):
         real = ~padding_mask[b]
@@ -156,7 +156,7 @@ def test_any_length(length, context):
 @pytest.mark.parametrize("dim_u,context", [(1, 23), (4, 7), (1, 0)])
 def test_output_variance_at_init_is_near_the_inputs(norm, dim_u, context):
     torch.manual_seed(1)
-    layer = LambdaLayer(256, 4, dim_u=dim_u, local_context=context, max_positions=256, norm=norm)
+    layer = LambdaLayer(256, 4, dim_u=dim_u, local_context=context, max_positions=256, norm=norm, gate="none")
     y = layer(torch.randn(4, 256, 256))
     assert 0.4 < y.var().item() < 2.5
 
@@ -169,7 +169,7 @@ def test_the_two_terms_add_up(padded):
     mask = torch.arange(9).expand(2, 9) > 6 if padded else None
     parts = {}
     for terms, missing in (("content", "position_embedding"), ("position", "k_proj.weight")):
-        layer = LambdaLayer(16, 2, dim_k=4, dim_u=2, local_context=5, terms=terms).double()
+        layer = LambdaLayer(16, 2, dim_k=4, dim_u=2, local_context=5, terms=terms, gate="none").double()
         assert both.state_dict().keys() - layer.state_dict().keys() == {missing}
         layer.load_state_dict({k: v for k, v in both.state_dict().items() if k != missing})
         parts[terms] = layer(x, mask, return_lambda=True)
@@ -181,27 +181,41 @@ def test_the_two_terms_add_up(padded):
     assert not parts["position"][1].any()
 
 
-def test_scale_of_the_position_embedding():
-    torch.manual_seed(0)
-    wide = LambdaLayer(256, 4, position_scale=3.0).position_embedding
-    assert wide.std().item() * wide.numel() ** 0.5 == pytest.approx(3, rel=0.2)
+def test_the_gate_is_a_factor_of_the_output():
+    """silu(x Wg) times the layer without it, and the content lambda is before the gate; bad tokens stay where they are."""
+    gated, plain = make(gate="silu"), make()
+    plain.load_state_dict({k: v for k, v in gated.state_dict().items() if k != "gate_proj.weight"})
+    x = torch.randn(2, 9, 16, dtype=torch.float64)
+    (y, gated_lambda), (without, plain_lambda) = (layer(x, return_lambda=True) for layer in (gated, plain))
+    gate = x @ gated.gate_proj.weight.T
+    torch.testing.assert_close(y, without * gate / (1 + (-gate).exp()))
+    torch.testing.assert_close(gated_lambda, plain_lambda)
 
 
-@pytest.mark.parametrize("context,center", [(23, 11), (0, 63)])
-@pytest.mark.parametrize("decay", [0.0, 1.0])
-def test_near_offsets_start_larger_at_the_same_sum(context, center, decay):
-    torch.manual_seed(0)
-    layer = LambdaLayer(256, 4, dim_k=64, dim_u=4, local_context=context, max_positions=64, position_decay=decay)
-    squares = layer.position_embedding.detach().square().mean((0, 1))
-    assert squares.sum().item() * 64 * 4 == pytest.approx(1, rel=0.1)
-    assert (squares[center] / squares[center + 1]).item() == pytest.approx(1, rel=0.5)
-    assert (squares[center] / squares[center - 8]).item() == pytest.approx(8 ** (2 * decay), rel=0.5)
+@pytest.mark.parametrize("name", ["q_proj", "k_proj", "v_proj", "gate_proj"])
+def test_projections_are_called(name):
+    """Adapters, hooks, pruning and quantisation replace the projections or hang on their calls."""
+    layer, x = make(gate="silu"), torch.randn(2, 9, 16, dtype=torch.float64)
+    before, calls = layer(x), []
+    handle = getattr(layer, name).register_forward_hook(lambda module, inputs, output: calls.append(1) or output * 2 + 1)
+    assert not torch.allclose(layer(x), before) and calls == [1]
+    handle.remove()
+    projection = getattr(layer, name)
+    adapter = torch.nn.Sequential(torch.nn.Linear(16, 2), torch.nn.Linear(2, projection.out_features)).double()
+    adapted = lambda x: projection(x) + adapter(x)  # noqa: E731
+    setattr(layer, name, type("Adapted", (torch.nn.Module,), {"forward": lambda self, x: adapted(x)})())
+    layer(x).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in (projection.weight, *adapter[0].parameters()))
+
+
+def test_the_old_name_of_a_backend_is_read_as_the_new_one():
+    assert make(backend="chunked").backend == "banded"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("norm", NORMS)
 def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
-    """Against float64: autocast through chunked, and the same autocast through the definition in einsum."""
+    """Against float64: autocast through banded, and the same autocast through the definition in einsum."""
     x = torch.randn(2, 130, 64) * 2
     errors = {}
     for backend in BACKENDS:
@@ -214,38 +228,39 @@ def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
         exact = layer.double()(x.double())
         errors[backend] = ((y.double() - exact).norm() / exact.norm()).item()
-    assert errors["chunked"] <= 2 * errors["reference"] + 1e-6
-    assert errors["chunked"] < (2e-2 if dtype == torch.bfloat16 else 3e-3)
+    assert errors["banded"] <= 2 * errors["reference"] + 1e-6
+    assert errors["banded"] < (2e-2 if dtype == torch.bfloat16 else 3e-3)
 
 
 @pytest.mark.parametrize(
     "kwargs,message",
     [
-        ({"local_context": 4}, "--lambda-local-context 4: must be odd.*5"),
-        ({"local_context": -3}, "--lambda-local-context -3"),
-        ({"local_context": 0}, "needs --max-positions"),
-        ({"heads": 3}, "--encoder-embed-dim 16 does not divide by --encoder-attention-heads 3"),
-        ({"dim_k": 0}, "--lambda-key-depth 0"),
-        ({"dim_u": 0}, "--lambda-intra-depth 0"),
-        ({"norm": "group"}, "--lambda-norm group"),
-        ({"terms": "neither"}, "--lambda-terms neither"),
-        ({"position_scale": -1.0}, "--lambda-position-scale -1.0"),
-        ({"position_decay": -1.0}, "--lambda-position-decay -1.0"),
-        ({"backend": "cuda"}, "--lambda-backend cuda"),
+        ({"local_context": 4}, "local_context=4: must be odd.*5"),
+        ({"local_context": -3}, "local_context=-3"),
+        ({"local_context": 0}, "max_positions=None: give the longest"),
+        ({"heads": 3}, "embed_dim=16 does not divide by heads=3"),
+        ({"dim_k": 0}, "dim_k=0"),
+        ({"dim_u": 0}, "dim_u=0"),
+        ({"norm": "group"}, "norm=group"),
+        ({"terms": "neither"}, "terms=neither"),
+        ({"local_context": None}, "local_context=None: must be odd"),
+        ({"local_context": 5.0}, "local_context=5.0: must be odd"),
+        ({"gate": "tanh"}, "gate=tanh"),
+        ({"backend": "cuda"}, "backend=cuda"),
     ],
 )
-def test_bad_options_raise_naming_flag_and_value(kwargs, message):
+def test_bad_options_raise_naming_argument_and_value(kwargs, message):
     with pytest.raises(ValueError, match=message):
         LambdaLayer(16, **{"heads": 2, **kwargs})
 
 
 def test_global_context_refuses_more_than_its_positions():
-    with pytest.raises(ValueError, match="9 tokens exceeds the 8 positions"):
+    with pytest.raises(ValueError, match="9 tokens exceeds the global context's max_positions=8"):
         make(context=0, max_positions=8)(torch.zeros(1, 9, 16, dtype=torch.float64))
 
 
 def test_state_dict_names_and_shapes():
-    shapes = {k: tuple(v.shape) for k, v in make("layer", dim_u=2).state_dict().items()}
+    shapes = {k: tuple(v.shape) for k, v in make("layer", dim_u=2, gate="silu").state_dict().items()}
     assert shapes == {
         "position_embedding": (4, 2, 5),
         "q_proj.weight": (8, 16),
@@ -255,4 +270,5 @@ def test_state_dict_names_and_shapes():
         "q_norm.bias": (4,),
         "v_norm.weight": (8,),
         "v_norm.bias": (8,),
+        "gate_proj.weight": (16, 16),
     }

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fairseq_lambda.ops import lambda_mix
-from fairseq_lambda.ops.chunked import lambda_mix_chunked
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.reference import lambda_mix_reference
 
 LENGTHS = [1, 2, 7, 63, 130]
@@ -44,7 +44,7 @@ def loops(queries, keys, values, embedding):
     return y
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", "banded"])
 @pytest.mark.parametrize("length,dim_u,context", [(1, 1, 3), (6, 2, 3), (7, 1, 1), (5, 2, 23), (6, 1, 11)])
 def test_equals_loops_over_the_definition(backend, length, dim_u, context):
     tensors = [t.detach() for t in inputs(length, dim_u, context, heads=2, dim_k=2, dim_v=2)]
@@ -57,12 +57,12 @@ def test_equals_loops_over_the_definition(backend, length, dim_u, context):
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("dim_u", DEPTHS)
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_chunked_equals_reference_with_every_gradient(length, dim_u, context):
+def test_banded_equals_reference_with_every_gradient(length, dim_u, context):
     ours, theirs = inputs(length, dim_u, context), inputs(length, dim_u, context)
     grad_y = torch.randn(2, length, 3, 5, dtype=torch.float64)
     grad_lambda = torch.randn(2, 4, 5, dtype=torch.float64)
     results = []
-    for tensors, backend in ((ours, "chunked"), (theirs, "reference")):
+    for tensors, backend in ((ours, "banded"), (theirs, "reference")):
         y, content_lambda = lambda_mix(*tensors, backend=backend)
         torch.autograd.backward((y, content_lambda), (grad_y, grad_lambda))
         results.append([y, content_lambda, *(t.grad for t in tensors)])
@@ -70,12 +70,12 @@ def test_chunked_equals_reference_with_every_gradient(length, dim_u, context):
         torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("chunk", [1, 8, 21, 22, 50, 63, 1000])
+@pytest.mark.parametrize("span", [1, 8, 21, 22, 50, 63, 1000])
 @pytest.mark.parametrize("context", [5, 23, 41])
-def test_any_chunk_gives_the_same(chunk, context):
+def test_any_span_gives_the_same(span, context):
     """Chunks of a part of a sequence, of one, of several, of all; the last with less than the others."""
     results = []
-    for function in (lambda_mix_reference, lambda *tensors: lambda_mix_chunked(*tensors, chunk=chunk)):
+    for function in (lambda_mix_reference, lambda *tensors: lambda_mix_banded(*tensors, span=span)):
         tensors = inputs(21, 2, context, batch=4)
         y, content_lambda = function(*tensors)
         (y.sin().sum() + content_lambda.square().sum()).backward()
@@ -96,31 +96,31 @@ def test_low_precision_errs_at_most_twice_plain_torch_in_every_gradient(dtype):
 
     expected = results(lambda_mix_reference, exact)
     low = [t.detach().to(dtype).requires_grad_() for t in exact]
-    ours = results(lambda *tensors: lambda_mix_chunked(*tensors, chunk=64), low)
+    ours = results(lambda *tensors: lambda_mix_banded(*tensors, span=64), low)
     plain = results(lambda_mix_reference, low)
     for got, bound, true in zip(ours, plain, expected, strict=True):
         assert (got - true).norm() <= 2 * (bound - true).norm()
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", "banded"])
 @pytest.mark.parametrize("length,dim_u,context", [(1, 1, 3), (5, 2, 3), (3, 1, 9)])
 def test_gradcheck(backend, length, dim_u, context):
     tensors = inputs(length, dim_u, context, batch=1, heads=2, dim_k=2, dim_v=2)
     assert torch.autograd.gradcheck(lambda *t: lambda_mix(*t, backend=backend), tensors)
 
 
-def test_chunked_writes_all_memory_it_hands_out(monkeypatch):
+def test_banded_writes_all_memory_it_hands_out(monkeypatch):
     """y and the queries' gradient are allocated uninitialised: fill them with NaN and see none in the result."""
     new_empty, empty_like = torch.Tensor.new_empty, torch.empty_like
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: new_empty(*a, **k).fill_(float("nan")))
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(float("nan")))
     tensors = inputs(45, 2, 7)
-    y, _ = lambda_mix_chunked(*tensors, chunk=16)
+    y, _ = lambda_mix_banded(*tensors, span=16)
     y.sum().backward()
     assert y.isfinite().all() and all(t.grad.isfinite().all() for t in tensors)
 
 
-def test_chunked_keeps_nothing_but_its_inputs_for_the_backward_pass():
+def test_banded_keeps_nothing_but_its_inputs_for_the_backward_pass():
     tensors, saved = inputs(300, 2, 23), set()
 
     def pack(t):
@@ -128,15 +128,15 @@ def test_chunked_keeps_nothing_but_its_inputs_for_the_backward_pass():
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        lambda_mix(*tensors, backend="chunked")
+        lambda_mix(*tensors, backend="banded")
     assert saved == {t.untyped_storage().data_ptr() for t in tensors}
 
 
 def test_backends_that_cannot_serve_say_why():
     tensors = inputs(3)
-    with pytest.raises(ValueError, match="--lambda-backend triton: .*; use 'auto' or 'chunked'"):
+    with pytest.raises(ValueError, match="backend=triton: .*; use backend=auto, or backend=banded"):
         lambda_mix(*tensors, backend="triton")
-    with pytest.raises(ValueError, match="--lambda-backend fast.*choose one of"):
+    with pytest.raises(ValueError, match="backend=fast.*choose one of"):
         lambda_mix(*tensors, backend="fast")
     with pytest.raises(ValueError, match="4 offsets.*odd"):
         lambda_mix(*inputs(3, context=4))

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fairseq_lambda.modules import LambdaLayer
-from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend, triton_support
+from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend
+from fairseq_lambda.ops.triton import support
 
 CHECKS = Path(__file__).with_name("triton_kernel_checks.py")
 ROOT = CHECKS.parents[2]
@@ -24,7 +25,7 @@ def run_checks(interpret: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-@pytest.mark.skipif(not triton_support._installed(), reason="the package triton is not installed")
+@pytest.mark.skipif(not support._why_not_installed() is not None, reason=str(support._why_not_installed()))
 def test_kernels_under_the_interpreter():
     run_checks("1")
 
@@ -37,7 +38,7 @@ class TestOnAGPU:
 
     def test_auto_picks_triton(self):
         queries = torch.zeros(1, 9, 2, 4, device="cuda")
-        assert resolve_backend("auto", queries, torch.zeros(4, 1, 5)) == "triton"
+        assert resolve_backend("auto", queries, torch.zeros(1, 9, 3, 1, device="cuda"), torch.zeros(4, 1, 5)) == "triton"
 
 
 def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
@@ -46,7 +47,7 @@ def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
         f"utils.import_user_module(argparse.Namespace(user_dir={str(ROOT / 'fairseq_lambda')!r})); "
         "from fairseq_lambda.modules import LambdaLayer; "
         "LambdaLayer(16, 2)(torch.randn(1, 9, 16)).sum().backward(); "
-        "assert 'triton' not in sys.modules and 'fairseq_lambda.ops.triton_mix' not in sys.modules"
+        "assert 'triton' not in sys.modules and 'fairseq_lambda.ops.triton.mix' not in sys.modules"
     )
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -57,27 +58,27 @@ def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
 def interpreted(monkeypatch):
     """A process that says it interprets: enough for the choice, which imports no Triton."""
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(triton_support, "_installed", lambda: True)
+    monkeypatch.setattr(support, "_why_not_installed", lambda: None)
 
 
 def test_without_a_device_it_is_refused_with_the_reason(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(triton_support, "_installed", lambda: True)
+    monkeypatch.setattr(support, "_why_not_installed", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
-        ValueError, match="--lambda-backend triton: there is no CUDA device.*TRITON_INTERPRET=1.*chunked"
+        ValueError, match="backend=triton: there is no CUDA device.*TRITON_INTERPRET=1.*banded"
     ):
         LambdaLayer(16, 2, backend="triton")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     LambdaLayer(16, 2, backend="triton")
-    with pytest.raises(ValueError, match="--lambda-backend triton: the tensors are on cpu"):
-        resolve_backend("triton", torch.zeros(1, 3, 2, 4), torch.zeros(4, 1, 5))
+    with pytest.raises(ValueError, match="backend=triton: the tensors are on cpu"):
+        resolve_backend("triton", torch.zeros(1, 3, 2, 4), torch.zeros(1, 3, 3, 1), torch.zeros(4, 1, 5))
 
 
 def test_without_the_package_it_is_refused_with_the_reason(interpreted, monkeypatch):
     LambdaLayer(16, 2, backend="triton")
-    monkeypatch.setattr(triton_support, "_installed", lambda: False)
-    with pytest.raises(ValueError, match="--lambda-backend triton: the package triton is not installed"):
+    monkeypatch.setattr(support, "_why_not_installed", lambda: "the package triton is not installed")
+    with pytest.raises(ValueError, match="backend=triton: the package triton is not installed"):
         LambdaLayer(16, 2, backend="triton")
 
 
@@ -85,15 +86,18 @@ def test_without_the_package_it_is_refused_with_the_reason(interpreted, monkeypa
     "dtype,dim_k,context,reason",
     [
         (torch.float64, 4, 5, "no kernel for torch.float64, only for float32"),
-        (torch.float32, 4, 257, "the context is global or exceeds 255 positions"),
-        (torch.float32, 129, 5, "the key depth exceeds 128"),
+        (torch.float32, 4, 257, "the context is global, or longer than local_context=255"),
+        (torch.float32, 129, 5, "the key depth is above dim_k=128"),
     ],
 )
 def test_tensors_that_it_cannot_serve_are_refused_with_the_reason(interpreted, dtype, dim_k, context, reason):
     length = 200
     tensors = torch.zeros(1, length, 2, dim_k), torch.zeros(1, length, dim_k, 1), torch.zeros(1, length, 3, 1)
-    with pytest.raises(ValueError, match=f"--lambda-backend triton: {reason}"):
+    with pytest.raises(ValueError, match=f"backend=triton: {reason}"):
         lambda_mix(*(t.to(dtype) for t in (*tensors, torch.zeros(dim_k, 1, context))), backend="triton")
+
+
+VALUES = torch.zeros(2, 30, 64, 1)
 
 
 def on_cuda(dtype=torch.bfloat16):
@@ -103,36 +107,36 @@ def on_cuda(dtype=torch.bfloat16):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(triton_support, "_installed", lambda: True)
+    monkeypatch.setattr(support, "_why_not_installed", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     _log_choice.cache_clear()
 
 
-def test_auto_picks_triton_on_cuda_and_chunked_on_the_cpu_and_says_so_once(gpu, caplog):
+def test_auto_picks_triton_on_cuda_and_banded_on_the_cpu_and_says_so_once(gpu, caplog):
     caplog.set_level(logging.INFO)
     local, queries = torch.zeros(16, 1, 23), torch.zeros(2, 30, 12, 16)
     for _ in range(3):
-        assert resolve_backend("auto", on_cuda(), local) == "triton"
-        assert resolve_backend("auto", queries, local) == "chunked"
+        assert resolve_backend("auto", on_cuda(), VALUES, local) == "triton"
+        assert resolve_backend("auto", queries, VALUES, local) == "banded"
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "--lambda-backend auto: using 'triton' on cuda",
-        "--lambda-backend auto: using 'chunked' on cpu",
+        "lambda backend auto: using 'triton' on cuda",
+        "lambda backend auto: using 'banded' on cpu",
     ]
 
 
-def test_auto_takes_chunked_on_cuda_only_with_the_reason_in_the_log(gpu, monkeypatch, caplog):
+def test_auto_takes_banded_on_cuda_only_with_the_reason_in_the_log(gpu, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     local = torch.zeros(16, 1, 23)
-    assert resolve_backend("auto", on_cuda(torch.float64), local) == "chunked"
-    assert resolve_backend("auto", on_cuda(), torch.zeros(16, 1, 1023)) == "chunked"
+    assert resolve_backend("auto", on_cuda(torch.float64), VALUES, local) == "banded"
+    assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, 1023)) == "banded"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    assert resolve_backend("auto", on_cuda(), local) == "chunked"
-    monkeypatch.setattr(triton_support, "_installed", lambda: False)
-    assert resolve_backend("auto", on_cuda(), local) == "chunked"
-    start = "--lambda-backend auto: using 'chunked' on cuda, not 'triton': "
+    assert resolve_backend("auto", on_cuda(), VALUES, local) == "banded"
+    monkeypatch.setattr(support, "_why_not_installed", lambda: "the package triton is not installed")
+    assert resolve_backend("auto", on_cuda(), VALUES, local) == "banded"
+    start = "lambda backend auto: using 'banded' on cuda, not 'triton': "
     reasons = ["no kernel for torch.float64", "the context is global", "the GPU's compute", "the package triton is not"]
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 4 and all(m.startswith(start + r) for m, r in zip(messages, reasons, strict=True))

@@ -12,8 +12,8 @@ import torch
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import lambda_mix
 from fairseq_lambda.ops.reference import lambda_mix_reference
-from fairseq_lambda.ops.triton_mix import lambda_mix_triton
-from fairseq_lambda.ops.triton_tiles import BACKWARD, FORWARD, backward_tile
+from fairseq_lambda.ops.triton.mix import lambda_mix_triton
+from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD, backward_tile
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 NAMES = ("y", "content_lambda", "queries", "keys", "values", "position_embedding")

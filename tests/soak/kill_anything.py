@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> Counter:
 
             run_until_complete(data, folder, log, args.script, lives, tally)
             text = log.read_text()
-            tally["restarts that went on from a checkpoint"] += len(re.findall("going on from", text))
+            tally["restarts that went on from a checkpoint"] += len(re.findall("resuming from", text))
             tally["unfinished writes reported"] += len(re.findall("a write that was not finished", text))
             tally["saves completed on restart"] += len(re.findall("the save was cut short", text))
             for name in ("checkpoint_last.pt", "checkpoint_best.pt"):

@@ -1,4 +1,4 @@
-"""Which product is cheaper for a shape, the band (chunked) or Fourier transforms (toeplitz), and cut up how.
+"""Which product is cheaper for a shape, the band (banded) or Fourier transforms (fourier), and cut up how.
 
 Both are estimated in nanoseconds, forward and backward pass of one sequence, from counts of what they do and from
 rates.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from fairseq_lambda.ops.partition import Partition
+from fairseq_lambda.ops.fourier.partition import Partition
 
 # Fast lengths: windows are three times as long and have the factors 2, 3 and 5 only. Powers of two are no faster to
 # transform, and their strides make the transposes miss the caches.
@@ -19,7 +19,7 @@ SIZES = (60, 80, 96, 120, 160, 192, 240, 320, 480, 640, 960)
 class Rates(NamedTuple):
     """Nanoseconds of one step of each kind."""
 
-    call: float  # of lambda_mix_toeplitz
+    call: float  # of lambda_mix_fourier
     block: float
     transform: float  # a number of a block's lambdas, (L, k, v): transforms, transposes, products with the queries
     product: float  # the same, for each partition, times u, that is summed in the frequency domain
@@ -28,7 +28,7 @@ class Rates(NamedTuple):
 
 
 RATES = {
-    # Two cores of a CPU, by `python benchmarks/global_context.py`, which prints how far off they are. Half precision
+    # Two cores of a CPU, by `python benchmarks/speed/global_context.py`, which prints how far off they are. Half precision
     # counts as float32, since it is faster on some processors and slower on others.
     "cpu": Rates(call=13e5, block=35e4, transform=8.0, product=0.17, spill=2.7e6, band=0.09),
     # Not measured: bytes at 2.5 TB/s, and launches of 5 us, for an H100.
@@ -45,12 +45,12 @@ def rates_of(device_type: str) -> Rates:
 def cheapest_partition(
     length: int, context: int, dim_k: int, dim_v: int, dim_u: int, device_type: str = "cpu"
 ) -> tuple[float, int]:
-    """Return the estimated cost of ``lambda_mix_toeplitz`` in ns, and the partition size that has it."""
+    """Return the estimated cost of ``lambda_mix_fourier`` in ns, and the partition size that has it."""
     cuts = [Partition(length, context, size) for size in SIZES]
-    return min((_toeplitz_cost(cut, dim_k * dim_v, dim_u, rates_of(device_type)), cut.size) for cut in cuts)
+    return min((_fourier_cost(cut, dim_k * dim_v, dim_u, rates_of(device_type)), cut.size) for cut in cuts)
 
 
-def _toeplitz_cost(cut: Partition, channels: int, dim_u: int, rates: Rates) -> float:
+def _fourier_cost(cut: Partition, channels: int, dim_u: int, rates: Rates) -> float:
     numbers = cut.window * channels
     sums = min(cut.count, len(cut.windows)) * dim_u
     number = rates.transform * (1 + numbers / rates.spill) + rates.product * sums
@@ -60,12 +60,12 @@ def _toeplitz_cost(cut: Partition, channels: int, dim_u: int, rates: Rates) -> f
 def band_cost(
     length: int, context: int, heads: int, dim_k: int, dim_v: int, dim_u: int, device_type: str = "cpu"
 ) -> float:
-    """Return the estimated cost of ``lambda_mix_chunked`` in ns: scores and band are products with k + v numbers."""
+    """Return the estimated cost of ``lambda_mix_banded`` in ns: scores and band are products with k + v numbers."""
     return length * context * heads * dim_u * (dim_k + dim_v) * rates_of(device_type).band
 
 
-def prefers_toeplitz(queries: torch.Tensor, values: torch.Tensor, position_embedding: torch.Tensor) -> bool:
-    """Return whether ``lambda_mix_toeplitz`` should be faster than ``lambda_mix_chunked`` for these tensors."""
+def prefers_fourier(queries: torch.Tensor, values: torch.Tensor, position_embedding: torch.Tensor) -> bool:
+    """Return whether ``lambda_mix_fourier`` should be faster than ``lambda_mix_banded`` for these tensors."""
     dim_k, dim_u, context = position_embedding.shape
     length, heads, dim_v, device = queries.shape[1], queries.shape[2], values.shape[2], queries.device.type
     band = band_cost(length, context, heads, dim_k, dim_v, dim_u, device)

@@ -1,4 +1,4 @@
-"""How a sequence and a context are cut up for :mod:`fairseq_lambda.ops.toeplitz`: whole numbers only."""
+"""How a sequence and a context are cut up for :mod:`fairseq_lambda.ops.fourier.mix`: whole numbers only."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """The lambda layer as block-banded matrix products in plain torch: CPU and any GPU, time and workspace linear in n.
 
-The positions of a batch are worked on a chunk at a time, so that all between the inputs and y stays in the cache:
+The positions of a batch are worked on a span at a time, so that all between the inputs and y stays in the cache:
 
 1. scores s[n, h, u, j] = q[n, h] . E[:, u, j], one matrix product;
 2. the scores of each block of queries skewed into a band over the positions that it sees (:mod:`.bands`);
@@ -14,40 +14,40 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fairseq_lambda.ops.bands import Bands
+from fairseq_lambda.ops.banded.bands import Bands
 from fairseq_lambda.ops.eager import runs_eagerly
 
 
-@runs_eagerly  # there is nothing left to fuse, and a compiler would trace the loop over chunks
-def lambda_mix_chunked(
+@runs_eagerly  # there is nothing left to fuse, and a compiler would trace the loop over spans
+def lambda_mix_banded(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
     position_embedding: Tensor,
-    chunk: int | None = None,
+    span: int | None = None,
     block: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    ``chunk``: positions worked on at a time; ``block``: queries a block. The result does not depend on them, but for
+    ``span``: positions worked on at a time; ``block``: queries a block. The result does not depend on them, but for
     rounding; the defaults are measured.
     """
     with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype already
-        return _LambdaMix.apply(queries, keys, values, position_embedding, chunk, block)
+        return _LambdaMix.apply(queries, keys, values, position_embedding, span, block)
 
 
 class _LambdaMix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries, keys, values, position_embedding, chunk, block):
+    def forward(ctx, queries, keys, values, position_embedding, span, block):
         ctx.save_for_backward(queries, keys, values, position_embedding)
-        ctx.chunk, ctx.block = chunk, block
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, chunk, block)
+        ctx.span, ctx.block = span, block
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, span, block)
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
         q = queries.flatten(0, 1).contiguous()  # (N, h, k)
         y = q.new_empty(q.shape[0], q.shape[1], values.shape[2])  # (N, h, v)
 
-        for positions, sequences in bands.chunks():
+        for positions, sequences in bands.spans():
             lambdas = content_lambda[sequences]
             torch.bmm(_rows(q[positions], lambdas), lambdas, out=_rows(y[positions], lambdas))
             for blocks in bands.blocks(positions):
@@ -61,17 +61,17 @@ class _LambdaMix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_y, grad_content):
         queries, keys, values, position_embedding = ctx.saved_tensors
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, ctx.chunk, ctx.block)
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, ctx.span, ctx.block)
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
         q, g = queries.flatten(0, 1).contiguous(), grad_y.flatten(0, 1).contiguous()  # (N, h, k), (N, h, v)
-        wide = torch.promote_types(q.dtype, torch.float32)  # of sums over chunks
+        wide = torch.promote_types(q.dtype, torch.float32)  # of sums over spans
         grad_content = grad_content.to(wide, copy=True)
         grad_embedding = torch.zeros_like(embedding, dtype=wide)
         grad_padded = torch.zeros_like(padded, dtype=wide)
         grad_q = torch.empty_like(q)
 
-        for positions, sequences in bands.chunks():
+        for positions, sequences in bands.spans():
             lambdas = content_lambda[sequences]
             g_rows = _rows(g[positions], lambdas)
             grad_content[sequences] += torch.bmm(_rows(q[positions], lambdas).transpose(1, 2), g_rows)
@@ -103,5 +103,5 @@ def _by_position(x: Tensor) -> Tensor:
 
 
 def _rows(flat: Tensor, lambdas: Tensor) -> Tensor:
-    """A chunk (positions, h, d) of whole sequences, or of a part of one, as (sequences, positions * h, d)."""
+    """A span (positions, h, d) of whole sequences, or of a part of one, as (sequences, positions * h, d)."""
     return flat.view(lambdas.shape[0], -1, flat.shape[-1])

@@ -6,22 +6,19 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from fairseq import utils
-from fairseq.modules import LayerDropModuleList
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_lambda.modules.activations import activation
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
-from fairseq_lambda.modules.masked_batch_norm import WithoutTracking
-
-GATES = ("silu", "none")
+from fairseq_lambda.modules.norms import WithoutTracking
+from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
 
 
 class EncoderLayer(nn.Module):
     """Returns ``x`` (b, n, C) after token mixing and a feed-forward network, each with a residual and a LayerNorm.
 
     Pre-norm (Xiong et al., 2020): ``x + mix(LN(x))``, ``x + ffn(LN(x))``; ``post_norm`` is BERT's ``LN(x + ...)``.
-    With a gate (as in Hua et al., 2022, arXiv 2202.10447) ``mix(x) = mixing(x) * silu(x Wg)``, elementwise.
 
     Args:
         mixing: :class:`LambdaLayer` or :class:`SoftmaxAttention`.
@@ -29,43 +26,43 @@ class EncoderLayer(nn.Module):
         ffn_embed_dim: inner width of the feed-forward network.
         dropout: of both residual branches.
         activation_dropout: after the activation.
-        activation_fn: a name fairseq knows, such as "gelu".
+        activation_fn: a name of :data:`fairseq_lambda.modules.activations.ACTIVATIONS`.
         post_norm: LayerNorm after the residual sum.
-        gate: learn Wg (C, C). SoftmaxAttention brings its own gate and output projection.
-        output_projection: a C x C projection behind the mixing and the gate.
     """
 
     def __init__(
         self,
-        mixing: nn.Module,
+        mixing: LambdaLayer | SoftmaxAttention,
         embed_dim: int,
         ffn_embed_dim: int,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         activation_dropout: float = 0.0,
         activation_fn: str = "gelu",
         post_norm: bool = False,
-        gate: bool = False,
-        output_projection: bool = False,
     ):
         super().__init__()
         self.mixing = mixing
-        self.gate_proj = nn.Linear(embed_dim, embed_dim, bias=False) if gate else None
-        self.out_proj = nn.Linear(embed_dim, embed_dim) if output_projection else None
         self.mixing_layer_norm = nn.LayerNorm(embed_dim)
         self.fc1 = nn.Linear(embed_dim, ffn_embed_dim)
         self.fc2 = nn.Linear(ffn_embed_dim, embed_dim)
         self.final_layer_norm = nn.LayerNorm(embed_dim)
-        # fairseq's gelu of bfloat16 stores float32 copies; torch's works in float32, too, without
-        self.activation_fn = F.gelu if activation_fn == "gelu" else utils.get_activation_fn(activation_fn)
+        self.activation_fn = activation(activation_fn)
         self.dropout, self.activation_dropout = dropout, activation_dropout
         self.post_norm = post_norm
 
     def forward(
-        self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        return_lambda: bool = False,
+        rotation: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v)."""
+        """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v).
+
+        ``rotation`` is for a softmax layer, see :meth:`SoftmaxAttention.rotation`.
+        """
         normed = x if self.post_norm else self.mixing_layer_norm(x)
-        mixed, content_lambda = self.mix(normed, padding_mask, return_lambda)
+        mixed, content_lambda = self.mix(normed, padding_mask, return_lambda, rotation)
         x = x + F.dropout(mixed, self.dropout, self.training)
         x = self.mixing_layer_norm(x) if self.post_norm else x
 
@@ -75,19 +72,14 @@ class EncoderLayer(nn.Module):
         return (self.final_layer_norm(x) if self.post_norm else x), content_lambda
 
     def mix(
-        self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
+        self, x: Tensor, padding_mask: Tensor | None, return_lambda: bool, rotation: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the branch of the mixing, gate and output projection included, and as ``forward`` a content lambda."""
-        content_lambda = None
-        if return_lambda and isinstance(self.mixing, LambdaLayer):
-            mixed, content_lambda = self.mixing(x, padding_mask, return_lambda=True)
-        else:
-            mixed = self.mixing(x, padding_mask)
-        if self.gate_proj is not None:
-            mixed = mixed * F.silu(self.gate_proj(x))
-        if self.out_proj is not None:
-            mixed = self.out_proj(mixed)
-        return mixed, content_lambda
+        """Return the branch of the mixing (b, n, C), and as ``forward`` a content lambda."""
+        if isinstance(self.mixing, SoftmaxAttention):
+            return self.mixing(x, padding_mask, rotation), None
+        if return_lambda:
+            return self.mixing(x, padding_mask, return_lambda=True)
+        return self.mixing(x, padding_mask), None
 
 
 class LambdaEncoder(nn.Module):
@@ -110,9 +102,9 @@ class LambdaEncoder(nn.Module):
         final_norm: bool = True,
     ):
         super().__init__()
-        self.layers = LayerDropModuleList(layerdrop, layers)
+        self.layers = nn.ModuleList(layers)
         self.layer_norm = nn.LayerNorm(embed_dim) if final_norm else nn.Identity()
-        self.checkpoint_activations = checkpoint_activations
+        self.layerdrop, self.checkpoint_activations = layerdrop, checkpoint_activations
 
     def forward(
         self,
@@ -127,19 +119,35 @@ class LambdaEncoder(nn.Module):
         would be most of the memory of reading a long text.
         """
         states, lambdas = [x] if return_states else [], []
-        for layer in self.layers:
+        rotation = self._rotation(x)
+        for layer in self._kept_layers():
             if self.checkpoint_activations and torch.is_grad_enabled():
                 contexts = functools.partial(_contexts, layer)
                 x, content_lambda = checkpoint(
-                    layer, x, padding_mask, return_lambdas, use_reentrant=False, context_fn=contexts
+                    layer, x, padding_mask, return_lambdas, rotation, use_reentrant=False, context_fn=contexts
                 )
             else:
-                x, content_lambda = layer(x, padding_mask, return_lambdas)
+                x, content_lambda = layer(x, padding_mask, return_lambdas, rotation)
             if return_states:
                 states.append(x)
             if return_lambdas:
                 lambdas.append(content_lambda)
         return self.layer_norm(x), states, lambdas
+
+    def _rotation(self, x: Tensor) -> Tensor | None:
+        """Return the rotary positions that all softmax layers share, None if there are none."""
+        for layer in self.layers:
+            if isinstance(layer.mixing, SoftmaxAttention) and layer.mixing.rotary:
+                return layer.mixing.rotation(x)
+        return None
+
+    def _kept_layers(self) -> Iterable[EncoderLayer]:
+        if not self.training:
+            return self.layers
+        draws = torch.empty(len(self.layers)).uniform_()  # without layer drop too: dropout's draws come after these
+        if not self.layerdrop:
+            return self.layers
+        return [layer for layer, draw in zip(self.layers, draws.tolist(), strict=True) if draw > self.layerdrop]
 
 
 def _contexts(layer: nn.Module) -> tuple[contextlib.AbstractContextManager, WithoutTracking]:
@@ -161,12 +169,12 @@ def parse_layers(spec: str, count: int) -> frozenset[int]:
     for part in str(spec).split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"--lambda-layers {spec}: expected 'all', 'none' or a list such as 0,1,3-5")
+            raise ValueError(f"lambda_layers={spec}: expected 'all', 'none' or a list such as 0,1,3-5")
         chosen.update(range(int(first), int(last if dash else first) + 1))
         if dash and int(last) < int(first):
-            raise ValueError(f"--lambda-layers {spec}: the range {part.strip()} runs backwards")
+            raise ValueError(f"lambda_layers={spec}: the range {part.strip()} runs backwards")
     if max(chosen) >= count:
         raise ValueError(
-            f"--lambda-layers {spec}: layer {max(chosen)} does not exist, --encoder-layers {count} counts from 0"
+            f"lambda_layers={spec}: layer {max(chosen)} does not exist, layers={count} are counted from 0"
         )
     return frozenset(chosen)

@@ -9,11 +9,11 @@ import torch
 
 from fairseq_lambda import ops
 from fairseq_lambda.ops import lambda_mix
-from fairseq_lambda.ops.chunked import lambda_mix_chunked
-from fairseq_lambda.ops.partition import Partition
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
+from fairseq_lambda.ops.fourier.partition import Partition
 from fairseq_lambda.ops.reference import lambda_mix_reference
-from fairseq_lambda.ops.toeplitz import lambda_mix_toeplitz
-from fairseq_lambda.ops.toeplitz_cost import SIZES
+from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
+from fairseq_lambda.ops.fourier.cost import SIZES
 
 LENGTHS = [1, 2, 7, 63, 130]
 DEPTHS = [1, 2, 4]
@@ -52,7 +52,7 @@ def contexts(length):
 def test_equals_reference_with_every_gradient(length, dim_u, partition):
     for context in contexts(length):
         tensors = inputs(length, context, dim_u)
-        ours = with_gradients(lambda *t: lambda_mix_toeplitz(*t, partition=partition), tensors)
+        ours = with_gradients(lambda *t: lambda_mix_fourier(*t, partition=partition), tensors)
         theirs = with_gradients(lambda_mix_reference, tensors)
         for got, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
@@ -61,13 +61,12 @@ def test_equals_reference_with_every_gradient(length, dim_u, partition):
 @pytest.mark.parametrize("length,context,dim_u", [(1, 1, 1), (5, 3, 2), (4, 7, 1)])
 def test_gradcheck(length, context, dim_u):
     tensors = inputs(length, context, dim_u, batch=2, heads=2, dim_k=2, dim_v=2)
-    assert torch.autograd.gradcheck(lambda *t: lambda_mix_toeplitz(*t, partition=2), tensors)
+    assert torch.autograd.gradcheck(lambda *t: lambda_mix_fourier(*t, partition=2), tensors)
 
 
 def test_contexts_beyond_the_sequence_through_lambda_mix(monkeypatch):
-    monkeypatch.setattr(ops, "prefers_toeplitz", lambda *_: True)
     tensors = inputs(9, 301)
-    ours = with_gradients(lambda *t: lambda_mix(*t, backend="chunked"), tensors)
+    ours = with_gradients(lambda *t: lambda_mix(*t, backend="fourier"), tensors)
     theirs = with_gradients(lambda *t: lambda_mix(*t, backend="reference"), tensors)
     for got, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
@@ -75,11 +74,11 @@ def test_contexts_beyond_the_sequence_through_lambda_mix(monkeypatch):
 
 def test_items_of_a_batch_together_as_on_a_gpu(monkeypatch):
     """A CPU takes them one by one; groups of two and a rest of one give the same."""
-    from fairseq_lambda.ops.toeplitz import _Spectra
+    from fairseq_lambda.ops.fourier.mix import _Spectra
 
     monkeypatch.setattr(_Spectra, "groups", lambda self: [slice(0, 2), slice(2, 3)])
     tensors = inputs(31, 61, 2, batch=3)
-    ours = with_gradients(lambda *t: lambda_mix_toeplitz(*t, partition=4), tensors)
+    ours = with_gradients(lambda *t: lambda_mix_fourier(*t, partition=4), tensors)
     for got, expected in zip(ours, with_gradients(lambda_mix_reference, tensors), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
@@ -121,8 +120,8 @@ def test_shifting_the_input_shifts_the_output():
     def shifted(t):
         return torch.cat([gap.expand(-1, -1, *t.shape[2:]), t], dim=1)
 
-    y, _ = lambda_mix_toeplitz(queries, keys, values, embedding)
-    moved, _ = lambda_mix_toeplitz(shifted(queries), shifted(keys), shifted(values), embedding)
+    y, _ = lambda_mix_fourier(queries, keys, values, embedding)
+    moved, _ = lambda_mix_fourier(shifted(queries), shifted(keys), shifted(values), embedding)
     torch.testing.assert_close(moved[:, 17:], y, atol=1e-12, rtol=0)
 
 
@@ -137,14 +136,14 @@ def errors(function, dtype):
 
 def test_float32_errs_like_plain_torch():
     for ours, plain in zip(
-        errors(lambda_mix_toeplitz, torch.float32), errors(lambda_mix_reference, torch.float32), strict=True
+        errors(lambda_mix_fourier, torch.float32), errors(lambda_mix_reference, torch.float32), strict=True
     ):
         assert ours <= 2 * plain + 1e-7
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_errs_at_most_twice_what_plain_torch_does(dtype):
-    for ours, plain in zip(errors(lambda_mix_toeplitz, dtype), errors(lambda_mix_reference, dtype), strict=True):
+    for ours, plain in zip(errors(lambda_mix_fourier, dtype), errors(lambda_mix_reference, dtype), strict=True):
         assert ours <= 2 * plain + 1e-7
 
 
@@ -152,9 +151,9 @@ def test_autocast_does_not_reach_inside():
     """The content lambda is a plain product, which autocast may round; without it the result is the same."""
     queries, keys, values, embedding = inputs(300, 599, dtype=torch.float32)
     keys = torch.zeros_like(keys)
-    outside, _ = lambda_mix_toeplitz(queries, keys, values, embedding)
+    outside, _ = lambda_mix_fourier(queries, keys, values, embedding)
     with torch.autocast("cpu", torch.bfloat16):
-        inside, _ = lambda_mix_toeplitz(queries, keys, values, embedding)
+        inside, _ = lambda_mix_fourier(queries, keys, values, embedding)
     assert inside.equal(outside)
 
 
@@ -166,7 +165,7 @@ def test_writes_all_memory_it_hands_out(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "new_empty", nan(torch.Tensor.new_empty))
     monkeypatch.setattr(torch, "empty_like", nan(torch.empty_like))
-    results = with_gradients(lambda *t: lambda_mix_toeplitz(*t, partition=8), inputs(45, 31, 2))
+    results = with_gradients(lambda *t: lambda_mix_fourier(*t, partition=8), inputs(45, 31, 2))
     assert all(t.isfinite().all() for t in results)
 
 
@@ -179,7 +178,7 @@ def test_saves_its_inputs_only():
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        _, content_lambda = lambda_mix_toeplitz(*tensors)
+        _, content_lambda = lambda_mix_fourier(*tensors)
     assert sum(saved.values()) <= sum(t.nbytes for t in tensors) + content_lambda.nbytes
 
 
@@ -187,7 +186,7 @@ def peak_bytes(tensors, tmp_path):
     """The most that a forward and backward pass holds at a time beside its inputs, by torch's profiler."""
     trace = tmp_path / "trace.json"
     with torch.profiler.profile(profile_memory=True) as profiler:
-        outputs = lambda_mix_toeplitz(*tensors, partition=60)
+        outputs = lambda_mix_fourier(*tensors, partition=60)
         torch.autograd.grad(outputs, tensors, [t.detach() for t in outputs])
         del outputs
     profiler.export_chrome_trace(str(trace))
@@ -208,35 +207,27 @@ def test_peak_memory_is_linear_in_the_length(tmp_path):
         assert longer - shorter < 2048 * 32 * 64 * 4
 
 
-def picked(monkeypatch, length, context):
-    """The functions that lambda_mix calls for a base-sized layer."""
-    calls = []
-
-    def recorded(name, function):
-        return lambda *tensors: (calls.append(name), function(*tensors))[1]
-
-    monkeypatch.setattr(ops, "lambda_mix_toeplitz", recorded("toeplitz", lambda_mix_toeplitz))
-    monkeypatch.setitem(ops._FUNCTIONS, "chunked", recorded("chunked", lambda_mix_chunked))
-    tensors = inputs(length, context, 1, 1, heads=12, dim_k=16, dim_v=64, dtype=torch.float32)
-    lambda_mix(*(t.detach() for t in tensors), backend="auto")
-    return calls
-
-
 @pytest.mark.parametrize(
     "length,context,expected",
     [
-        (2048, 4095, "toeplitz"),
-        (2048, 2 * 4096 - 1, "toeplitz"),
-        (4096, 1023, "toeplitz"),
-        (4096, 23, "chunked"),
-        (32, 63, "chunked"),
+        (2048, 4095, "fourier"),
+        (2048, 2 * 4096 - 1, "fourier"),
+        (4096, 1023, "fourier"),
+        (4096, 23, "banded"),
+        (32, 63, "banded"),
     ],
 )
 def test_long_contexts_pick_the_transforms_and_short_ones_the_band(monkeypatch, length, context, expected):
-    assert picked(monkeypatch, length, context) == [expected]
+    calls = []
+    for name in ("banded", "fourier"):
+        monkeypatch.setitem(ops._FUNCTIONS, name, lambda *tensors, name=name: calls.append(name))
+    tensors = inputs(length, context, 1, 1, heads=12, dim_k=16, dim_v=64, dtype=torch.float32)
+    lambda_mix(*(t.detach() for t in tensors), backend="auto")
+    assert calls == [expected]
 
 
-def test_the_explicit_reference_stays_the_reference(monkeypatch):
-    monkeypatch.setattr(ops, "prefers_toeplitz", lambda *_: True)
-    monkeypatch.setattr(ops, "lambda_mix_toeplitz", lambda *_: pytest.fail("reference was asked for"))
-    lambda_mix(*inputs(30, 59), backend="reference")
+@pytest.mark.parametrize("backend", ["reference", "banded"])
+def test_an_explicit_backend_stays_itself(monkeypatch, backend):
+    monkeypatch.setattr(ops, "prefers_fourier", lambda *_: True)
+    monkeypatch.setitem(ops._FUNCTIONS, "fourier", lambda *_: pytest.fail(f"{backend} was asked for"))
+    lambda_mix(*inputs(30, 59), backend=backend)

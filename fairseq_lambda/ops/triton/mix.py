@@ -1,18 +1,18 @@
-"""The lambda layer through the Triton kernels of :mod:`fairseq_lambda.ops.triton_kernels`."""
+"""The lambda layer through the Triton kernels of :mod:`fairseq_lambda.ops.triton.kernels`."""
 
 import torch
 import triton
 from torch import Tensor
 
 from fairseq_lambda.ops.eager import runs_eagerly
-from fairseq_lambda.ops.triton_kernels import (
+from fairseq_lambda.ops.triton.kernels import (
     backward_kernel,
     combine_kernel,
     content_kernel,
     forward_kernel,
     query_kernel,
 )
-from fairseq_lambda.ops.triton_tiles import Tile, backward_tile, forward_tile
+from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile
 
 CONTENT_SPAN, CONTENT_BLOCK = 256, 64  # positions a program of content_kernel, and a step of it
 COMBINE_SPAN = 64  # context positions a program of combine_kernel
@@ -49,7 +49,7 @@ class _LambdaMix(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_y, grad_content):
         if torch.is_grad_enabled():  # once_differentiable would miss that the saved tensors need a gradient too
-            raise RuntimeError("the triton backend has no second derivative: use --lambda-backend reference")
+            raise RuntimeError("the triton backend has no second derivative: use backend=reference")
         queries, keys, values, embedding, content = ctx.saved_tensors
         if grad_y is None:  # only the content lambda was used
             grad_y = queries.new_zeros(*queries.shape[:3], values.shape[2])
@@ -108,21 +108,21 @@ def mix_backward(
     device, dtype = queries.device, queries.dtype
     grad_y = grad_y.contiguous()
     block_v = _block(dim_v, tile.channels)
-    blocks, chunks, tiles = -(-length // tile.block), -(-dim_v // block_v), -(-context // tile.block)
+    blocks, channel_tiles, tiles = -(-length // tile.block), -(-dim_v // block_v), -(-context // tile.block)
     depths = {"DIM_K": dim_k, "DIM_V": dim_v, "DIM_U": dim_u, "CONTEXT": context}
     shape = {"BLOCK": tile.block, "BLOCK_K": _block(dim_k), "BLOCK_V": block_v, "PRECISION": _precision()}
     launch = {"num_warps": tile.warps, "num_stages": tile.stages}
 
     grad_queries = torch.empty(queries.shape, dtype=dtype, device=device)
     partial_values = torch.empty(batch, blocks, dim_u * tiles, 2 * tile.block, dim_v, device=device)
-    partial_embedding = torch.empty(batch * blocks * chunks, *embedding.shape, device=device)
+    partial_embedding = torch.empty(batch * blocks * channel_tiles, *embedding.shape, device=device)
     partial_content = torch.empty(batch, blocks, dim_k, dim_v, device=device)
-    backward_kernel[(batch * blocks * chunks * dim_u * tiles,)](
+    backward_kernel[(batch * blocks * channel_tiles * dim_u * tiles,)](
         queries, values, embedding, content, grad_y,
         grad_queries, partial_values, partial_embedding, partial_content,
         length, *queries.stride(), *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **shape, **launch,
     )  # fmt: skip
-    if chunks * dim_u * tiles > 1:
+    if channel_tiles * dim_u * tiles > 1:
         query_kernel[(batch * blocks * -(-heads // tile.group),)](
             values, embedding, content, grad_y, grad_queries,
             length, *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **shape, **launch,

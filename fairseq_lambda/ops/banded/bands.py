@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The constants here and below are measured by benchmarks/tune_chunked.py.
+# The constants here and below are measured by benchmarks/speed/tune_banded.py.
 # In entries: matrix products are fastest when the rows of scores and of bands are filled up to these.
 SCORES_ALIGNMENT = 8
 BAND_ALIGNMENT = 32
@@ -24,15 +24,15 @@ def block_size(context: int) -> int:
     """Return B, queries a block: a power of two, from 8 and about an eighth of the context on.
 
     B - 1 entries of a band's row are zeros, hence small blocks; but every block reads all that it sees anew, hence not
-    too small. Powers of two leave the fewest queries over at the end of a chunk.
+    too small. Powers of two leave the fewest queries over at the end of a span.
     """
     return max(8, 1 << (context // 8).bit_length())
 
 
-def chunk_size(width: int, device: str) -> int:
+def span_size(width: int, device: str) -> int:
     """Return how many positions to work on at a time, if a band's rows have ``width`` entries.
 
-    On a CPU scores and bands are to stay in the cache; elsewhere a chunk is a handful of launches, so it is large, and
+    On a CPU scores and bands are to stay in the cache; elsewhere a span is a handful of launches, so it is large, and
     only memory limits it.
     """
     positions, entries = (1024, 3 * 2**15) if device == "cpu" else (2**16, 2**21)
@@ -71,7 +71,7 @@ class Bands:
         batch, length, heads: b, n, h.
         offsets: r, odd.
         like: a tensor of the dtype and device to work in.
-        chunk: positions worked on at a time, at least a block.
+        span: positions worked on at a time, at least a block.
         block: B.
     """
 
@@ -82,7 +82,7 @@ class Bands:
         heads: int,
         offsets: int,
         like: Tensor,
-        chunk: int | None = None,
+        span: int | None = None,
         block: int | None = None,
     ):
         self.batch, self.length, self.heads = batch, length, heads
@@ -90,29 +90,29 @@ class Bands:
         self.context = _fill(offsets, SCORES_ALIGNMENT)  # r, filled up
         self.block = block or block_size(self.context)
         self.visible = _fill(self.block + self.context - 1, BAND_ALIGNMENT)  # W, of a block
-        self.chunk = max(chunk or chunk_size(self.visible, like.device.type), self.block)
+        self.span = max(span or span_size(self.visible, like.device.type), self.block)
         self._inside = None
         if batch > 1:
-            repeats = max(1, self.chunk // length)
+            repeats = max(1, self.span // length)
             self._inside = _own_sequence(length, self.context, self.reach, repeats, like.dtype, like.device)
         self._zeroed: dict[tuple[int, ...], Tensor] = {}
 
-    def chunks(self) -> Iterator[tuple[slice, slice]]:
-        """Yield positions and sequences of each chunk: a part of one sequence, or several whole ones."""
-        if self.length > self.chunk:
-            step = self.chunk // self.block * self.block
+    def spans(self) -> Iterator[tuple[slice, slice]]:
+        """Yield positions and sequences of each span: a part of one sequence, or several whole ones."""
+        if self.length > self.span:
+            step = self.span // self.block * self.block
             for i in range(self.batch):
                 end = (i + 1) * self.length
                 for start in range(i * self.length, end, step):
                     yield slice(start, min(start + step, end)), slice(i, i + 1)
         else:
-            step = self.chunk // self.length
+            step = self.span // self.length
             for i in range(0, self.batch, step):
                 end = min(i + step, self.batch)
                 yield slice(i * self.length, end * self.length), slice(i, end)
 
     def blocks(self, positions: slice) -> Iterator[Blocks]:
-        """Yield a chunk's whole blocks, and what is left as one smaller block."""
+        """Yield a span's whole blocks, and what is left as one smaller block."""
         count, rest = divmod(positions.stop - positions.start, self.block)
         if count:
             yield Blocks(positions.start, count, self.block)

@@ -6,7 +6,7 @@ A position lambda is a correlation over positions, for each pair of a key and a 
 
 Transforms of the whole sequence would do it in O(n log n), but slowly: they leave the caches, and the lp of all
 positions fill (b, n, k, v). So it is cut up as convolution reverbs are (uniformly partitioned overlap-save, see
-:mod:`fairseq_lambda.ops.partition`):
+:mod:`fairseq_lambda.ops.fourier.partition`):
 
 - E in partitions of P offsets, V in overlapping windows of L = 3 P positions, one every P, all transformed once, which
   is cheap, since E and V have k u and v u channels where lp has k v;
@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.eager import runs_eagerly
-from fairseq_lambda.ops.partition import Partition
-from fairseq_lambda.ops.toeplitz_cost import cheapest_partition
+from fairseq_lambda.ops.fourier.partition import Partition
+from fairseq_lambda.ops.fourier.cost import cheapest_partition
 
 GPU_BLOCK = 2**26  # numbers in one block's lp, above which a GPU works on fewer batch items at a time
 
@@ -113,7 +113,7 @@ class _Spectra:
         return taps[..., : self.cut.context].to(self.position_embedding.dtype)
 
 
-class _ToeplitzMix(torch.autograd.Function):
+class _LambdaMix(torch.autograd.Function):
     """y (b, n, h, v) of queries, values, position_embedding and content_lambda; saves these and nothing else.
 
     Per frequency, with ^ for a spectrum and * for the conjugate, u and partitions flattened::
@@ -152,7 +152,7 @@ class _ToeplitzMix(torch.autograd.Function):
             grad_filters = torch.zeros_like(spectra.filters.mT, memory_format=torch.contiguous_format)
             for items in spectra.groups():
                 grads = (grad_y, grad_queries, grad_content, grad_filters)
-                grad_windows = _ToeplitzMix.backward_of_blocks(spectra, items, queries, *grads)
+                grad_windows = _LambdaMix.backward_of_blocks(spectra, items, queries, *grads)
                 grad_values[items] = spectra.grad_values(grad_windows, items)
             grad_embedding = spectra.grad_position_embedding(grad_filters)
         return grad_queries, grad_values, grad_embedding, grad_content.to(content_lambda.dtype), None
@@ -180,7 +180,7 @@ class _ToeplitzMix(torch.autograd.Function):
 
 
 @runs_eagerly  # a compiler would trace the loop over blocks, anew for each length
-def lambda_mix_toeplitz(
+def lambda_mix_fourier(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -189,11 +189,11 @@ def lambda_mix_toeplitz(
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    ``partition`` is P, by default the cheapest by :mod:`fairseq_lambda.ops.toeplitz_cost`.
+    ``partition`` is P, by default the cheapest by :mod:`fairseq_lambda.ops.fourier.cost`.
     """
     content_lambda = torch.einsum("bmku,bmvu->bkv", keys, values)
     dim_k, dim_u, context = position_embedding.shape
     if partition is None:
         shape = (queries.shape[1], context, dim_k, values.shape[2], dim_u)
         partition = cheapest_partition(*shape, queries.device.type)[1]
-    return _ToeplitzMix.apply(queries, values, position_embedding, content_lambda, partition), content_lambda
+    return _LambdaMix.apply(queries, values, position_embedding, content_lambda, partition), content_lambda

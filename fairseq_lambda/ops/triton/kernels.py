@@ -13,16 +13,16 @@ One rotation, ``tl.gather`` along the row, thus serves both halves, and neither 
 The backward computes both again, and rotates the gradient of the band back. Every sum over blocks of positions is made
 of partial sums in float32, one slot a program, added in a fixed order afterwards: no atomics, the same bits every time.
 
-Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``chunk`` counts tiles of ``BLOCK_V`` value channels, ``slice`` the
-combinations of a chunk, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits; the batch and the
+Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles of ``BLOCK_V`` value channels, ``slice`` the
+combinations of a channel_tile, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits; the batch and the
 first position enter in 64 bits, since b n h v may exceed 2^31.
 
-The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16 (``python benchmarks/tune_triton.py`` prints it): forward 2.2 kB and
+The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16 (``python benchmarks/speed/tune_triton.py`` prints it): forward 2.2 kB and
 137 kFLOP a token, backward 4.0 kB and 287 kFLOP. At 3.0 TB/s and 790 TFLOP/s that is 0.74 and 1.32 ns for the bytes,
 0.17 and 0.36 ns for the products: memory decides, so the kernels read y's gradient once and spend products, half of
 those in a band being with zeros. Fused softmax attention moves 18.4 kB a token and holds 12.3 kB; this holds 4.8 kB.
 
-The launchers are in :mod:`fairseq_lambda.ops.triton_mix`, which is imported only when the backend is picked.
+The launchers are in :mod:`fairseq_lambda.ops.triton.mix`, which is imported only when the backend is picked.
 """
 
 import triton
@@ -58,14 +58,14 @@ def content_kernel(
     SPAN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """partial[b, s, k, v] = the sum of K[m, k, u] V[m, v, u] over u and the SPAN positions m of span s."""
-    CHUNKS: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
+    CHANNEL_TILES: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
     spans = tl.cdiv(length, SPAN)
     program = tl.program_id(0)
-    chunk = program % CHUNKS
-    span = program // CHUNKS % spans
-    batch = (program // CHUNKS // spans).to(tl.int64)
+    channel_tile = program % CHANNEL_TILES
+    span = program // CHANNEL_TILES % spans
+    batch = (program // CHANNEL_TILES // spans).to(tl.int64)
     k = tl.arange(0, BLOCK_K)
-    v = chunk * BLOCK_V + tl.arange(0, BLOCK_V)
+    v = channel_tile * BLOCK_V + tl.arange(0, BLOCK_V)
     first = span * SPAN
     keys += batch * keys_b + first.to(tl.int64) * keys_n
     values += batch * values_b + first.to(tl.int64) * values_n
@@ -95,22 +95,22 @@ def forward_kernel(
     HEADS: tl.constexpr, DIM_K: tl.constexpr, DIM_V: tl.constexpr, DIM_U: tl.constexpr, CONTEXT: tl.constexpr,
     BLOCK: tl.constexpr, GROUP: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """y[b, n, h, v] for one block of positions, group of heads and chunk of value channels."""
-    CHUNKS: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
+    """y[b, n, h, v] for one block of positions, group of heads and channel_tile of value channels."""
+    CHANNEL_TILES: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
     GROUPS: tl.constexpr = (HEADS + GROUP - 1) // GROUP
     blocks = tl.cdiv(length, BLOCK)
     program = tl.program_id(0)
     group = program % GROUPS  # the groups of a block run side by side and find its values in the cache
-    chunk = program // GROUPS % CHUNKS
-    block = program // (GROUPS * CHUNKS) % blocks
-    batch = (program // (GROUPS * CHUNKS) // blocks).to(tl.int64)
+    channel_tile = program // GROUPS % CHANNEL_TILES
+    block = program // (GROUPS * CHANNEL_TILES) % blocks
+    batch = (program // (GROUPS * CHANNEL_TILES) // blocks).to(tl.int64)
     first = block * BLOCK
 
     row = tl.arange(0, BLOCK * GROUP)
     i, head = row // GROUP, group * GROUP + row % GROUP
     real = (first + i < length) & (head < HEADS)
     k, j = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK)
-    v = chunk * BLOCK_V + tl.arange(0, BLOCK_V)
+    v = channel_tile * BLOCK_V + tl.arange(0, BLOCK_V)
     right = (j[None, :] - i[:, None]) & (BLOCK - 1)
     near = j[None, :] >= i[:, None]
 
@@ -161,18 +161,18 @@ def backward_kernel(
         gs[(i, h), j]     = gband[(i, h), i + j],  gband = gy V^T
         partial_values    = band^T gy        (2 BLOCK, v)    rows start - r // 2 + ... of the gradient of V
         partial_embedding = q^T gs           (k, BLOCK)
-        partial_content   = q^T gy           (k, v)          by the first slice of a chunk
+        partial_content   = q^T gy           (k, v)          by the first slice of a channel_tile
         grad_queries      = gs E^T + gy lc^T                 if there is one slice, else query_kernel sums them
     """
-    CHUNKS: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
+    CHANNEL_TILES: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
     TILES: tl.constexpr = (CONTEXT + BLOCK - 1) // BLOCK
     GROUPS: tl.constexpr = (HEADS + GROUP - 1) // GROUP
-    SLICES: tl.constexpr = CHUNKS * DIM_U * TILES
+    SLICES: tl.constexpr = CHANNEL_TILES * DIM_U * TILES
     blocks = tl.cdiv(length, BLOCK)
     program = tl.program_id(0)
     part = program % (DIM_U * TILES)
     u, tile = part // TILES, part % TILES * BLOCK
-    chunk = program // (DIM_U * TILES) % CHUNKS
+    channel_tile = program // (DIM_U * TILES) % CHANNEL_TILES
     block = program // SLICES % blocks
     batch = (program // SLICES // blocks).to(tl.int64)
     first = block * BLOCK
@@ -180,7 +180,7 @@ def backward_kernel(
     row = tl.arange(0, BLOCK * GROUP)
     i = row // GROUP
     k, j = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK)
-    v = chunk * BLOCK_V + tl.arange(0, BLOCK_V)
+    v = channel_tile * BLOCK_V + tl.arange(0, BLOCK_V)
     right = (j[None, :] - i[:, None]) & (BLOCK - 1)
     left = (j[None, :] + i[:, None]) & (BLOCK - 1)
     near = j[None, :] >= i[:, None]
@@ -244,7 +244,7 @@ def backward_kernel(
     at = j[None, :] * DIM_V + v[:, None]
     tl.store(partial_values + at, sum_near, mask=(v < DIM_V)[:, None])
     tl.store(partial_values + BLOCK * DIM_V + at, sum_far, mask=(v < DIM_V)[:, None] & (j < far_width)[None, :])
-    partial_embedding += (place * CHUNKS + chunk) * (DIM_K * DIM_U * CONTEXT)
+    partial_embedding += (place * CHANNEL_TILES + channel_tile) * (DIM_K * DIM_U * CONTEXT)
     tl.store(partial_embedding + e_at, sum_embedding, mask=e_mask)
     if part == 0:
         tl.store(

@@ -1,20 +1,33 @@
 """Why the Triton backend cannot serve, if it cannot. Imports no Triton."""
 
+import importlib.metadata
 import importlib.util
 import os
+import re
 from functools import cache
 
 import torch
 from torch import Tensor
 
-# Larger ones work too, but partial sums grow with the context, and chunked has large products to make by then.
+# Larger ones work too, but partial sums grow with the context, and banded has large products to make by then.
 MAX_CONTEXT = 255
 MAX_DIM_K = 128  # a tile of queries holds all of k
+OLDEST = (3, 4)  # has triton.knobs
+DISTRIBUTIONS = ("triton", "pytorch-triton", "triton-windows")  # all of them install the package triton
 
 
 @cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _why_not_installed() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
+    for name in DISTRIBUTIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
+            return f"{name} {version} is too old for the kernels, which need {'.'.join(map(str, OLDEST))} or later"
+    return None
 
 
 def _interpreted() -> bool:
@@ -23,8 +36,9 @@ def _interpreted() -> bool:
 
 def why_not_here() -> str | None:
     """Return why no tensor can go through the kernels in this process, None if some can."""
-    if not _installed():
-        return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
+    reason = _why_not_installed()
+    if reason:
+        return reason
     if not torch.cuda.is_available() and not _interpreted():
         return "there is no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
     return None
@@ -45,7 +59,7 @@ def why_not(queries: Tensor, position_embedding: Tensor) -> str | None:
     if queries.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"no kernel for {queries.dtype}, only for float32, bfloat16 and float16"
     if position_embedding.shape[2] > MAX_CONTEXT:
-        return f"the context is global or exceeds {MAX_CONTEXT} positions (--lambda-local-context)"
+        return f"the context is global, or longer than local_context={MAX_CONTEXT}"
     if queries.shape[3] > MAX_DIM_K:
-        return f"the key depth exceeds {MAX_DIM_K} (--lambda-key-depth)"
+        return f"the key depth is above dim_k={MAX_DIM_K}"
     return None

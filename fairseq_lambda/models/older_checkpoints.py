@@ -1,0 +1,85 @@
+"""Checkpoints of version 0.1.0: their options, names of weights and order of rotary channels, as they are now.
+
+In 0.1.0 the gate stood beside the lambda layer, and the pair of channels that rotary positions turn was (i, i + d / 2)
+where it is (2 i, 2 i + 1) now.
+"""
+
+import re
+
+import torch
+from torch import Tensor
+
+from fairseq_lambda.modules import LambdaBertOptions
+
+REMOVED = "which was tried, lost, and is gone (docs/ablations.md): read this checkpoint with fairseq_lambda 0.1.0"
+
+
+def with_present_options(cfg) -> None:
+    """Change the configuration of a checkpoint, ``model`` and ``task``, in place.
+
+    Raises:
+        ValueError: an option that no longer exists, at a value that changes what the weights mean.
+    """
+    model = cfg.model
+    for name, harmless in (("lambda_output_projection", False), ("attention_gate", "none")):
+        if str(model.get(name, harmless)) != str(harmless):
+            raise ValueError(f"the model was trained with --{name.replace('_', '-')} {model[name]}, {REMOVED}")
+    if model.get("no_token_positional_embeddings"):
+        model.absolute_positions = "none"
+    if model.get("lambda_backend") == "chunked":
+        model.lambda_backend = "banded"
+    model.setdefault("lambda_gate", "none")  # a model from before there were gates
+    cfg.task.setdefault("required_seq_len_multiple", 1)  # likewise
+
+
+def is_older(weights: dict[str, Tensor], prefix: str = "") -> bool:
+    """Return whether these are the weights of a model of version 0.1.0."""
+    return f"{prefix}encoder.embed_tokens.weight" in weights
+
+
+def with_present_names(weights: dict[str, Tensor], prefix: str, options: LambdaBertOptions) -> None:
+    """Change a model's weights of version 0.1.0 in place; leave others alone.
+
+    Raises:
+        ValueError: weights of an option that no longer exists.
+    """
+    if not is_older(weights, prefix):
+        return
+    old = f"{prefix}encoder."
+    for name in [name for name in weights if name.startswith(old)]:
+        weight, rest = weights.pop(name), name.removeprefix(old)
+        if re.search(r"layers\.\d+\.(out_proj|mixing\.gate_proj)\.", rest):
+            flag = "--lambda-output-projection" if ".mixing." not in rest else "--attention-gate silu"
+            raise ValueError(f"the checkpoint was trained with {flag}, {REMOVED}")
+        if rest.endswith("embed_positions._float_tensor"):
+            continue  # fairseq's mark of a device
+        rest = re.sub(r"(layers\.\d+)\.gate_proj\.", r"\1.mixing.gate_proj.", rest)
+        weights[f"{old}bert.{rest}"] = with_present_channels(rest, weight, options)
+
+
+def with_present_channels(name: str, tensor: Tensor, options: LambdaBertOptions) -> Tensor:
+    """Return a weight, or its optimizer's moments, with the rows of queries and keys in the order of today's rotation."""
+    if not (options.attention_rotary and ".qkv_proj." in name) or tensor.dim() == 0:
+        return tensor
+    rows = torch.arange(tensor.size(0)).view(3, options.heads, 2, -1)  # halves of a head's channels
+    rows[:2] = rows[:2].transpose(-1, -2).reshape(rows[:2].shape)
+    return tensor[rows.flatten()]
+
+
+def with_present_optimizer(state: dict, names: list[str], options: LambdaBertOptions) -> None:
+    """Change an optimizer's state of version 0.1.0 in place; ``names`` are those of the parameters, in order.
+
+    Raises:
+        ValueError: rotary positions, and the state is of all parameters as one, as --fp16 has it.
+    """
+    if not options.attention_rotary or options.lambda_layers == "all":
+        return
+    if len(state["state"]) != len(names):
+        raise ValueError(
+            "the optimizer's state is of version 0.1.0, with rotary positions and --fp16, and its moments cannot be "
+            "told apart: resume with --reset-optimizer"
+        )
+    for index, moments in state["state"].items():
+        for key, value in moments.items():
+            if isinstance(value, Tensor):
+                moments[key] = with_present_channels(names[index], value, options)

@@ -1,0 +1,58 @@
+"""What stands on top of the encoder: the masked-LM head, and heads on ``<s>``."""
+
+from torch import Tensor, nn
+
+from fairseq_lambda.modules.activations import activation
+
+
+class MaskedLMHead(nn.Linear):
+    """Returns logits over the vocabulary (..., V): ``LN(act(x W + b)) Wv^T + bv``, as in BERT.
+
+    It is the last projection, ``weight`` (V, C) and ``bias`` (V,), with the transformation before it inside, so that
+    the weight can be tied to the token embeddings.
+
+    Args:
+        embed_dim: C.
+        vocab_size: V.
+        activation_fn: a name of :data:`fairseq_lambda.modules.activations.ACTIVATIONS`.
+    """
+
+    def __init__(self, embed_dim: int, vocab_size: int, activation_fn: str = "gelu"):
+        super().__init__(embed_dim, vocab_size)
+        self.dense = nn.Linear(embed_dim, embed_dim)
+        self.activation_fn = activation(activation_fn)
+        self.layer_norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.layer_norm(self.activation_fn(self.dense(x))))
+
+
+class ClassificationHead(nn.Module):
+    """Returns logits (b, classes) from the first token's features: dense layer, activation, projection.
+
+    Args:
+        embed_dim: C.
+        num_classes: logits.
+        inner_dim: width of the dense layer, by default C.
+        activation_fn: a name of :data:`fairseq_lambda.modules.activations.ACTIVATIONS`.
+        dropout: before both layers.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_classes: int,
+        inner_dim: int | None = None,
+        activation_fn: str = "tanh",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.dense = nn.Linear(embed_dim, inner_dim or embed_dim)
+        self.activation_fn = activation(activation_fn)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(inner_dim or embed_dim, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits of ``features`` (b, n, C)."""
+        pooled = self.activation_fn(self.dense(self.dropout(features[:, 0])))
+        return self.out_proj(self.dropout(pooled))

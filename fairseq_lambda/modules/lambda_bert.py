@@ -1,0 +1,220 @@
+"""BERT with lambda layers in torch alone: embeddings, encoder, heads. fairseq's model and transformers' wrap it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_lambda.modules.encoder import EncoderLayer, LambdaEncoder, parse_layers
+from fairseq_lambda.modules.heads import ClassificationHead, MaskedLMHead
+from fairseq_lambda.modules.lambda_layer import LambdaLayer
+from fairseq_lambda.modules.positions import LearnedPositions, SinusoidalPositions
+from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
+
+POSITIONS = ("auto", "learned", "sinusoidal", "none")
+INITIAL_STD = 0.02  # of linear layers and embeddings, as in BERT
+NO_LIMIT = 2**31 - 1  # positions of a model that has no table of them
+
+
+@dataclass
+class LambdaBertOptions:
+    """Options of :class:`LambdaBert`; the defaults are lambda_bert_base with a vocabulary of 8,000.
+
+    ``lambda_layers`` names the layers that are lambda layers, see :func:`parse_layers`; the others are
+    :class:`SoftmaxAttention`, with rotary positions if ``attention_rotary``. ``dim_k``, ``dim_u``, ``local_context``,
+    ``norm``, ``gate``, ``terms`` and ``backend`` are those of :class:`LambdaLayer`. ``absolute_positions`` "auto" is
+    "none" where every layer sees offsets (position lambdas, rotary positions), else "learned".
+    """
+
+    vocab_size: int = 8000
+    padding_idx: int = 1
+    eos_idx: int = 2
+    layers: int = 12
+    embed_dim: int = 768
+    ffn_embed_dim: int = 3072
+    heads: int = 12
+    lambda_layers: str = "all"
+    dim_k: int = 16
+    dim_u: int = 1
+    local_context: int = 23
+    norm: str = "layer"
+    gate: str = "silu"
+    terms: str = "both"
+    backend: str = "auto"
+    absolute_positions: str = "auto"
+    attention_rotary: bool = False
+    max_positions: int = 512
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    layerdrop: float = 0.0
+    activation_fn: str = "gelu"
+    post_norm: bool = False
+    checkpoint_activations: bool = False
+    pooler_activation_fn: str = "tanh"
+    pooler_dropout: float = 0.0
+
+    def __post_init__(self):
+        """Raise ValueError for an option out of its range, naming it and its value."""
+        for name in ("vocab_size", "layers", "embed_dim", "ffn_embed_dim", "heads", "max_positions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop", "pooler_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: a probability, at least 0 and below 1")
+        if self.absolute_positions not in POSITIONS:
+            raise ValueError(f"absolute_positions={self.absolute_positions}: choose one of {', '.join(POSITIONS)}")
+
+    @property
+    def positions(self) -> str:
+        """What ``absolute_positions`` comes to: "learned", "sinusoidal" or "none"."""
+        if self.absolute_positions != "auto":
+            return self.absolute_positions
+        lambda_layers = parse_layers(self.lambda_layers, self.layers)
+        lambdas_see_offsets = self.terms != "content" or not lambda_layers
+        softmax_sees_offsets = self.attention_rotary or len(lambda_layers) == self.layers
+        return "none" if lambdas_see_offsets and softmax_sees_offsets else "learned"
+
+
+class LambdaBertOutput(NamedTuple):
+    """``features`` (b, n, C) at the top; ``states``, L + 1 of them, and ``lambdas``, L, empty unless asked for.
+
+    A content lambda is (b, k, v), None for a softmax layer.
+    """
+
+    features: Tensor
+    states: list[Tensor]
+    lambdas: list[Tensor | None]
+
+
+class LambdaBert(nn.Module):
+    """Returns features of token ids; its heads make logits of them.
+
+    Args:
+        options: see :class:`LambdaBertOptions`.
+        lm_head: build ``lm_head``, a :class:`MaskedLMHead` whose weight is that of the token embeddings.
+        sentence_head: build ``sentence_head``, a two-way :class:`ClassificationHead`. Without its loss its weights
+            would never get a gradient, which DDP refuses.
+
+    Raises:
+        ValueError: options that are out of range or contradict each other, naming them.
+    """
+
+    def __init__(self, options: LambdaBertOptions, lm_head: bool = True, sentence_head: bool = False):
+        super().__init__()
+        o = self.options = options
+        lambda_layers = parse_layers(o.lambda_layers, o.layers)
+        positions = o.positions
+        self.embed_tokens = nn.Embedding(o.vocab_size, o.embed_dim, o.padding_idx)
+        self.embed_segments = nn.Embedding(2, o.embed_dim)
+        self.embed_positions = None
+        if positions == "learned":
+            self.embed_positions = LearnedPositions(o.max_positions, o.embed_dim, o.padding_idx)
+        elif positions == "sinusoidal":
+            self.embed_positions = SinusoidalPositions(o.embed_dim, o.padding_idx, INITIAL_STD)
+        self.layernorm_embedding = nn.LayerNorm(o.embed_dim)
+        self.encoder = LambdaEncoder(
+            [_build_layer(o, i in lambda_layers) for i in range(o.layers)],
+            o.embed_dim,
+            layerdrop=o.layerdrop,
+            checkpoint_activations=o.checkpoint_activations,
+            final_norm=not o.post_norm,
+        )
+        self.lm_head = MaskedLMHead(o.embed_dim, o.vocab_size, o.activation_fn) if lm_head else None
+        self.sentence_head = self.build_head(2) if sentence_head else None
+        is_global = bool(lambda_layers) and o.local_context == 0
+        self.max_positions = o.max_positions if positions == "learned" or is_global else NO_LIMIT
+        self.apply(_initialise)
+        if lm_head:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def build_head(self, num_classes: int, inner_dim: int | None = None) -> ClassificationHead:
+        """Return a new head on ``<s>`` that fits this model; it is not kept here."""
+        o = self.options
+        return ClassificationHead(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        padding_mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        return_states: bool = False,
+        return_lambdas: bool = False,
+    ) -> LambdaBertOutput:
+        """Return what :class:`LambdaBertOutput` holds.
+
+        Args:
+            tokens: (b, n) ids, right-padded.
+            padding_mask: (b, n) bool, True where padded; None: no padding.
+            segments: (b, n), 0 or 1; None: :func:`segment_ids`.
+
+        Raises:
+            ValueError: more tokens than ``max_positions``.
+        """
+        if tokens.size(1) > self.max_positions:
+            raise ValueError(
+                f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
+                "train with more positions, or with a local context and without absolute ones"
+            )
+        x = self.embed(tokens, padding_mask, segments)
+        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states))
+
+    def embed(self, tokens: Tensor, padding_mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        """Return the sum of token, segment and position embeddings, normalised: (b, n, C)."""
+        segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
+        x = self.embed_tokens(tokens) + self.embed_segments(segments)
+        if self.embed_positions is not None:
+            no_padding = torch.zeros_like(tokens, dtype=torch.bool)
+            x = x + self.embed_positions(no_padding if padding_mask is None else padding_mask)
+        return F.dropout(self.layernorm_embedding(x), self.options.dropout, self.training)
+
+
+def segment_ids(tokens: Tensor, eos: int) -> Tensor:
+    """Return (b, n) of 0 in ``<s> A </s>`` and 1 in ``</s> B </s>``, found by the ``</s> </s>`` between the two.
+
+    Derived from the tokens, so that pretraining, hub and fine-tuning cannot disagree.
+    """
+    is_eos = tokens.eq(eos)
+    second_eos = F.pad(is_eos[:, 1:] & is_eos[:, :-1], (1, 0))
+    return second_eos.cumsum(dim=1).clamp(max=1)
+
+
+def _build_layer(o: LambdaBertOptions, is_lambda: bool) -> EncoderLayer:
+    if is_lambda:
+        mixing = LambdaLayer(
+            o.embed_dim,
+            o.heads,
+            dim_k=o.dim_k,
+            dim_u=o.dim_u,
+            local_context=o.local_context,
+            max_positions=o.max_positions,
+            norm=o.norm,
+            gate=o.gate,
+            backend=o.backend,
+            terms=o.terms,
+        )
+    else:
+        mixing = SoftmaxAttention(o.embed_dim, o.heads, o.attention_dropout, o.attention_rotary)
+    return EncoderLayer(
+        mixing,
+        o.embed_dim,
+        o.ffn_embed_dim,
+        dropout=o.dropout,
+        activation_dropout=o.activation_dropout,
+        activation_fn=o.activation_fn,
+        post_norm=o.post_norm,
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    """Draw the weights of linear layers and embeddings as BERT does; a lambda layer's, which it meets last, its own."""
+    if isinstance(module, LambdaLayer):
+        module.reset_parameters()
+    elif isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_STD)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx].detach())
