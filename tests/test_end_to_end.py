@@ -134,7 +134,7 @@ def test_hydra_trains_from_the_yaml_of_the_package(workspace, tmp_path):
     command += [f"checkpoint.save_dir={tmp_path / 'run'}", "optimization.max_update=2", f"hydra.run.dir={tmp_path}"]
     run(*command, PYTHONPATH=str(ROOT), FAIRSEQ_LAMBDA=str(ROOT / "fairseq_lambda"))
     state = torch.load(tmp_path / "run/checkpoint_last.pt", weights_only=True)
-    assert state["model"]["encoder.embed_tokens.weight"].shape[1] == 128
+    assert state["model"]["encoder.bert.embed_tokens.weight"].shape[1] == 128
     assert sum(k.endswith("mixing.q_proj.weight") for k in state["model"]) == 2
 
 

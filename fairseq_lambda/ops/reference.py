@@ -1,7 +1,6 @@
 """The lambda layer's equations, written as in the paper: slow, obvious, and what every other backend is tested on."""
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor
 
 
@@ -14,11 +13,11 @@ def lambda_mix_reference(
     """
     length, reach = queries.shape[1], position_embedding.shape[-1] // 2
     position = torch.arange(length, device=queries.device)
-    offset = rearrange(position, "m -> 1 m") - rearrange(position, "n -> n 1")  # m - n
+    offset = position[None, :] - position[:, None]  # (n, m): m - n
     inside = offset.abs() <= reach
     index = (offset + reach).masked_fill(~inside, 0)
-    relative = rearrange(position_embedding[:, :, index], "k u n m -> n m k u")
-    relative = relative * repeat(inside, "n m -> n m 1 1").to(relative.dtype)
+    relative = position_embedding[:, :, index].permute(2, 3, 0, 1)  # (n, m, k, u)
+    relative = relative * inside[:, :, None, None].to(relative.dtype)
 
     content_lambda = torch.einsum("bmku,bmvu->bkv", keys, values)
     position_lambda = torch.einsum("nmku,bmvu->bnkv", relative, values)

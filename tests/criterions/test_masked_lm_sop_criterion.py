@@ -121,7 +121,7 @@ def test_idle_rows_of_the_head_are_not_counted(masked):
     model, batch = make_model(task).double(), random_batch(task, batch=12)
     batch["masked_positions"] = batch["masked_positions"][:masked]
     with torch.no_grad():
-        model.encoder.lm_head.bias[task.source_dictionary.pad()] = 9.0
+        model.encoder.bert.lm_head.bias[task.source_dictionary.pad()] = 9.0
     results = []
     for multiple in (1, 8):
         task.cfg.required_seq_len_multiple = multiple
@@ -141,7 +141,7 @@ def test_rows_of_the_head_come_in_few_numbers(monkeypatch, multiple, rows):
     task.cfg.required_seq_len_multiple = multiple
     model, batch, seen = make_model(task), random_batch(task, batch=12), set()
     batch["masked_positions"] = batch["masked_positions"][:33]
-    model.encoder.lm_head.register_forward_hook(lambda _, inputs, out: seen.add(len(out)))
+    model.encoder.bert.lm_head.register_forward_hook(lambda _, inputs, out: seen.add(len(out)))
     make(task)(model, batch)
     assert seen == rows
 
@@ -160,7 +160,7 @@ def test_autocast_computes_in_bfloat16_and_trains():
     task = make_task()
     model, batch = make_model(task), random_batch(task)
     seen = []
-    model.encoder.lm_head.dense.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
+    model.encoder.bert.lm_head.dense.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
     exact, _, _ = make(task)(model, batch)
     loss, _, _ = make(task, autocast="bfloat16")(model, batch)
     loss.backward()

@@ -153,8 +153,8 @@ def test_a_checkpoint_from_before_there_were_gates(trained, tmp_path):
     state["model"] = {name: weight for name, weight in state["model"].items() if "gate_proj" not in name}
     del state["cfg"]["model"]["lambda_gate"]
     torch.save(state, tmp_path / "checkpoint_last.pt")
-    layers = LambdaBertModel.from_pretrained(tmp_path).model.encoder.encoder.layers
-    assert all(layer.gate_proj is None for layer in layers)
+    layers = LambdaBertModel.from_pretrained(tmp_path).model.encoder.bert.encoder.layers
+    assert all(layer.mixing.gate_proj is None for layer in layers)
 
 
 def test_torch_hub(trained):

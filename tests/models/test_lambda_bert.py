@@ -13,10 +13,9 @@ from fairseq.models import MODEL_DATACLASS_REGISTRY, build_model
 from omegaconf import OmegaConf
 
 import fairseq_lambda
-from fairseq_lambda.models import lambda_bert
-from fairseq_lambda.models.lambda_bert import segment_ids
 from fairseq_lambda.models.lambda_bert_config import SIZES
 from fairseq_lambda.modules import parse_layers
+from fairseq_lambda.modules.lambda_bert import segment_ids
 
 PACKAGE = Path(fairseq_lambda.__file__).parent
 
@@ -33,45 +32,38 @@ def from_command_line(arch, *flags):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_sizes_are_the_same_from_command_line_and_yaml(size, monkeypatch):
+def test_sizes_are_the_same_from_command_line_and_yaml(size):
     """What fairseq-hydra-train does with a YAML: merges it over the dataclass of its _name."""
     task = make_task()
-    monkeypatch.setattr(lambda_bert, "init_bert_params", lambda module: None)  # it cannot draw on meta tensors
     with torch.device("meta"):
         model = build_model(from_command_line(f"lambda_bert_{size}").model, task)
         yaml = OmegaConf.load(PACKAGE / "config" / "model" / f"lambda_bert_{size}.yaml")
         hydra = build_model(OmegaConf.create({"model": yaml}).model, task)
     layers, width, heads = SIZES[size]
     assert count(model) == count(hydra)
-    assert len(model.encoder.encoder.layers) == layers == len(hydra.encoder.encoder.layers)
-    assert model.encoder.embed_tokens.weight.shape[1] == width
-    assert model.encoder.encoder.layers[0].mixing.heads == heads
-    assert model.encoder.encoder.layers[0].fc1.out_features == 4 * width
+    bert = model.encoder.bert
+    assert bert.options == hydra.encoder.bert.options
+    assert len(bert.encoder.layers) == layers and bert.embed_tokens.weight.shape[1] == width
+    assert bert.encoder.layers[0].mixing.heads == heads and bert.encoder.layers[0].fc1.out_features == 4 * width
 
 
 def test_command_line_flags_reach_the_model():
     cfg = from_command_line(
         "lambda_bert_tiny", *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
         *"--lambda-norm rms --lambda-backend reference --lambda-layers 1 --encoder-attention-heads 4".split(),
-        *"--max-positions 64 --dropout 0.3 --lambda-output-projection --checkpoint-activations".split(),
+        *"--max-positions 64 --dropout 0.3 --checkpoint-activations".split(),
         *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal --attention-rotary".split(),
-        *"--lambda-gate none --attention-gate silu".split(),
+        *"--lambda-gate none".split(),
     )  # fmt: skip
     model = build_model(cfg.model, make_task())
-    softmax, layer = model.encoder.encoder.layers[0], model.encoder.encoder.layers[1]
+    bert = model.encoder.bert
+    softmax, layer = bert.encoder.layers
     assert type(softmax.mixing).__name__ == "SoftmaxAttention" and softmax.mixing.heads == 4 and softmax.mixing.rotary
     mixing = layer.mixing
     assert (mixing.dim_k, mixing.dim_u, mixing.local_context, mixing.norm) == (8, 2, 7, "rms")
     assert (mixing.backend, mixing.heads, layer.dropout) == ("reference", 4, 0.3)
-    assert layer.gate_proj is None and softmax.gate_proj is None and softmax.mixing.gate_proj is not None
-    assert layer.out_proj is not None and layer.post_norm and model.encoder.encoder.checkpoint_activations
-    assert model.encoder.encoder.layers.p == 0.5
-    assert type(model.encoder.embed_positions).__name__ == "SinusoidalPositionalEmbedding"
-
-
-def test_lambda_layers_are_gated_by_default_and_softmax_layers_are_not():
-    softmax, layer = make_model(lambda_layers="1").encoder.encoder.layers
-    assert layer.gate_proj is not None and softmax.gate_proj is None and softmax.mixing.gate_proj is None
+    assert mixing.gate_proj is None and layer.post_norm and bert.encoder.checkpoint_activations
+    assert bert.encoder.layerdrop == 0.5 and type(bert.embed_positions).__name__ == "SinusoidalPositions"
 
 
 def test_every_size_has_its_dataclass_and_base_is_the_default():
@@ -166,15 +158,18 @@ def test_layer_drop_leaves_layers_out_in_training_only():
     assert run() == 8
 
 
-def test_init_survives_init_bert_params():
-    """fairseq's init sets every nn.Linear to N(0, 0.02); the lambda projections have their own scale."""
-    layer = make_model(encoder_embed_dim=64, encoder_attention_heads=4).encoder.encoder.layers[0]
+def test_lambda_projections_have_their_own_initial_scale_and_all_else_has_bert_s():
+    bert = make_model(encoder_embed_dim=64, encoder_attention_heads=4).encoder.bert
+    layer = bert.encoder.layers[0]
+    assert bert.embed_tokens.weight[4:].std().item() == pytest.approx(0.02, rel=0.2)
+    assert not bert.embed_tokens.weight[1].any() and not layer.fc1.bias.any()
+    assert layer.mixing.gate_proj.weight.std().item() == pytest.approx(0.02, rel=0.2)
     assert layer.mixing.q_proj.weight.std().item() == pytest.approx(64**-0.5, rel=0.2)
     assert layer.fc1.weight.std().item() == pytest.approx(0.02, rel=0.2)
 
 
 def test_embeddings_are_tied():
-    encoder = make_model().encoder
+    encoder = make_model().encoder.bert
     assert encoder.lm_head.weight is encoder.embed_tokens.weight
 
 
@@ -201,19 +196,18 @@ def test_positions_limit_the_input_only_where_there_is_a_table():
         ({"lambda_layers": "1", "attention_rotary": True, "lambda_terms": "content"}, True),
         ({"absolute_positions": "learned"}, True),
         ({"absolute_positions": "none", "lambda_layers": "none"}, False),
-        ({"no_token_positional_embeddings": True, "lambda_layers": "none"}, False),
     ],
 )
 def test_absolute_positions_are_learned_where_a_layer_sees_no_offsets(options_, learned):
-    positions = make_model(**options_).encoder.embed_positions
-    assert (type(positions).__name__ == "LearnedPositionalEmbedding") == learned
+    positions = make_model(**options_).encoder.bert.embed_positions
+    assert (type(positions).__name__ == "LearnedPositions") == learned
     assert (positions is None) != learned
 
 
 def test_position_lambda_alone_tells_the_order():
     task = make_task()
     model = make_model(task).eval()
-    assert model.encoder.embed_positions is None
+    assert model.encoder.bert.embed_positions is None
     tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 6, 5, 7, 2]])
     out, _ = model(tokens, features_only=True)
     assert (out[0, 3] - out[1, 3]).abs().max() > 1e-4
@@ -223,7 +217,6 @@ def test_position_lambda_alone_tells_the_order():
     "change,message",
     [
         ({"lambda_local_context": 4}, "--lambda-local-context 4"),
-        ({"lambda_local_context": 33}, "--lambda-local-context 33 is longer than --max-positions 32"),
         ({"encoder_attention_heads": 3}, "--encoder-embed-dim 16 does not divide by --encoder-attention-heads 3"),
         ({"encoder_attention_heads": 3, "lambda_layers": "none"}, "--encoder-attention-heads 3"),
         ({"lambda_layers": "0,5"}, "--lambda-layers 0,5: layer 5 does not exist"),
@@ -233,7 +226,9 @@ def test_position_lambda_alone_tells_the_order():
         ({"dropout": 1.5}, "--dropout 1.5"),
         ({"encoder_layerdrop": -0.1}, "--encoder-layerdrop -0.1"),
         ({"max_positions": 0}, "--max-positions 0"),
-        ({"lambda_backend": "triton"}, "--lambda-backend triton"),
+        ({"lambda_backend": "triton"}, "--lambda-backend triton: .*use --lambda-backend auto"),
+        ({"lambda_local_context": 0, "max_positions": -1}, "--max-positions -1"),
+        ({"attention_rotary": True, "lambda_layers": "1", "encoder_attention_heads": 16}, "--attention-rotary True"),
     ],
 )
 def test_bad_options_raise_at_construction(change, message):
@@ -286,7 +281,7 @@ def test_registers_in_a_fresh_process_either_way(code):
 
 @pytest.mark.parametrize("kind", ["learned", "sinusoidal"])
 def test_positions_start_as_large_as_tokens(kind):
-    encoder = make_model(make_task(), absolute_positions=kind, encoder_embed_dim=64).encoder
+    encoder = make_model(make_task(), absolute_positions=kind, encoder_embed_dim=64).encoder.bert
     tokens = torch.full((1, 20), 5)
     sums = []
     encoder.layernorm_embedding.register_forward_pre_hook(lambda module, inputs: sums.append(inputs[0]))

@@ -11,7 +11,7 @@ from training import logged, train
 def rising_documents(count, seed, words=50):
     """Documents of eight sentences, whose words come from a window that moves up through the vocabulary."""
     rng = np.random.default_rng(seed)
-    window = words // 4
+    window = words // 8
     lows = np.linspace(4, 4 + words - window, 8).astype(int)
     return [[rng.integers(low, low + window, rng.integers(2, 6)).tolist() for low in lows] for _ in range(count)]
 

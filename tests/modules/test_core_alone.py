@@ -1,0 +1,56 @@
+"""The core where fairseq and what it brings along cannot be imported: on macOS, on ARM, beside transformers."""
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT_FAIRSEQ = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("fairseq", "omegaconf", "hydra", "sentencepiece", "einops", "triton"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def run(code):
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_FAIRSEQ + code]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_layer_and_model_work_without_fairseq():
+    done = run("""
+import torch
+from fairseq_lambda.modules import LambdaBert, LambdaBertOptions, LambdaLayer
+y, content_lambda = LambdaLayer(16, 2)(torch.randn(2, 9, 16), return_lambda=True)
+assert y.shape == (2, 9, 16) and content_lambda.shape == (2, 16, 8)
+for backend in ("reference", "banded", "fourier"):
+    LambdaLayer(16, 2, backend=backend)(torch.randn(2, 9, 16)).sum().backward()
+options = LambdaBertOptions(vocab_size=40, layers=2, embed_dim=16, ffn_embed_dim=32, heads=2, lambda_layers="0")
+model = LambdaBert(options, sentence_head=True)
+out = model(torch.tensor([[0, 5, 2, 2, 6, 2, 1]]), torch.tensor([[False] * 6 + [True]]), return_lambdas=True)
+assert model.lm_head(out.features).shape == (1, 7, 40) and model.sentence_head(out.features).shape == (1, 2)
+assert [None if x is None else tuple(x.shape) for x in out.lambdas] == [(1, 16, 8), None]
+""")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("part", ["models", "tasks", "criterions"])
+def test_what_needs_fairseq_says_what_to_install(part):
+    done = run(f"import fairseq_lambda.{part}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError") and 'pip install "fairseq_lambda[fairseq]"' in last
+
+
+def test_the_core_imports_quickly():
+    """Without fairseq, at most 3 s beyond torch's own import; on a busy machine, so the best of three."""
+    code = """
+import time, torch
+begin = time.perf_counter()
+from fairseq_lambda.modules import LambdaLayer
+print(time.perf_counter() - begin)
+"""
+    assert min(float(run(code).stdout) for _ in range(3)) < 3
