@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares a corpus for fairseq-train; the work is done by fairseq_lambda/data/prepare.py.
+# Prepares a corpus for fairseq-train; the work is done by fairseq_lambda/corpora/prepare.py.
 set -euo pipefail
 
 if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
@@ -45,4 +45,4 @@ fi
 
 # Relative paths are the caller's, so the package is found by path and not by changing folder.
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m fairseq_lambda.data.prepare "$@"
+exec "$python" -m fairseq_lambda.corpora.prepare "$@"

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from fairseq_lambda.data import prepare as command
-from fairseq_lambda.data.prepared_folder import OUTPUTS, REPORT
+from fairseq_lambda.corpora import prepare as command
+from fairseq_lambda.corpora.prepared_folder import OUTPUTS, REPORT
 
 MADE, ABSENT = "made", "absent"
 

@@ -4,10 +4,10 @@ import json
 import os
 from pathlib import Path
 
-from .download import file_sha256
-from .errors import PrepareError
-from .progress import report_progress
-from .sources import SPLITS
+from fairseq_lambda.corpora.download import file_sha256
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import report_progress
+from fairseq_lambda.corpora.sources import SPLITS
 
 REPORT = "report.json"
 MODEL = "sentencepiece.model"

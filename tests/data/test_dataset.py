@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from small_corpora import EOS, number_tokens, random_shape, shapes, word_dictionary, write_corpus
 from torch.utils.data import DataLoader
 
+from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.masking import TokenMasker
-from fairseq_lambda.data.pair_dataset import SentencePairDataset
 
 BOS, PAD, UNK = 0, 1, 3
 SHAPE = random_shape(3, documents=30, sentences=20, mean=6)

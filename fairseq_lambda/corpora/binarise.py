@@ -14,9 +14,9 @@ import numpy as np
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
-from .errors import PrepareError
-from .progress import narrate, report_progress
-from .vocabulary import UNK, PieceEncoder
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import narrate, report_progress
+from fairseq_lambda.corpora.vocabulary import UNK, PieceEncoder
 
 _BATCH = 4096
 # fairseq-preprocess cuts a file by bytes: a worker for less than this is not worth its start.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import PrepareError
-from .progress import SECONDS, report_progress
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import SECONDS, report_progress
 
 _CHUNK = 1 << 18
 _ATTEMPTS = 3  # at each mirror, as long as each attempt brings some bytes

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from .errors import PrepareError
-from .wikitext import UNK_CHARACTER
+from fairseq_lambda.corpora.documents import UNK_CHARACTER
+from fairseq_lambda.corpora.errors import PrepareError
 
 UNK = "<unk>"
 MASK = "<mask>"

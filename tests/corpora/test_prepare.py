@@ -18,13 +18,13 @@ import pytest
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
-from fairseq_lambda.data import prepare as command
-from fairseq_lambda.data import sources
-from fairseq_lambda.data.binarise import check_binarised, encode_documents, write_documents
-from fairseq_lambda.data.download import Archive, file_sha256
-from fairseq_lambda.data.errors import PrepareError
-from fairseq_lambda.data.prepared_folder import OUTPUTS, REPORT, is_up_to_date
-from fairseq_lambda.data.vocabulary import PieceEncoder
+from fairseq_lambda.corpora import prepare as command
+from fairseq_lambda.corpora import sources
+from fairseq_lambda.corpora.binarise import check_binarised, encode_documents, write_documents
+from fairseq_lambda.corpora.download import Archive, file_sha256
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.prepared_folder import OUTPUTS, REPORT, is_up_to_date
+from fairseq_lambda.corpora.vocabulary import PieceEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "preprocess_wikitext.sh"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .detokenise import detokenise
-from .errors import PrepareError
+from fairseq_lambda.corpora.detokenise import detokenise
+from fairseq_lambda.corpora.errors import PrepareError
 
 # Stands for a literal <unk> where one character is needed; taken out of any text that is read.
 UNK_CHARACTER = "\ue000"

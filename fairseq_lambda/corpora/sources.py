@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .download import Archive, fetch, file_sha256, unpack_wiki_files
-from .errors import PrepareError
-from .progress import report_progress
+from fairseq_lambda.corpora.download import Archive, fetch, file_sha256, unpack_wiki_files
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import report_progress
 
 SPLITS = ("train", "valid", "test")
 WIKITEXT_NAMES = ("wikitext-2", "wikitext-103")

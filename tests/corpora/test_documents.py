@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_lambda.data.detokenise import detokenise
-from fairseq_lambda.data.errors import PrepareError
-from fairseq_lambda.data.wikitext import (
+from fairseq_lambda.corpora.detokenise import detokenise
+from fairseq_lambda.corpora.documents import (
     Layout,
     clean,
     detect_layout,
@@ -18,6 +17,7 @@ from fairseq_lambda.data.wikitext import (
     split_plain,
     split_tokenised,
 )
+from fairseq_lambda.corpora.errors import PrepareError
 
 MOSES = Layout(has_titles=True, is_moses=True)
 TOKENS = st.lists(

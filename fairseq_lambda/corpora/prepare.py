@@ -1,4 +1,4 @@
-"""``python -m fairseq_lambda.data.prepare CORPUS``: text to a data folder for fairseq-train.
+"""``python -m fairseq_lambda.corpora.prepare CORPUS``: text to a data folder for fairseq-train.
 
 Everything is built in a folder beside the destination, which is renamed at the end: the
 destination is whole or absent.
@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from .binarise import (
+from fairseq_lambda.corpora.binarise import (
     SplitCounts,
     check_binarised,
     encode_documents,
@@ -24,9 +24,10 @@ from .binarise import (
     run_fairseq_preprocess,
     write_documents,
 )
-from .download import file_sha256
-from .errors import PrepareError
-from .prepared_folder import (
+from fairseq_lambda.corpora.documents import detect_layout, read_documents
+from fairseq_lambda.corpora.download import file_sha256
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.prepared_folder import (
     MODEL,
     OUTPUTS,
     REPORT,
@@ -34,10 +35,9 @@ from .prepared_folder import (
     is_up_to_date,
     move_into_place,
 )
-from .progress import narrate, report_progress
-from .sources import FORMS, SPLITS, VITAL, WIKITEXT_NAMES, Source, find_source
-from .vocabulary import PieceEncoder, train_sentencepiece
-from .wikitext import detect_layout, read_documents
+from fairseq_lambda.corpora.progress import narrate, report_progress
+from fairseq_lambda.corpora.sources import FORMS, SPLITS, VITAL, WIKITEXT_NAMES, Source, find_source
+from fairseq_lambda.corpora.vocabulary import PieceEncoder, train_sentencepiece
 
 # A change to reading, splitting or encoding that alters the result raises this number.
 RECIPE = 1

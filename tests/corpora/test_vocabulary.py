@@ -9,8 +9,8 @@ from fairseq.tokenizer import tokenize_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_lambda.data.errors import PrepareError
-from fairseq_lambda.data.vocabulary import SPECIALS, UNK, PieceEncoder, train_sentencepiece
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.vocabulary import SPECIALS, UNK, PieceEncoder, train_sentencepiece
 
 SYLLABLES = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to"]
 # The trainer passes over its own control symbols, so their letters come a second time.

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from fairseq_lambda.data.download import Archive, fetch, file_sha256, unpack_wiki_files
-from fairseq_lambda.data.errors import PrepareError
+from fairseq_lambda.corpora.download import Archive, fetch, file_sha256, unpack_wiki_files
+from fairseq_lambda.corpora.errors import PrepareError
 
 CONTENT = bytes(range(256)) * 4000
 SIZE = len(CONTENT)
