@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares a corpus for fairseq-train; the work is done by fairseq_lambda/corpora/prepare.py.
+# Prepares a corpus for fairseq-train; the work is done by fairseq_lambda/data/prepare.py.
 set -euo pipefail
 
 if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import sentencepiece
@@ -69,7 +70,7 @@ def train_sentencepiece(read: Callable[[], Iterable[str]], vocab_size: int, mode
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_every(_training_lines(read()), -(-count // _MAX_TRAINING_SENTENCES)),
+            sentence_iterator=islice(_training_lines(read()), 0, None, -(-count // _MAX_TRAINING_SENTENCES)),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
@@ -122,10 +123,6 @@ def _training_lines(sentences: Iterable[str]) -> Iterator[str]:
             continue
         width = _MAX_TRAINING_BYTES // 4  # no character takes more than four bytes
         yield from filter(None, (text[i : i + width].strip() for i in range(0, len(text), width)))
-
-
-def _every(lines: Iterator[str], step: int) -> Iterator[str]:
-    return (line for number, line in enumerate(lines) if number % step == 0)
 
 
 def _coverage(characters: Counter[str], vocab_size: int) -> float:

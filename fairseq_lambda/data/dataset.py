@@ -6,7 +6,7 @@ from fairseq.data import FairseqDataset, data_utils
 
 from fairseq_lambda.data.corpus import Corpus
 from fairseq_lambda.data.masking import TokenMasker
-from fairseq_lambda.data.pairs import plan_samples
+from fairseq_lambda.data.pairs import NO_LABEL, plan_samples
 from fairseq_lambda.data.seeding import MASKS, ORDER, generator
 
 
@@ -172,18 +172,7 @@ class SentencePairDataset(FairseqDataset):
         return batch
 
     def _idle_batch(self) -> dict:
-        batch = {
-            "id": torch.zeros(0, dtype=torch.int64),
-            "nsentences": 0,
-            "ntokens": 0,
-            "net_input": {
-                "src_tokens": torch.full((1, 2), self.pad),
-                "src_lengths": torch.tensor([0]),
-                "has_padding": True,
-            },
-            "target": torch.full((1, 2), self.pad),
-            "masked_positions": torch.zeros(0, dtype=torch.int64),
-        }
-        if self.objective != "none":
-            batch["sentence_target"] = torch.tensor([-1])
-        return batch
+        padding = torch.full((2,), self.pad)
+        batch = self.collater([{"id": 0, "source": padding, "target": padding, "label": NO_LABEL}])
+        batch["net_input"].update(src_lengths=torch.tensor([0]), has_padding=True)
+        return batch | {"id": batch["id"][:0], "nsentences": 0, "ntokens": 0}
