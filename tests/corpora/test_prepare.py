@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from fairseq.data.indexed_dataset import MMapIndexedDataset
 
 from fairseq_lambda.corpora import prepare as command
 from fairseq_lambda.corpora import sources
-from fairseq_lambda.corpora.binarise import binarise, write_documents
 from fairseq_lambda.corpora.download import Archive
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.prepared_folder import OUTPUTS, REPORT, is_up_to_date
@@ -206,18 +204,6 @@ def test_a_failure_leaves_the_earlier_result_as_it_was(corpus, prepared, tmp_pat
     assert only_error(capsys) == "error: broken on purpose"
     assert {name: sha256(dest / name) for name in os.listdir(dest)} == before
     assert sorted(os.listdir(tmp_path)) == ["corpus", "out"]
-
-
-def test_ids_are_those_of_fairseq_and_no_empty_line_divides_a_document(prepared, tmp_path):
-    encoder = PieceEncoder(prepared / "sentencepiece.model")
-    dictionary = encoder.dictionary(Counter())
-    write_documents([["ba ke.", "\u2028", "li."], ["\u2028"], ["mo <unk> \u6f22."]], tmp_path / "text")
-    counts, pieces = binarise(tmp_path / "text", tmp_path / "split", encoder, dictionary, 1)
-    assert (counts.documents, counts.sentences, counts.literal_unknowns, counts.encoder_unknowns) == (2, 3, 1, 1)
-    assert counts.tokens == pieces.total() and pieces["<unk>"] == 2
-    encoded = encoder.encode(["ba ke.", "li.", "", "mo <unk> \u6f22."])
-    expected = [dictionary.encode_line(" ".join(line.pieces), add_if_not_exist=False).tolist() for line in encoded]
-    assert [line.tolist() for line in MMapIndexedDataset(str(tmp_path / "split"))] == expected
 
 
 def test_a_downloaded_archive_goes_the_same_way(tmp_path, monkeypatch):
