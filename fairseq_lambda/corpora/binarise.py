@@ -1,6 +1,6 @@
 """Text to fairseq's binary files.
 
-Each sentence becomes the ids of its pieces and ``</s>``; between two documents stands a lone ``</s>``.
+Each sentence becomes the ids of its pieces and ``</s>``; a lone ``</s>`` separates two documents.
 """
 
 from collections import Counter

@@ -19,7 +19,7 @@ def plain(documents=12, seed=0):
 
 
 def edit(change, split="train"):
-    """Return what rewrites the bytes of a split."""
+    """Return a function that rewrites the bytes of a split."""
 
     def spoil(corpus):
         path = corpus / f"{split}.txt"

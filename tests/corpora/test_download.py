@@ -117,7 +117,7 @@ def test_a_complete_part_is_only_renamed(server, tmp_path, size):
 
 
 @pytest.mark.parametrize("part", [b"?" * 1000, b"?" * len(CONTENT), b"?" * (len(CONTENT) + 5)])
-def test_a_wrong_part_is_thrown_away_and_fetched_anew(server, tmp_path, part):
+def test_a_wrong_part_is_deleted_and_fetched_again(server, tmp_path, part):
     (tmp_path / f"{NAME}.part").write_bytes(part)
     fetch(archive(server.url("ok")), tmp_path)
     assert_only(tmp_path)
