@@ -45,4 +45,4 @@ fi
 
 # Relative paths are the caller's, so the package is found by path and not by changing folder.
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m fairseq_lambda.data.prepare "$@"
+exec "$python" -m fairseq_lambda.corpora.prepare "$@"

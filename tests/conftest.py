@@ -36,10 +36,10 @@ def make_model(task=None, **options):
     return LambdaBertModel.build_model(LambdaBertConfig(**(shape | options)), task or make_task())
 
 
-def write_split(folder, split, documents):
+def write_split(folder, split, documents, dtype=np.uint16):
     """Binarise documents, lists of sentences, lists of token ids, as fairseq-preprocess would."""
     prefix = str(folder / split)
-    builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=np.uint16)
+    builder = MMapIndexedDatasetBuilder(f"{prefix}.bin", dtype=dtype)
     for i, document in enumerate(documents):
         for sentence in [[]] * (i > 0) + list(document):
             builder.add_item(torch.tensor([*sentence, 2]))

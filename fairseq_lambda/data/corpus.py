@@ -1,33 +1,28 @@
-"""The documents of a binarised split, read from fairseq's memory maps."""
+"""The documents of a binarised split, read from fairseq's memory-mapped files."""
 
 import os
 
 import numpy as np
-from fairseq.data.indexed_dataset import (
-    MMapIndexedDataset,
-    data_file_path,
-    index_file_path,
-    infer_dataset_impl,
-)
+from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path, infer_dataset_impl
 
-BLOCK = 2**20  # tokens or lines looked at in one step: bounds the memory that loading takes
+STEP = 2**20  # tokens or lines checked at a time; limits the memory that loading needs
 REMEDY = "make it (again) with scripts/preprocess_wikitext.sh"
 
 
 class Corpus:
-    """A split as fairseq-preprocess writes it: a sentence a line, empty lines between documents.
+    """A split as fairseq-preprocess writes it: one sentence per line, empty lines between documents.
 
-    Every line ends with ``</s>``, an empty one is a lone ``</s>``. The tokens stay on disk,
-    memory-mapped; in memory are 8 bytes a line: ``content`` (lines + 1,) int64, the number of
-    tokens other than ``</s>`` before each line. Line i starts at token ``content[i] + i``.
+    Every line ends with ``</s>``; an empty line is a lone ``</s>``. The tokens stay on disk and are memory-mapped. What
+    is kept in memory takes 8 bytes per line: ``content`` (lines + 1,) int64, the number of tokens other than ``</s>``
+    before each line. Line i starts at token ``content[i] + i``.
 
     Args:
-        path: the files without their endings, such as ``data-bin/wikitext-2/train``.
+        path: of the two files, without their endings, such as ``data-bin/wikitext-2/train``.
         eos: id of ``</s>``.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the two files disagree, are damaged, or hold no sentence.
+        ValueError: the two files disagree, are damaged, or contain no sentence.
     """
 
     def __init__(self, path: str, eos: int):
@@ -42,9 +37,9 @@ class Corpus:
         if infer_dataset_impl(self.path) != "mmap":
             raise ValueError(f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap: {REMEDY}")
         try:
-            # kept, because fairseq's index closes its map when it goes, under the feet of `sizes`
+            # kept, because `sizes` is a view of its memory map, which fairseq closes when the index is deleted
             self._index = MMapIndexedDataset.Index(idx)
-        except Exception as error:  # fairseq checks by assert, struct and numpy raise their own
+        except Exception as error:  # fairseq uses assert; struct and numpy raise errors of their own
             raise ValueError(
                 f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap ({error}): {REMEDY}"
             ) from error
@@ -55,7 +50,7 @@ class Corpus:
             raise ValueError(f"{idx} has lines without a </s>: {REMEDY}")
         self.content = np.zeros(len(self.sizes) + 1, dtype=np.int64)
         np.cumsum(self.sizes - 1, out=self.content[1:])
-        # numbers of the empty lines, and of the line behind the last one: where documents end
+        # where documents end: the numbers of the empty lines, and the number of lines
         self._boundaries = np.append(np.flatnonzero(self.sizes == 1), len(self)).astype(np.int32)
 
         found = os.path.getsize(data)
@@ -66,9 +61,9 @@ class Corpus:
                 f"truncated or of another run; {REMEDY}"
             )
         mapped = np.memmap(data, dtype=self._index.dtype, mode="r")
-        self._tokens = np.asarray(mapped)  # the same map; slices of np.memmap itself are slow
+        self._tokens = np.asarray(mapped)  # the same map, but np.memmap is slow to slice
 
-    # A worker process opens the maps for itself.
+    # a worker process opens the files itself
     def __getstate__(self):
         return {"path": self.path, "eos": self.eos}
 
@@ -91,12 +86,12 @@ class Corpus:
         return len(self) - (len(self._boundaries) - 1)
 
     def read(self, start: int, size: int) -> np.ndarray:
-        """Return ``size`` tokens from ``start`` on, less the ``</s>`` among them, as int64."""
+        """Return the ``size`` tokens from ``start`` on, as int64, without any ``</s>`` among them."""
         tokens = self._tokens[start : start + size].astype(np.int64)
         return tokens[tokens != self.eos]
 
     def token_start(self, lines: np.ndarray) -> np.ndarray:
-        """Return where in the file the lines start, in tokens: int64, of the shape of ``lines``."""
+        """Return the positions in the file at which lines start, in tokens: int64, of the same shape as ``lines``."""
         return self.content[lines] + lines
 
     def document_starts(self) -> np.ndarray:
@@ -105,7 +100,7 @@ class Corpus:
         return starts[starts < self._boundaries]
 
     def document_bounds(self, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return first line and end (exclusive) of each line's document.
+        """Return the first line and the end (exclusive) of each line's document.
 
         An empty line counts as the end of the document before it.
         """
@@ -113,13 +108,13 @@ class Corpus:
         return self._starts()[document], self._boundaries[document]
 
     def _starts(self) -> np.ndarray:
-        # an empty line behind another one starts, and ends, a document without sentences
+        # an empty line that follows another one starts and ends a document without sentences
         return np.append(np.int32(0), self._boundaries[:-1] + np.int32(1))
 
     def document_of(self, lines: np.ndarray) -> np.ndarray:
-        """Return a number for the document of each line, growing along the corpus, with gaps.
+        """Return a number for the document of each line; it increases along the corpus, with gaps.
 
-        It is the number of empty lines before the line, ``len(self) - num_sentences`` at most.
+        It is the number of empty lines before the line, at most ``len(self) - num_sentences``.
         """
         return np.searchsorted(self._boundaries, lines)
 
@@ -131,26 +126,26 @@ class Corpus:
         """
         data = data_file_path(self.path)
         unknown = ends = 0
-        for start in range(0, self.num_tokens, BLOCK):
-            block = self._tokens[start : start + BLOCK]
-            for token in (block.max(), block.min()):
+        for start in range(0, self.num_tokens, STEP):
+            tokens = self._tokens[start : start + STEP]
+            for token in (tokens.max(), tokens.min()):
                 if not 0 <= token < vocabulary:
                     raise ValueError(
                         f"{data} holds token {token} and dict.txt has {vocabulary} symbols: it was "
                         f"binarised with another dictionary; {REMEDY}"
                     )
-            if (block == pad).any():
-                raise ValueError(f"{data} holds padding: take a literal <pad> out of the text")
-            unknown += np.count_nonzero(block == unk)
-            ends += np.count_nonzero(block == self.eos)
+            if (tokens == pad).any():
+                raise ValueError(f"{data} holds padding: remove a literal <pad> from the text")
+            unknown += np.count_nonzero(tokens == unk)
+            ends += np.count_nonzero(tokens == self.eos)
         ended = 0
-        for first in range(0, len(self), BLOCK):
-            lines = np.arange(first, min(first + BLOCK, len(self)))
+        for first in range(0, len(self), STEP):
+            lines = np.arange(first, min(first + STEP, len(self)))
             ended += np.count_nonzero(self._tokens[self.token_start(lines + 1) - 1] == self.eos)
         if not ended == ends == len(self):
             raise ValueError(
                 f"{data}: {len(self)} lines, {ended} of them end with </s>, {ends} </s> in all. "
-                "Each line must end with one and hold no other: take a literal </s> out of the "
+                "Each line must end with one and contain no other: remove a literal </s> from the "
                 "text, and binarise with fairseq-preprocess"
             )
         return unknown

@@ -1,34 +1,34 @@
-"""BERT's masking: which tokens are hidden, and what stands in their place."""
+"""BERT's masking: which tokens are hidden, and what replaces them."""
 
 import numpy as np
 from fairseq.data import Dictionary
 
-WORD_START = "\u2581"  # SentencePiece's mark of a piece that starts a word
+from fairseq_lambda.data.corpus import REMEDY
+from fairseq_lambda.symbols import WORD_START
 
 
 class TokenMasker:
     """Masks tokens as BERT does (Devlin et al., 2019, section 3.1, "Masked LM").
 
-    Of n tokens that can be masked, ``mask_prob * n`` are chosen without replacement, rounded up or
-    down at random so that the mean is exact, but one at least. Each of them, independently, stays
-    as it is with ``leave_unmasked_prob``, becomes a symbol drawn uniformly with
-    ``random_token_prob``, and ``<mask>`` otherwise.
+    Of n tokens that can be masked, ``mask_prob * n`` are chosen without replacement: rounded up or down at random so
+    that the mean is exact, but at least one. Each of them, independently, stays as it is with probability
+    ``leave_unmasked_prob``, becomes a symbol drawn uniformly with probability ``random_token_prob``, and becomes
+    ``<mask>`` otherwise.
 
-    With ``whole_words`` so many words are chosen, and all their pieces: a word is a piece that
-    starts with U+2581 and those up to the next such piece, special symbol or end of the sample.
+    With ``whole_words`` the same share of the words is chosen, each with all its pieces. A word is a piece that starts
+    with U+2581 and the pieces that follow, up to the next such piece, special symbol or end of the sample.
 
-    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, never a target and never
-    drawn.
+    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, never targets and never drawn.
 
     Args:
-        dictionary: fairseq's, ``<mask>`` included.
+        dictionary: fairseq's, including ``<mask>``.
         mask_idx: id of ``<mask>``.
         mask_prob: share of the tokens that become targets.
-        leave_unmasked_prob, random_token_prob: of the targets.
+        leave_unmasked_prob, random_token_prob: shares of the targets.
         whole_words: mask all pieces of a word or none.
 
     Raises:
-        ValueError: a dictionary of special symbols only, or ``whole_words`` and no U+2581 in it.
+        ValueError: the dictionary has special symbols only, or no U+2581 and ``whole_words`` is set.
     """
 
     def __init__(
@@ -44,17 +44,10 @@ class TokenMasker:
         self.mask_prob = mask_prob
         self.leave_unmasked_prob, self.random_token_prob = leave_unmasked_prob, random_token_prob
         self._maskable = np.ones(len(dictionary), dtype=bool)
-        specials = [
-            dictionary.bos(),
-            dictionary.pad(),
-            dictionary.eos(),
-            dictionary.unk(),
-            mask_idx,
-        ]
-        self._maskable[specials] = False
+        self._maskable[[dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk(), mask_idx]] = False
         self._replacements = np.flatnonzero(self._maskable)
         if len(self._replacements) == 0:
-            raise ValueError("dict.txt holds special symbols only: make it (again) with scripts/preprocess_wikitext.sh")
+            raise ValueError(f"dict.txt has special symbols only: {REMEDY}")
         self._word_start = None
         if whole_words:
             starts = [symbol.startswith(WORD_START) for symbol in dictionary.symbols]
@@ -66,7 +59,7 @@ class TokenMasker:
             self._word_start = np.array(starts)
 
     def __call__(self, tokens: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return the masked tokens and the targets, which are padding where nothing is masked.
+        """Return the masked tokens and the targets; a target is padding where nothing is masked.
 
         ``tokens`` and both results are (n,) int64.
         """
@@ -89,7 +82,7 @@ class TokenMasker:
         if self._word_start is None:
             return positions[self._draw(len(positions), rng)]
         starts = self._word_start[tokens]
-        starts[1:] |= ~maskable[:-1]  # the first piece behind a special symbol
+        starts[1:] |= ~maskable[:-1]  # the first piece after a special symbol
         starts[0] = True
         word = np.cumsum(starts & maskable)[positions] - 1
         hidden = np.zeros(word[-1] + 1, dtype=bool)

@@ -1,4 +1,4 @@
-"""The plan of an epoch: which tokens make up each sample, and the label of each pair."""
+"""The plan of an epoch: the tokens of each sample and the label of each pair."""
 
 from dataclasses import dataclass
 
@@ -10,43 +10,43 @@ from fairseq_lambda.data.seeding import CHUNKS, PAIRS, generator
 
 OBJECTIVES = ("sop", "nsp", "none")
 NO_LABEL = -1
-# special symbols of a sample: <s> A </s> </s> B </s>, and <s> A </s> without a label
+# special symbols in <s> A </s> </s> B </s>, and in <s> A </s>, which has no label
 SPECIALS_OF_PAIR, SPECIALS_OF_SINGLE = 4, 2
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Runs of tokens in the file; all arrays are (segments,)."""
+    """Runs of tokens in the file; each array is (segments,)."""
 
     start: np.ndarray  # int64
-    size: np.ndarray  # int32, the </s> between the sentences of a segment included
-    content: np.ndarray  # int32, they are not
+    size: np.ndarray  # int32, including the </s> between the sentences of a segment
+    content: np.ndarray  # int32, without them
 
     def __getitem__(self, index) -> "Segments":
         return Segments(self.start[index], self.size[index], self.content[index])
 
     def put(self, index, other: "Segments") -> None:
-        """Overwrite the segments at ``index`` by ``other``."""
+        """Overwrite the segments at ``index`` with ``other``."""
         for name, array in vars(self).items():
             array[index] = getattr(other, name)
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """One epoch's samples, along the corpus; all arrays are (samples,), 21 bytes a sample.
+    """The samples of an epoch, in the order of the corpus; each array is (samples,), 21 bytes per sample in all.
 
-    The starts are uint32 in a file of less than 2**32 tokens, else int64.
+    The starts are uint32 if the file has fewer than 2**32 tokens, else int64.
     """
 
     a_start: np.ndarray  # see Segments
     a_size: np.ndarray
     b_start: np.ndarray
     b_size: np.ndarray  # 0 without a label
-    labels: np.ndarray  # int8: 0 in order or next, 1 swapped or of another document, -1 no label
-    lengths: np.ndarray  # int32, tokens of a sample, special symbols included
-    long_sentences: int  # sentences over the budget
-    pieces: int  # samples that they were cut into
-    single_sentences: int  # samples of one whole sentence where a pair was wanted
+    labels: np.ndarray  # int8: 0 in order or next, 1 swapped or from another document, -1 no label
+    lengths: np.ndarray  # int32, in tokens, including special symbols
+    long_sentences: int  # sentences longer than the budget
+    pieces: int  # samples that they are cut into
+    single_sentences: int  # samples of one whole sentence, which cannot be a pair
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,20 +61,22 @@ def plan_samples(
     short_prob: float = 0.0,
     short_first: bool = False,
 ) -> SamplePlan:
-    """Return the samples of an epoch, a function of the arguments alone.
+    """Return the samples of an epoch; they depend on the arguments only.
 
-    - ``sop`` (ALBERT, Lan et al., 2020, section 3.1): a chunk of two or more sentences is split at
-      a sentence boundary drawn uniformly, and a fair coin swaps its two parts (label 1).
-    - ``nsp`` (BERT, Devlin et al., 2019, section 3.1): split likewise, and a fair coin gives the
-      second part way to one of another document (label 1), see :func:`exchange`.
+    - ``sop`` (ALBERT, Lan et al., 2020, section 3.1): a chunk of two or more sentences is split at a sentence boundary
+      drawn uniformly, and its two parts are swapped with probability 1/2 (label 1).
+    - ``nsp`` (BERT, Devlin et al., 2019, section 3.1): split in the same way, and with probability 1/2 the second part
+      is replaced by one from another document (label 1), see :func:`exchange`.
     - ``none``: no pairs.
 
-    What cannot be a pair is a sample without a label: a chunk of one sentence, and the pieces of
-    equal length that a sentence over the budget is cut into.
+    What cannot be a pair becomes a sample without a label: a chunk of one sentence, and each of the equal pieces into
+    which a sentence longer than the budget is cut.
 
     Args:
+        corpus: the documents.
         objective: ``sop``, ``nsp`` or ``none``.
-        tokens_per_sample: most tokens of a sample, special symbols included; at least 8.
+        tokens_per_sample: maximum length of a sample, including special symbols; at least 8.
+        seed, epoch: determine all random draws.
         short_prob, short_first: see :func:`chunk_documents`.
     """
     pairing = objective != "none"
@@ -83,7 +85,7 @@ def plan_samples(
     first, end = chunk_documents(corpus, budget, rng, short_prob, short_first)
 
     content = corpus.content[end] - corpus.content[first]
-    parts = np.maximum(1, -(-content // budget))  # above 1 for the long sentences only
+    parts = np.maximum(1, -(-content // budget))  # above 1 only for long sentences
     long = parts > 1
     several = end - first > 1
     if long.any():
@@ -127,19 +129,20 @@ def plan_samples(
 
 
 def exchange(lengths: np.ndarray, documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return for each segment the index of one to take its place, or -1: (segments,) int64.
+    """Return for each segment the index of the segment that replaces it, or -1 for none: (segments,) int64.
 
-    That is the next shorter (or as long) segment of another document, segments of equal length
-    being in random order. So lengths hardly change and do not tell the negatives from the
-    positives, no sample gets longer, and all but a few segments are used, most of them once.
+    The replacement is the next shorter (or equally long) segment of another document, with segments of equal length in
+    random order. So lengths hardly change and do not tell negatives from positives, no sample gets longer, and nearly
+    all segments are used, most of them once.
 
     Args:
         lengths: (segments,) in tokens.
-        documents: (segments,) number of the document of each.
+        documents: (segments,) the number of each segment's document.
+        rng: orders segments of equal length.
     """
     order = np.lexsort((rng.random(len(lengths)), lengths))
     row = documents[order]
-    # the nearest other document in the row stands just before the run of equal documents
+    # the nearest other document is just before the run of equal documents
     new_run = np.append(True, row[1:] != row[:-1])
     run_start = np.maximum.accumulate(np.where(new_run, np.arange(len(row)), 0))
     giver = np.full(len(row), -1, dtype=np.int64)
@@ -149,7 +152,7 @@ def exchange(lengths: np.ndarray, documents: np.ndarray, rng: np.random.Generato
 
 
 def _segments(corpus: Corpus, first: np.ndarray, end: np.ndarray) -> Segments:
-    """Return the lines from ``first`` up to ``end`` (exclusive), the last ``</s>`` left out."""
+    """Return the lines from ``first`` to ``end`` (exclusive), without the last ``</s>``."""
     start = corpus.token_start(first)
     size = corpus.token_start(end) - 1 - start
     content = corpus.content[end] - corpus.content[first]
@@ -157,7 +160,7 @@ def _segments(corpus: Corpus, first: np.ndarray, end: np.ndarray) -> Segments:
 
 
 def _cut(segments: Segments, parts: np.ndarray) -> Segments:
-    """Return the segments, repeated by ``parts`` already, each as one of as many equal pieces."""
+    """Return the segments, already repeated ``parts`` times, each cut to one of that many equal pieces."""
     if len(segments.start) == len(parts):
         return segments
     piece = np.arange(len(segments.start)) - np.repeat(np.cumsum(parts) - parts, parts)

@@ -10,8 +10,8 @@ from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask, register_task
 
 from fairseq_lambda.data.corpus import Corpus
+from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.masking import TokenMasker
-from fairseq_lambda.data.pair_dataset import SentencePairDataset
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig, check_options
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from fairseq_lambda.data import prepare as command
-from fairseq_lambda.data.prepared_folder import OUTPUTS, REPORT
+from fairseq_lambda.corpora import prepare as command
+from fairseq_lambda.corpora.prepared_folder import OUTPUTS, REPORT
 
 MADE, ABSENT = "made", "absent"
 
@@ -19,7 +19,7 @@ def plain(documents=12, seed=0):
 
 
 def edit(change, split="train"):
-    """Return what rewrites the bytes of a split."""
+    """Return a function that rewrites the bytes of a split."""
 
     def spoil(corpus):
         path = corpus / f"{split}.txt"

@@ -1,31 +1,27 @@
 """Small binarised corpora for the tests in this folder."""
 
+from pathlib import Path
+
 import numpy as np
-import torch
+from conftest import write_split
 from fairseq.data import Dictionary
-from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from hypothesis import strategies as st
 
 from fairseq_lambda.data.corpus import Corpus
+from fairseq_lambda.symbols import MASK
 
 EOS = 2
 FIRST_WORD = 4  # ids below are special symbols
 
 
-def write_corpus(path, documents, dtype=np.uint16, blank_ends=(0, 0)) -> Corpus:
+def write_corpus(path, documents, dtype=np.uint16) -> Corpus:
     """Write documents (lists of sentences, lists of ids) as fairseq-preprocess would; open them."""
-    builder = MMapIndexedDatasetBuilder(f"{path}.bin", dtype=dtype)
-    lines = [[]] * blank_ends[0]
-    for number, document in enumerate(documents):
-        lines = lines + ([[]] if number else []) + document
-    for line in lines + [[]] * blank_ends[1]:
-        builder.add_item(torch.tensor([*line, EOS]))
-    builder.finalize(f"{path}.idx")
+    write_split(Path(path).parent, Path(path).name, documents, dtype)
     return Corpus(str(path), EOS)
 
 
 def number_tokens(shape):
-    """Return documents of the given sentence lengths whose tokens are 4, 5, 6, ... along the way."""
+    """Return documents of the given sentence lengths; their tokens are 4, 5, 6 and so on."""
     token, documents = FIRST_WORD, []
     for lengths in shape:
         document = []
@@ -37,7 +33,7 @@ def number_tokens(shape):
 
 
 def random_shape(seed, documents=300, sentences=40, mean=24):
-    """Return sentence lengths as of an encyclopedia: skewed, and longer early in a document."""
+    """Return sentence lengths like those of an encyclopedia: skewed, and longer early in a document."""
     rng = np.random.default_rng(seed)
     shape = []
     for _ in range(documents):
@@ -48,11 +44,11 @@ def random_shape(seed, documents=300, sentences=40, mean=24):
 
 
 def word_dictionary(words=60, start="") -> Dictionary:
-    """Return a dictionary of ``words`` words and ``<mask>``; every third one lacks ``start``."""
+    """Return a dictionary of ``words`` words and ``<mask>``; every third word lacks ``start``."""
     dictionary = Dictionary()
     for i in range(words):
         dictionary.add_symbol(f"{'' if i % 3 == 2 else start}w{i}")
-    dictionary.add_symbol("<mask>")
+    dictionary.add_symbol(MASK)
     return dictionary
 
 

@@ -34,9 +34,9 @@ def pairs_of(first, end):
 
 @settings(max_examples=60, deadline=None)
 @given(shapes, st.integers(1, 60), st.sampled_from([1, 5, 2**18]))
-def test_full_chunks_are_the_greedy_ones(shape, budget, block):
+def test_full_chunks_are_the_greedy_ones(shape, budget, step):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "BLOCK", block)
+        patch.setattr(chunks, "LINES_PER_STEP", step)
         corpus = write_corpus(f"{folder}/train", number_tokens(shape))
         found = pairs_of(*chunk_documents(corpus, budget, np.random.default_rng(0)))
     line, expected = 0, []
@@ -72,7 +72,7 @@ def test_first_chunks_are_uniformly_shorter_and_the_others_are_full(tmp_path):
     front, back = np.isin(first, corpus.document_starts()), np.zeros(len(first), bool)
     back[len(first) - 1 - last_document] = True
     assert (sizes[~front & ~back] == 50).all()
-    # the one end of a document is a draw, the other the rest of 200 - draw
+    # at one end of a document is a draw, at the other the rest of 200 - draw
     assert sizes[front | back].max() <= 50
     for ends in (sizes[front], sizes[back]):
         assert len(ends) == 300

@@ -7,16 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpora import FIRST_WORD, word_dictionary
 
+from fairseq_lambda import symbols
 from fairseq_lambda.data.masking import TokenMasker
 
 BOS, PAD, EOS, UNK = range(4)
-DICTIONARY = word_dictionary(60, start="\u2581")
-MASK = DICTIONARY.index("<mask>")
+DICTIONARY = word_dictionary(60, start=symbols.WORD_START)
+MASK = DICTIONARY.index(symbols.MASK)
 SPECIALS = {BOS, PAD, EOS, UNK, MASK}
 
 
 def masker(dictionary=DICTIONARY, **options):
-    return TokenMasker(dictionary, dictionary.index("<mask>"), **options)
+    return TokenMasker(dictionary, dictionary.index(symbols.MASK), **options)
 
 
 def within(count, trials, probability):
@@ -96,7 +97,7 @@ def words_of(tokens):
         if token in SPECIALS:
             inside = False
             continue
-        if inside and not DICTIONARY[token].startswith("\u2581"):
+        if inside and not DICTIONARY[token].startswith(symbols.WORD_START):
             words[-1].append(i)
         else:
             words.append([i])
@@ -135,6 +136,6 @@ def test_whole_words_need_sentencepiece():
 
 def test_dictionary_without_words():
     dictionary = Dictionary()
-    dictionary.add_symbol("<mask>")
+    dictionary.add_symbol(symbols.MASK)
     with pytest.raises(ValueError, match="special symbols only"):
         masker(dictionary)

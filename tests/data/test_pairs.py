@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpora import FIRST_WORD, number_tokens, random_shape, shapes, write_corpus
 
+from fairseq_lambda.corpora.documents import detect_layout, read_documents
 from fairseq_lambda.data.pairs import exchange, plan_samples
 
 
@@ -74,7 +75,7 @@ def test_every_token_once_and_in_order_but_for_the_swap(shape, options, objectiv
 
 @settings(max_examples=80, deadline=None)
 @given(shapes, st.fixed_dictionaries(plans))
-def test_nsp_goes_on_or_comes_from_another_document(shape, options):
+def test_nsp_continues_or_comes_from_another_document(shape, options):
     documents = number_tokens(shape)
     where = sentences_of(documents)
     with tempfile.TemporaryDirectory() as folder:
@@ -206,23 +207,11 @@ def test_length_does_not_give_the_label_away(tmp_path, objective, short_prob):
 @pytest.mark.skipif("WIKITEXT_DIR" not in os.environ, reason="WIKITEXT_DIR is not set")
 @pytest.mark.parametrize("objective", ["sop", "nsp"])
 def test_length_does_not_give_the_label_away_in_wikitext(tmp_path, objective):
-    words, documents = {}, []
-    text = (Path(os.environ["WIKITEXT_DIR"]) / "wiki.valid.tokens").read_text(encoding="utf8")
-    for line in text.splitlines():
-        tokens = line.split()
-        if tokens[:1] == ["="]:
-            if tokens[:2] != ["=", "="]:
-                documents.append([])
-            continue
-        sentence = []
-        for token in tokens:
-            sentence.append(words.setdefault(token, len(words) + FIRST_WORD))
-            if token in ".?!":
-                documents[-1].append(sentence)
-                sentence = []
-        if sentence:
-            documents[-1].append(sentence)
-    documents = [document for document in documents if document]
+    path, ids = Path(os.environ["WIKITEXT_DIR"]) / "wiki.valid.tokens", {}
+    documents = [
+        [[ids.setdefault(token, len(ids) + FIRST_WORD) for token in sentence.split()] for sentence in document]
+        for document in read_documents(path, detect_layout(path), keep_moses=True)
+    ]
     assert len(documents) == 60
     corpus = write_corpus(tmp_path / "valid", documents)
     plans = [plan_samples(corpus, objective, 128, seed, 1) for seed in range(12)]

@@ -1,13 +1,13 @@
-"""A prepared corpus on disk: what is in its folder, whether it is intact, how it is put there."""
+"""A prepared corpus on disk: which files its folder has, whether it is intact, and its report as text."""
 
 import json
 import os
 from pathlib import Path
 
-from .download import file_sha256
-from .errors import PrepareError
-from .progress import report_progress
-from .sources import SPLITS
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import report_progress
+from fairseq_lambda.corpora.sources import SPLITS
+from fairseq_lambda.files import sha256
 
 REPORT = "report.json"
 MODEL = "sentencepiece.model"
@@ -15,10 +15,10 @@ OUTPUTS = ("dict.txt", MODEL, *(f"{split}.{end}" for split in SPLITS for end in 
 
 
 def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
-    """Return whether dest holds the intact result of the same settings.
+    """Return whether ``dest`` is an intact result of the same settings.
 
-    Raises PrepareError for a folder that is not this command's, even with force, and for one of
-    other settings without force.
+    Raises:
+        PrepareError: ``dest`` was not made by this command, or, without ``force``, was made with other settings.
     """
     if not dest.exists():
         return False
@@ -26,7 +26,7 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
         raise PrepareError(f"{dest} is a file; choose another --dest")
     foreign = sorted(set(os.listdir(dest)) - {REPORT, *OUTPUTS})
     if foreign:
-        raise PrepareError(f"{dest} holds {foreign[0]}, which this command did not write; choose another --dest")
+        raise PrepareError(f"{dest} contains {foreign[0]}, which this command did not write; choose another --dest")
     if force or not os.listdir(dest):
         return False
     try:
@@ -40,7 +40,7 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
         differences = "; ".join(
             f"{name} was {json.dumps(before.get(name))}, now {json.dumps(settings[name])}"
             if name != "source"
-            else "the source's files are others"
+            else "the source's files have changed"
             for name in changed
         )
         raise PrepareError(
@@ -49,34 +49,14 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
         )
     for name in OUTPUTS:
         path = dest / name
-        if not path.is_file() or file_sha256(path) != outputs.get(name):
+        if not path.is_file() or sha256(path) != outputs.get(name):
             report_progress(f"{path} is missing or damaged: building {dest} again")
             return False
     return True
 
 
-def move_into_place(result: Path, dest: Path) -> None:
-    """Rename result to dest; what dest was stays until that has worked."""
-    os.chmod(result, 0o777 & ~_umask())
-    replaced = result.parent / "replaced"
-    if dest.exists():
-        os.rename(dest, replaced)
-    try:
-        os.rename(result, dest)
-    except BaseException:
-        if replaced.exists():
-            os.rename(replaced, dest)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def format_report(report: dict) -> str:
-    """Return the closing table: a line a split, then vocabulary, inputs, source and licence."""
+    """Return the report as text: a table with one line per split, then vocabulary, inputs, source and licence."""
     columns = {
         "documents": "documents",
         "sentences": "sentences",
@@ -101,7 +81,7 @@ def format_report(report: dict) -> str:
     form = "Moses-tokenised" if layout["is_moses"] else "plain text"
     if layout["is_moses"] and not settings["keep_moses"]:
         form += ", written out as ordinary English"
-    lines.append(f"vocabulary: {report['vocabulary_size']} pieces, specials included")
+    lines.append(f"vocabulary: {report['vocabulary_size']} pieces, special symbols included")
     for split, entry in report["inputs"].items():
         lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
     lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {form}")

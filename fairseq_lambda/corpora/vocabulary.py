@@ -1,32 +1,32 @@
-"""The vocabulary: a SentencePiece model, fairseq's dict.txt made from it, and encoding with both.
+"""The vocabulary: a SentencePiece model, the dict.txt for fairseq made from it, and encoding with both.
 
-Every row of the model's embedding has one owner. SentencePiece knows ``<unk> <s> </s> <pad>
-<mask>`` as unknown and control pieces, which no text can produce; they stay out of dict.txt,
-because fairseq puts its four in front and the task puts ``<mask>`` at the end. A vocabulary of
-8,000 pieces is therefore a dictionary of exactly 8,000 symbols.
+Each row of the model's embedding belongs to one symbol. To SentencePiece, ``<unk> <s> </s> <pad> <mask>`` are unknown
+and control pieces, which no text can produce. They are not in dict.txt, because fairseq puts its own four first and the
+task adds ``<mask>`` at the end. So a vocabulary of 8,000 pieces gives a dictionary of exactly 8,000 symbols.
 """
 
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import sentencepiece
+from fairseq.data import Dictionary
 
-from .errors import PrepareError
-from .wikitext import UNK_CHARACTER
+from fairseq_lambda.corpora.documents import UNK_CHARACTER
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.symbols import MASK, UNK, WORD_START
 
-UNK = "<unk>"
-MASK = "<mask>"
 SPECIALS = 5  # <unk> <s> </s> <pad> <mask>
 
 _MAX_TRAINING_SENTENCES = 1_000_000
 _MAX_TRAINING_BYTES = 4000  # the trainer silently drops lines over 4,192 bytes
-# The result depends on the number of threads: fixed, so that --workers cannot change a vocabulary.
+# the result depends on the number of threads, so --workers must not set it
 _TRAINING_THREADS = 4
-# Rare characters would take the place of useful pieces: at most this share of the vocabulary.
+# at most this share of the vocabulary is single characters: rare ones would displace useful pieces
 _CHARACTER_SHARE = 0.125
 
 _LITERAL_UNK = re.compile(rf"\s*{re.escape(UNK)}")
@@ -34,39 +34,43 @@ _LITERAL_UNK = re.compile(rf"\s*{re.escape(UNK)}")
 
 @dataclass(frozen=True)
 class EncodedSentence:
-    """Pieces of one sentence, ``<unk>`` for what has none, and how those came about."""
+    """The pieces of a sentence, with ``<unk>`` for text that has none, and the reasons for each ``<unk>``."""
 
     pieces: list[str]
     literal_unknowns: int  # <unk> written in the text, as in WikiText's .tokens files
     encoder_unknowns: int  # characters that the vocabulary lacks
 
 
-def train_sentencepiece(sentences: Iterable[str], vocab_size: int, model_path: Path) -> int:
-    """Write a unigram SentencePiece model and return its size in pieces, specials included.
+def train_sentencepiece(read: Callable[[], Iterable[str]], vocab_size: int, model_path: Path) -> int:
+    """Write a unigram SentencePiece model and return its size in pieces, special symbols included.
 
-    The size is vocab_size, or less where the text is too small to fill that many pieces usefully.
-    The same sentences and size give the same file. ``sentences`` is gone through twice.
+    The same sentences and size give the same file.
 
-    Raises PrepareError if the size cannot hold the text's characters or exceeds what it offers.
+    Args:
+        read: returns the sentences; called twice.
+        vocab_size: the size, in pieces; the result is smaller if the text is too short for that many useful pieces.
+        model_path: where the model is written.
+
+    Raises:
+        PrepareError: the size is too small for the text's characters, or too large for the text.
     """
     if vocab_size <= SPECIALS:
         raise PrepareError(
-            f"a vocabulary of {vocab_size} is too small: it holds {SPECIALS} special symbols "
-            "already; ask for a larger --vocab-size"
+            f"a vocabulary of {vocab_size} is too small: {SPECIALS} of its pieces are "
+            "special symbols; ask for a larger --vocab-size"
         )
     characters: Counter[str] = Counter()
     count = 0
-    for line in _training_lines(sentences):
+    for line in _training_lines(read()):
         characters.update(line)
         count += 1
     if not count:
         raise PrepareError("the train split has no text to learn a vocabulary from")
-    # Through memory: the trainer would write the path of its output into the model, and the same
-    # text would give another file in another folder.
+    # in memory, because the trainer writes the path of an output file into the model
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_every(_training_lines(sentences), -(-count // _MAX_TRAINING_SENTENCES)),
+            sentence_iterator=islice(_training_lines(read()), 0, None, -(-count // _MAX_TRAINING_SENTENCES)),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
@@ -82,7 +86,7 @@ def train_sentencepiece(sentences: Iterable[str], vocab_size: int, model_path: P
         raise _training_error(error, vocab_size) from None
     model_path.write_bytes(model.getvalue())
     size = len(sentencepiece.SentencePieceProcessor(model_file=str(model_path)))
-    # The soft limit forgives a text that fills a little less; half empty is a mistake.
+    # the limit is soft, so that a text may fill a little less; less than half is a mistake
     if size < vocab_size // 2:
         raise _too_large(vocab_size, size)
     return size
@@ -110,8 +114,8 @@ def _training_error(error: Exception, vocab_size: int) -> PrepareError:
 
 def _training_lines(sentences: Iterable[str]) -> Iterator[str]:
     for sentence in sentences:
-        # A literal <unk> goes together with the space before it, so that `of <unk> , the` teaches
-        # the trainer `of, the` and not a comma at the start of a word.
+        # A literal <unk> is removed with the space before it, so that the trainer sees `of, the` for `of <unk>, the`
+        # and not a comma at the start of a word.
         text = _LITERAL_UNK.sub("", sentence).strip()
         if len(text.encode()) <= _MAX_TRAINING_BYTES:
             if text:
@@ -119,10 +123,6 @@ def _training_lines(sentences: Iterable[str]) -> Iterator[str]:
             continue
         width = _MAX_TRAINING_BYTES // 4  # no character takes more than four bytes
         yield from filter(None, (text[i : i + width].strip() for i in range(0, len(text), width)))
-
-
-def _every(lines: Iterator[str], step: int) -> Iterator[str]:
-    return (line for number, line in enumerate(lines) if number % step == 0)
 
 
 def _coverage(characters: Counter[str], vocab_size: int) -> float:
@@ -133,22 +133,32 @@ def _coverage(characters: Counter[str], vocab_size: int) -> float:
 
 
 class PieceEncoder:
-    """Sentences to SentencePiece pieces, a literal ``<unk>`` to exactly one ``<unk>``."""
+    """Sentences to SentencePiece pieces, each literal ``<unk>`` to exactly one ``<unk>``.
+
+    Args:
+        model_path: a SentencePiece model.
+
+    Raises:
+        OSError: the model is missing or cannot be read.
+        PrepareError: it has a piece with white space, which fairseq would split.
+    """
 
     def __init__(self, model_path: Path):
-        """Load the model; OSError if it is missing or no SentencePiece model."""
         self.processor = sentencepiece.SentencePieceProcessor(model_file=str(model_path))
         self.pieces = [
             self.processor.id_to_piece(index)
             for index in range(len(self.processor))
             if not self.processor.is_control(index) and not self.processor.is_unknown(index)
         ]
+        for piece in self.pieces:
+            if piece.split() != [piece]:
+                raise PrepareError(f"piece {piece!r} contains white space, which fairseq cannot store")
         self._known = frozenset(self.pieces)
 
     def encode(self, sentences: list[str], threads: int = 1) -> list[EncodedSentence]:
-        """Return one EncodedSentence for each sentence; empty text gives no pieces."""
-        # No training text holds UNK_CHARACTER: it always comes out as an unknown piece of its own,
-        # and the text right and left of it is segmented as if a word stood there.
+        """Return one EncodedSentence per sentence; empty text gives no pieces."""
+        # UNK_CHARACTER is in no training text, so it always becomes an unknown piece of its own, and the text on either
+        # side is segmented as if a word stood there.
         marked = [sentence.replace(UNK, UNK_CHARACTER) for sentence in sentences]
         encoded = self.processor.encode(marked, out_type=str, num_threads=threads)
         return [self._mark_unknowns(pieces) for pieces in encoded]
@@ -161,21 +171,16 @@ class PieceEncoder:
                 pieces.append(surface)
                 continue
             marks = surface.count(UNK_CHARACTER)
-            if marks and pieces and pieces[-1] == "▁":
-                pieces.pop()  # the space before a literal <unk> is no token
+            if marks and pieces and pieces[-1] == WORD_START:
+                pieces.pop()  # the space before a literal <unk> is not a token
             literal += marks
             unknown += 0 if marks else 1
             pieces.extend([UNK] * max(marks, 1))
         return EncodedSentence(pieces, literal, unknown)
 
-    def write_dictionary(self, counts: Counter[str], path: Path) -> None:
-        """Write fairseq's dict.txt: ``piece count`` lines in the model's order, specials left out.
-
-        Raises PrepareError for a piece that fairseq's reader would split or drop.
-        """
-        lines = []
+    def dictionary(self, counts: Counter[str]) -> Dictionary:
+        """Return fairseq's dictionary of the pieces, in the model's order, with how often each occurs."""
+        dictionary = Dictionary()
         for piece in self.pieces:
-            if piece.split() != [piece]:
-                raise PrepareError(f"piece {piece!r} holds white space, which fairseq cannot store")
-            lines.append(f"{piece} {counts[piece]}\n")
-        path.write_text("".join(lines), encoding="utf-8")
+            dictionary.add_symbol(piece, n=counts[piece])
+        return dictionary

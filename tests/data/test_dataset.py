@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from small_corpora import EOS, number_tokens, random_shape, shapes, word_dictionary, write_corpus
 from torch.utils.data import DataLoader
 
+from fairseq_lambda import symbols
+from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.masking import TokenMasker
-from fairseq_lambda.data.pair_dataset import SentencePairDataset
 
 BOS, PAD, UNK = 0, 1, 3
 SHAPE = random_shape(3, documents=30, sentences=20, mean=6)
 DICTIONARY = word_dictionary(sum(map(sum, SHAPE)))
-MASK = DICTIONARY.index("<mask>")
+MASK = DICTIONARY.index(symbols.MASK)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_literal_samples(tmp_path):
     assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
     assert data[1]["label"] == -1
     data = SentencePairDataset(corpus, TokenMasker(DICTIONARY, MASK), BOS, "none", 12)
-    # the sentences of a block lose their </s> too
+    # the sentences of a chunk lose their </s> too
     assert data.tokens(0).tolist() == [BOS, 4, 5, 6, 7, 8, EOS]
     assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
 
@@ -98,11 +99,11 @@ def test_any_corpus_gives_whole_samples_masked_and_again_the_same(shape, options
     """Of random tokens, ``<unk>`` among them or nothing but; what numbered tokens show is in test_pairs.py."""
     rng = np.random.default_rng(options["seed"])
     documents = [[rng.integers(UNK, UNK + kinds, size).tolist() for size in sizes] for sizes in shape]
-    dictionary = word_dictionary(60, start="\u2581")
-    masker = TokenMasker(dictionary, dictionary.index("<mask>"), whole_words=whole_words)
-    specials = {BOS, PAD, EOS, UNK, dictionary.index("<mask>")}
+    dictionary = word_dictionary(60, start=symbols.WORD_START)
+    masker = TokenMasker(dictionary, dictionary.index(symbols.MASK), whole_words=whole_words)
+    specials = {BOS, PAD, EOS, UNK, dictionary.index(symbols.MASK)}
     with tempfile.TemporaryDirectory() as folder:
-        corpus = write_corpus(f"{folder}/train", documents, blank_ends=blank)
+        corpus = write_corpus(f"{folder}/train", [[]] * blank[0] + documents + [[]] * blank[1])
         data = SentencePairDataset(corpus, masker, BOS, **options)
         data.set_epoch(epoch)
         samples, unmasked = items(data), [data.tokens(i) for i in range(len(data))]

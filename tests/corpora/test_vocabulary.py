@@ -9,11 +9,12 @@ from fairseq.tokenizer import tokenize_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_lambda.data.errors import PrepareError
-from fairseq_lambda.data.vocabulary import SPECIALS, UNK, PieceEncoder, train_sentencepiece
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.vocabulary import SPECIALS, PieceEncoder, train_sentencepiece
+from fairseq_lambda.symbols import MASK, UNK, WORD_START
 
 SYLLABLES = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to"]
-# The trainer passes over its own control symbols, so their letters come a second time.
+# the trainer skips its own control symbols, so their letters also occur outside them
 ODD = " <pad> <mask> #fairseq:overwrite <s> pads < masks >"
 
 
@@ -26,7 +27,7 @@ def sentences(count=400, seed=0):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocabulary") / "sentencepiece.model"
-    assert train_sentencepiece(sentences(), 110, path) == 110
+    assert train_sentencepiece(sentences, 110, path) == 110
     return path
 
 
@@ -36,25 +37,25 @@ def encoder(model):
 
 
 def test_the_same_text_gives_the_same_model(model, tmp_path):
-    train_sentencepiece(sentences(), 110, tmp_path / "sentencepiece.model")
+    train_sentencepiece(sentences, 110, tmp_path / "sentencepiece.model")
     assert (tmp_path / "sentencepiece.model").read_bytes() == model.read_bytes()
 
 
 def test_the_dictionary_has_every_piece_once_and_no_special(encoder, tmp_path):
     path = tmp_path / "dict.txt"
     counts = Counter({piece: n for n, piece in enumerate(encoder.pieces)})
-    encoder.write_dictionary(counts, path)
+    encoder.dictionary(counts).save(str(path))
     dictionary = Dictionary.load(str(path))
     assert dictionary.symbols[dictionary.nspecial :] == encoder.pieces
     assert dictionary.count[dictionary.nspecial :] == [counts[piece] for piece in encoder.pieces]
     # with the <mask> that the task appends: one symbol for each of the model's rows
     assert len(dictionary) + 1 == 110 == len(encoder.pieces) + SPECIALS
-    assert not {"<pad>", "<mask>", "<s>", "</s>", "<unk>"} & set(encoder.pieces)
+    assert not {"<pad>", MASK, "<s>", "</s>", UNK} & set(encoder.pieces)
 
 
 def test_literal_unk_teaches_no_pieces(encoder):
     for piece in encoder.pieces:
-        assert not {"un", "unk", "nk>", "<u"} & {piece.strip("\u2581")}
+        assert not {"un", "unk", "nk>", "<u"} & {piece.strip(WORD_START)}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_literal_unk_teaches_no_pieces(encoder):
         ("<unk>", [UNK]),
         ("<unk> <unk>", [UNK, UNK]),
         ("<unk><unk>", [UNK, UNK]),
-        ("<unk>, the", [UNK, ",", "\u2581the"]),
+        ("<unk>, the", [UNK, ",", f"{WORD_START}the"]),
         ("", []),
     ],
 )
@@ -90,22 +91,22 @@ def test_text_that_is_encoded_decodes_to_itself(encoder):
     for sentence in sentences(20, seed=0):
         text = sentence.replace("<unk>", "ba")
         (encoded,) = encoder.encode([text])
-        assert "".join(encoded.pieces).replace("\u2581", " ").strip() == text
+        assert "".join(encoded.pieces).replace(WORD_START, " ").strip() == text
 
 
 def test_long_lines_are_learned_from_and_not_dropped(tmp_path):
     line = " ".join(s.replace("<unk>", "") for s in sentences(300))
     assert len(line) > 4192
     path = tmp_path / "sentencepiece.model"
-    train_sentencepiece([line], 100, path)
+    train_sentencepiece(lambda: [line], 100, path)
     assert PieceEncoder(path).encode([line])[0].encoder_unknowns == 0
 
 
 def test_rare_characters_do_not_crowd_out_the_pieces(tmp_path):
     rare = [chr(0x4E00 + i) for i in range(300)]
     path = tmp_path / "sentencepiece.model"
-    train_sentencepiece([*sentences(), *rare], 200, path)
-    assert sum(piece.strip("\u2581") in rare for piece in PieceEncoder(path).pieces) < 110
+    train_sentencepiece(lambda: [*sentences(), *rare], 200, path)
+    assert sum(piece.strip(WORD_START) in rare for piece in PieceEncoder(path).pieces) < 110
 
 
 @pytest.mark.parametrize(
@@ -119,17 +120,17 @@ def test_rare_characters_do_not_crowd_out_the_pieces(tmp_path):
 )
 def test_impossible_sizes_are_refused_with_the_reason(tmp_path, size, reason):
     with pytest.raises(PrepareError, match=reason):
-        train_sentencepiece(sentences(), size, tmp_path / "sentencepiece.model")
+        train_sentencepiece(sentences, size, tmp_path / "sentencepiece.model")
 
 
 def test_the_largest_size_that_is_named_is_possible(tmp_path):
     path = tmp_path / "sentencepiece.model"
     with pytest.raises(PrepareError) as caught:
-        train_sentencepiece(sentences(), 100_000, path)
+        train_sentencepiece(sentences, 100_000, path)
     largest = int(str(caught.value).rpartition("--vocab-size ")[2].split()[0])
-    assert train_sentencepiece(sentences(), largest, path) == largest
+    assert train_sentencepiece(sentences, largest, path) == largest
 
 
 def test_no_text_is_refused(tmp_path):
     with pytest.raises(PrepareError, match="no text"):
-        train_sentencepiece(["<unk>", " "], 100, tmp_path / "sentencepiece.model")
+        train_sentencepiece(lambda: ["<unk>", " "], 100, tmp_path / "sentencepiece.model")

@@ -1,4 +1,4 @@
-"""The dataset that fairseq iterates over: sentence pairs with masks."""
+"""The dataset that fairseq iterates over: masked sentence pairs."""
 
 import numpy as np
 import torch
@@ -6,28 +6,27 @@ from fairseq.data import FairseqDataset, data_utils
 
 from fairseq_lambda.data.corpus import Corpus
 from fairseq_lambda.data.masking import TokenMasker
-from fairseq_lambda.data.pairs import plan_samples
+from fairseq_lambda.data.pairs import NO_LABEL, plan_samples
 from fairseq_lambda.data.seeding import MASKS, ORDER, generator
 
 
 class SentencePairDataset(FairseqDataset):
     """Samples ``<s> A </s> </s> B </s>`` or ``<s> A </s>``, masked.
 
-    A sample is a function of (seed, epoch, index). With ``training`` every epoch has its own
-    chunks, pairs, labels, masks and number of samples; without, every epoch is epoch 1, so that
-    losses can be compared.
+    A sample is a function of (seed, epoch, index). In training, each epoch has its own chunks, pairs, labels, masks and
+    number of samples. Otherwise every epoch is the same as epoch 1, so that losses can be compared.
 
     Args:
         corpus: the tokens.
-        masker: hides tokens.
+        masker: masks them.
         bos: id of ``<s>``.
         objective: ``sop``, ``nsp`` or ``none``.
-        tokens_per_sample: most tokens of a sample, special symbols included.
-        seed: of everything random here.
-        epoch: the first one.
-        short_sample_prob: share of the samples that are filled up to a random length only.
+        tokens_per_sample: maximum length of a sample, including special symbols.
+        seed: determines everything random here, with the epoch.
+        epoch: the first epoch.
+        short_sample_prob: share of the samples that are filled only up to a random length.
         training: see above.
-        length_multiple: batches are padded to a multiple of this many tokens, though not beyond tokens_per_sample.
+        length_multiple: batches are padded to a multiple of this many tokens, but not beyond tokens_per_sample.
     """
 
     def __init__(
@@ -52,12 +51,12 @@ class SentencePairDataset(FairseqDataset):
         self._plan_epoch(epoch if training else 1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Plan ``epoch``, unless it is the present one: fairseq calls this twice an epoch."""
+        """Plan ``epoch``, unless it is the current one: fairseq calls this twice per epoch."""
         if self.training and epoch != self.epoch:
             self._plan_epoch(epoch)
 
     def _plan_epoch(self, epoch: int) -> None:
-        self.plan = None  # the old one goes first: no need to have both in memory
+        self.plan = None  # released first, so that the old and the new one are not in memory together
         self.plan = plan_samples(
             self.corpus,
             self.objective,
@@ -79,7 +78,7 @@ class SentencePairDataset(FairseqDataset):
 
     @property
     def sizes(self) -> np.ndarray:
-        """Return the tokens of each sample, special symbols included: (samples,) int32."""
+        """Return the length of each sample, including special symbols: (samples,) int32."""
         return self.plan.lengths
 
     def __len__(self) -> int:
@@ -95,9 +94,9 @@ class SentencePairDataset(FairseqDataset):
         return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
-        """Return all indices by size, (samples,) int64, those of one size in random order.
+        """Return all indices by size, (samples,) int64; those of equal size are in random order.
 
-        The order is new every epoch in training.
+        In training, each epoch has another order.
         """
         order = generator(self.seed, ORDER, self.epoch).permutation(len(self))
         return order[np.argsort(self.sizes[order], kind="stable")]
@@ -118,7 +117,7 @@ class SentencePairDataset(FairseqDataset):
         return sample
 
     def __getitem__(self, index: int) -> dict:
-        """Return ``id``, ``source`` and ``target`` (size,) int64, and ``label`` 0, 1, or -1: none.
+        """Return ``id``, ``source`` and ``target`` (size,) int64, and ``label``: 0, 1, or -1 for none.
 
         ``target`` is padding where ``source`` is not masked.
         """
@@ -132,20 +131,20 @@ class SentencePairDataset(FairseqDataset):
         }
 
     def collater(self, samples: list[dict]) -> dict:
-        """Return a batch of b samples, n tokens at most, padded on the right.
+        """Return a batch of b samples, padded on the right to n tokens.
 
-        For no samples, a batch of padding with nothing to predict: no loss, no gradient, and no token in the statistics
-        of batch norm. A worker gets it where the batches of an epoch do not divide by the workers. fairseq would put a
-        copy of another batch in place of an empty one, and leave the worker's other micro-batches of that update out of
-        the sample size.
+        Without samples, return a batch of padding with nothing to predict: no loss, no gradient, and no token in the
+        statistics of batch norm. A worker gets it if the batches of an epoch do not divide evenly among the workers.
+        fairseq would replace an empty batch by a copy of another one, and would leave the worker's other micro-batches
+        of that update out of the sample size.
 
-        ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has
-        ``src_tokens`` (b, n), ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding
-        where nothing is masked; ``masked_positions`` (masked,) are where it is not, in the flattened
-        (b * n); ``sentence_target`` (b,) of 0, 1, or -1 for no label, not for objective ``none``.
+        ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has ``src_tokens`` (b, n),
+        ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding where nothing is masked;
+        ``masked_positions`` (masked,) are the positions in the flattened (b * n) where something is;
+        ``sentence_target`` (b,) is 0, 1, or -1 for no label, and is left out for the objective ``none``.
 
-        What can be counted is counted here, by a worker on the CPU: asked of a GPU, each question
-        would make the training loop wait for it.
+        Everything that can be counted is counted here, by a worker on the CPU: to ask a GPU for a count would make the
+        training loop wait for it.
         """
         if not samples:
             return self._idle_batch()
@@ -173,18 +172,7 @@ class SentencePairDataset(FairseqDataset):
         return batch
 
     def _idle_batch(self) -> dict:
-        batch = {
-            "id": torch.zeros(0, dtype=torch.int64),
-            "nsentences": 0,
-            "ntokens": 0,
-            "net_input": {
-                "src_tokens": torch.full((1, 2), self.pad),
-                "src_lengths": torch.tensor([0]),
-                "has_padding": True,
-            },
-            "target": torch.full((1, 2), self.pad),
-            "masked_positions": torch.zeros(0, dtype=torch.int64),
-        }
-        if self.objective != "none":
-            batch["sentence_target"] = torch.tensor([-1])
-        return batch
+        padding = torch.full((2,), self.pad)
+        batch = self.collater([{"id": 0, "source": padding, "target": padding, "label": NO_LABEL}])
+        batch["net_input"].update(src_lengths=torch.tensor([0]), has_padding=True)
+        return batch | {"id": batch["id"][:0], "nsentences": 0, "ntokens": 0}

@@ -2,7 +2,7 @@
 
 
 class PrepareError(ValueError):
-    """What a user can put right: the message is one line that says what to do.
+    """Something that the user can fix; the message is one line that says how.
 
     The command line prints it as ``error: ...``, without a traceback.
     """

@@ -1,7 +1,7 @@
-"""Moses-tokenised English back to ordinary English.
+"""Moses-tokenised English to ordinary English.
 
-WikiText is distributed as ``a hard @-@ shelled " lobster " , he said .``, while people who query a
-model type ``a hard-shelled "lobster", he said.`` The model has to see the second kind of text.
+WikiText is distributed as ``a hard @-@ shelled " lobster " , he said .``, but people who query a model type
+``a hard-shelled "lobster", he said.`` The model has to be trained on the second kind of text.
 """
 
 import re
@@ -10,17 +10,16 @@ _SPLIT_MARK = re.compile(r" @([-,.])@ ")
 _ATTACH_LEFT = frozenset([",", ".", ";", ":", "?", "!", ")", "]", "}", "%", "\u201d", "\u2019", "..."])
 _ATTACH_RIGHT = frozenset(["(", "[", "{", "\u201c", "\u2018", "$", "\u00a3", "\u20ac", "\u00a5", "\u20b9", "#"])
 _CONTRACTION = re.compile(r"(?:['\u2019](?:s|t|re|m|ve|ll|d)|n['\u2019]t)", re.IGNORECASE)
-# O 'Brien, d 'Arc, L 'Aquila: the tokeniser parts a name after its short first half.
+# O 'Brien, d 'Arc, L 'Aquila: the tokeniser splits such names
 _NAME_PREFIX = frozenset(["O", "d", "D", "l", "L"])
 
 
 def detokenise(sentences: list[str]) -> list[str]:
-    """Return the sentences of one paragraph as ordinary English, as many as were given.
+    """Return the sentences of one paragraph as ordinary English, one for each that is given.
 
-    ``@-@``, ``@,@`` and ``@.@`` become ``-``, ``,`` and ``.`` without spaces; punctuation and
-    ``'s``, ``'t``, ``%`` join the word before; opening brackets and currency signs the word after.
-    Straight quotes open and close by turns, and a quotation may run over several sentences, which
-    is why the function takes a whole paragraph.
+    ``@-@``, ``@,@`` and ``@.@`` become ``-``, ``,`` and ``.`` without spaces. Punctuation, ``'s``, ``'t`` and ``%``
+    are joined to the word before them; opening brackets and currency signs to the word after them. Straight quotes open
+    and close in turn. A quotation may extend over several sentences, so the function takes a whole paragraph.
     """
     is_open = {'"': False, "'": False}
     return [_detokenise_sentence(sentence, is_open) for sentence in sentences]
@@ -48,12 +47,12 @@ def _detokenise_sentence(sentence: str, is_open: dict[str, bool]) -> str:
 
 
 def _closes(quote: str, previous: str, position: int, length: int, is_open: dict[str, bool]) -> bool:
-    """Return whether this straight quote closes or is a plural's apostrophe; keep track."""
+    """Return whether this straight quote closes a quotation or is a plural's apostrophe; update ``is_open``."""
     if position == 0 and length > 1:
         is_open[quote] = True
         return False
     if quote == "'" and not is_open[quote] and previous.endswith("s"):
-        return True  # the players ' union: an apostrophe, which opens nothing
+        return True  # `the players ' union`: an apostrophe
     closes = is_open[quote] or position == length - 1
     is_open[quote] = not closes
     return closes

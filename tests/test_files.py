@@ -1,0 +1,153 @@
+"""Files and folders appear whole or not at all, and are synced before and after they get their name."""
+
+import errno
+import hashlib
+import os
+import stat
+
+import pytest
+
+from fairseq_lambda import files
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The syncs and renames, as (function, name of what it is given), in order."""
+    done, opened = [], {}
+
+    def spy(name):
+        function = getattr(os, name)
+
+        def call(target, *more):
+            result = function(target, *more)
+            if name == "open":
+                opened[result] = target
+            else:
+                done.append((name, opened.get(target, target).name))
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("open", "fsync", "replace", "rename"):
+        spy(name)
+    return done
+
+
+def fill(folder):
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").write_text("new")
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_file_is_synced_before_it_gets_its_name_and_its_folder_after(tmp_path, steps):
+    with files.whole(tmp_path / "file") as path:
+        path.write_text("new")
+        assert path == tmp_path / "file.tmp" and not steps
+    assert steps == [("fsync", "file.tmp"), ("replace", "file.tmp"), ("fsync", tmp_path.name)]
+    assert content(tmp_path) == {"file": "new"}
+
+
+def test_all_of_a_folder_is_synced_before_it_gets_its_name(tmp_path, steps):
+    with files.whole_folder(tmp_path / "out") as folder:
+        fill(folder)
+    assert {("fsync", "inner"), ("fsync", "file")} == set(steps[:2])
+    assert steps[2:] == [("fsync", "new"), ("rename", "new"), ("fsync", tmp_path.name)]
+    assert content(tmp_path) == {"out/inner/file": "new"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
+@pytest.mark.parametrize("step", ["body", "open", "fsync", "replace"])
+def test_an_interrupted_file_leaves_the_old_one(tmp_path, monkeypatch, step, error):
+    def fail(*_):
+        raise error
+
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(error), files.whole(tmp_path / "file") as path:
+        path.write_text("new")
+        if step == "body":
+            fail()
+        monkeypatch.setattr(os, step, fail)
+    monkeypatch.undo()
+    assert content(tmp_path) == {"file": "old"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
+@pytest.mark.parametrize("at", ["body", ("fsync", 0), ("fsync", 2), ("rename", 0), ("rename", 1)])
+@pytest.mark.parametrize("link", [False, True])
+def test_an_interrupted_folder_leaves_the_old_one(tmp_path, monkeypatch, at, error, link):
+    """``at`` is a function and how many of its calls succeed; the old folder may be a relative link."""
+    old = tmp_path / "out"
+    (tmp_path / "elsewhere" if link else old).mkdir()
+    if link:
+        old.symlink_to("elsewhere")
+    (old / "file").write_text("old")
+    before = content(tmp_path)
+
+    def fail_after(function, calls):
+        def call(*arguments):
+            nonlocal calls
+            calls -= 1
+            if calls == -1:
+                raise error
+            return function(*arguments)
+
+        return call
+
+    with pytest.raises(error), files.whole_folder(old) as folder:
+        fill(folder)
+        if at == "body":
+            raise error
+        monkeypatch.setattr(os, at[0], fail_after(getattr(os, at[0]), at[1]))
+    monkeypatch.undo()
+    assert content(tmp_path) == before and content(old) == {"file": "old"} and old.is_symlink() == link
+    assert sorted(os.listdir(tmp_path)) == (["elsewhere", "out"] if link else ["out"])
+
+
+def test_a_folder_takes_the_place_of_a_folder_but_not_of_a_file(tmp_path):
+    for _ in range(2):
+        with files.whole_folder(tmp_path / "out") as folder:
+            fill(folder)
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(OSError), files.whole_folder(tmp_path / "file") as folder:
+        fill(folder)
+    assert content(tmp_path) == {"out/inner/file": "new", "file": "old"}
+
+
+@pytest.mark.parametrize(("mask", "of_file", "of_folder"), [(0o022, 0o644, 0o755), (0o007, 0o660, 0o770)])
+def test_permissions_are_those_of_ordinary_files(tmp_path, mask, of_file, of_folder):
+    before = os.umask(mask)
+    try:
+        with files.whole(tmp_path / "file") as path:
+            path.write_text("new")
+        with files.whole_folder(tmp_path / "out") as folder:
+            fill(folder)
+    finally:
+        os.umask(before)
+    names = {"file": of_file, "out": of_folder, "out/inner": of_folder, "out/inner/file": of_file}
+    assert {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names} == names
+
+
+def test_a_body_that_writes_nothing_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(FileNotFoundError), files.whole(tmp_path / "file"):
+        pass
+    assert content(tmp_path) == {"file": "old"}
+
+
+@pytest.mark.parametrize(("number", "is_error"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_only_a_file_system_that_cannot_sync_is_forgiven(tmp_path, monkeypatch, number, is_error):
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError) if is_error else pytest.MonkeyPatch.context(), files.whole(tmp_path / "file") as path:
+        path.write_text("new")
+    assert (tmp_path / "file").exists() != is_error
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 4000)
+    assert files.sha256(tmp_path / "file") == hashlib.sha256(bytes(range(256)) * 4000).hexdigest()
