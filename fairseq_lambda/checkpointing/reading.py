@@ -12,6 +12,7 @@ import torch
 
 # What a resumed run reads of fairseq's state.
 NEEDED = {"cfg": dict, "model": dict, "optimizer_history": list, "extra_state": dict, "task_state": dict}
+DOS_FOLDER = 0x10  # a bit of a record's attributes in zip
 OVERRIDE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -92,9 +93,13 @@ def _open(path: Path) -> zipfile.ZipFile:
     if os.path.getsize(path) == 0:
         raise zipfile.BadZipFile("the file is empty")
     archive = zipfile.ZipFile(path)
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-        archive.close()
-        raise zipfile.BadZipFile("it is compressed, which torch.save never does")
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            archive.close()
+            raise zipfile.BadZipFile("it is compressed, which torch.save never does")
+        if entry.external_attr & DOS_FOLDER:  # torch would read nothing, and hand out memory as it is
+            archive.close()
+            raise zipfile.BadZipFile(f"record {entry.filename} is marked as a folder")
     return archive
 
 

@@ -68,6 +68,17 @@ def test_any_byte_changed_is_noticed_or_means_nothing(whole, tmp_path):
     assert refused > count / 2
 
 
+def test_a_record_marked_as_a_folder_is_refused(whole, tmp_path):
+    """torch takes such a record for empty, and returns a tensor of whatever was in memory; no checksum covers the mark."""
+    path = tmp_path / "checkpoint_last.pt"
+    entry = whole.index(b"PK\x01\x02")
+    changed = bytearray(whole)
+    changed[entry + 38] ^= 0x10
+    path.write_bytes(changed)
+    with pytest.raises(CheckpointError, match="marked as a folder"):
+        read(path)
+
+
 def test_torch_alone_does_not_notice_a_changed_weight(whole, tmp_path):
     """Why the checksums are compared here: this test fails on the day that torch does it."""
     path = tmp_path / "checkpoint_last.pt"

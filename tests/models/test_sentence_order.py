@@ -22,7 +22,7 @@ def test_an_order_that_the_words_tell_is_learned(lambda_layers, tmp_path, caplog
     make_dictionary().save(str(tmp_path / "dict.txt"))
     for seed, (split, count) in enumerate({"train": 200, "valid": 80}.items()):
         write_split(tmp_path, split, rising_documents(count, seed))
-    shape = ["--absolute-positions", "none", "--attention-rotary", "--dropout", 0.0, "--batch-size", 16]
-    train(tmp_path, tmp_path / "run", 200, "--lambda-layers", lambda_layers, *shape)
+    shape = ["--absolute-positions", "none", "--attention-rotary", "--dropout", 0.0, "--batch-size", 16, "--lr", 5e-3]
+    train(tmp_path, tmp_path / "run", 300, "--lambda-layers", lambda_layers, *shape)
     last = [values for name, values in logged(caplog) if name == "valid"][-1]
     assert float(last["valid_sop_acc"]) > 75  # chance is 50, of 86 pairs with a standard error of 5.4
