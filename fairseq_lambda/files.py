@@ -1,0 +1,92 @@
+"""Files and folders that appear whole or not at all, also when the power fails; and the SHA-256 of a file."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+UNFINISHED = ".tmp"  # ending of what is being written, as fairseq ends its own
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a path beside ``path`` for the caller to write a file to; at the end the file is renamed to ``path``.
+
+    An earlier file of that name stays until the new one is on the disk. If the body raises, it stays for good, and what
+    was written is removed.
+
+    Raises:
+        OSError: nothing was written, or the file cannot be synced or renamed.
+    """
+    path = Path(path)
+    unfinished = path.with_name(path.name + UNFINISHED)
+    try:
+        yield unfinished
+        rename(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty folder for the caller to fill; at the end it is renamed to ``path``.
+
+    It takes the place of an earlier folder of that name. The two renames are not one step: a process that is killed
+    between them leaves the earlier folder beside ``path``, as ``.NAME.*.tmp/old``. If the body raises, the earlier
+    folder stays and what was written is removed.
+
+    Raises:
+        OSError: the folder cannot be made, synced or renamed, or ``path`` is a file.
+    """
+    path = Path(path)
+    private = tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent, ignore_cleanup_errors=True
+    )
+    with private as place:
+        new, old = Path(place, "new"), Path(place, "old")
+        new.mkdir()  # the outer folder is readable by its owner only; this one has the usual permissions
+        yield new
+        for written in (*new.rglob("*"), new):
+            _sync(written)
+        try:
+            if path.is_dir():
+                os.rename(path, old)
+            os.rename(new, path)
+        except BaseException:
+            if os.path.lexists(old) and not path.exists():
+                os.rename(old, path)
+            raise
+        _sync(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file another name in its folder, in place of an earlier file; return when both are on the disk."""
+    _sync(source)
+    os.replace(source, target)
+    _sync(target.parent)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk."""
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return  # Windows cannot sync a folder
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)  # Windows syncs only what can be written
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # raised by file systems that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
