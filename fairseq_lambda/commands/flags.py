@@ -31,10 +31,9 @@ def recipe_flags(recipe: DictConfig, user: list[str]) -> list[str]:
 
 def last_value(words: list[str], flag: str) -> str | None:
     """Return the value of the last ``flag VALUE`` or ``flag=VALUE``, the one that counts; None if there is none."""
-    value = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
-        if word == flag:
-            value = following
-        elif word.startswith(f"{flag}="):
-            value = word.partition("=")[2]
-    return value
+    values = [
+        following if word == flag else word.partition("=")[2]
+        for word, following in zip(words, [*words[1:], ""], strict=False)
+        if word.partition("=")[0] == flag
+    ]
+    return values[-1] if values else None
