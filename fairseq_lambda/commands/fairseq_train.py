@@ -48,6 +48,8 @@ def main() -> None:
         stream=sys.stdout,
         force=True,
     )
+    # fairseq says at its import that tensorboardX is missing, which nobody needs
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     from fairseq_cli.train import cli_main
 
     if "--distributed-world-size" not in sys.argv:

@@ -24,7 +24,7 @@ again. Flags that are not listed here go to fairseq-train as they are and win ov
 
 {table}
 
-On a CPU the run is given tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set."""
+On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set."""
 
 
 def build_parser() -> Parser:
@@ -100,7 +100,7 @@ def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[s
         fast = multiplies_bfloat16("cuda" if gpus else "cpu") and FLOAT16.isdisjoint(user)
         autocast = "bfloat16" if fast else "none"
     recipe.criterion.autocast = autocast
-    # oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: of sixty lengths they would be too many
+    # oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: sixty lengths would need more
     recipe.dataset.required_seq_len_multiple = 1 if autocast == "none" else 8
     name = Path(os.path.abspath(args.data)).name
     recipe.checkpoint.save_dir = args.save_dir or f"checkpoints/lambda_bert_{args.size}-{name}"
@@ -113,7 +113,6 @@ def environment(gpus: int) -> dict[str, str]:
     new = {
         # torchrun's store outlives a restart of its processes, which then look for each other at addresses of the dead
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
         # warnings of torch about calls inside fairseq, which a user of either can do nothing about
         "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     }

@@ -1,6 +1,5 @@
-"""``lambda-bert`` itself, and that what it runs is installed with the package."""
+"""``lambda-bert`` itself: its help, and what it says where a command cannot be run."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ def test_help_lists_the_commands_and_imports_none(capsys):
     code = (
         "import sys, types; package = types.ModuleType('fairseq_lambda'); "
         f"package.__path__ = [{str(ROOT / 'fairseq_lambda')!r}]; sys.modules['fairseq_lambda'] = package; "
-        "from fairseq_lambda.commands.__main__ import main; main([]); print(sorted({'torch', 'fairseq'} & {*sys.modules}))"
+        "from fairseq_lambda.commands.__main__ import main; main([]); "
+        "print(sorted({'torch', 'fairseq'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout == f"{out}[]\n" and done.stderr == ""
@@ -40,3 +40,11 @@ def test_an_unknown_command(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["fly"])
     assert capsys.readouterr().err.startswith("error: unknown command 'fly': preprocess, train, ")
+
+
+def test_a_python_without_torch_is_one_line(monkeypatch):
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "fairseq_lambda.commands.train", raising=False)
+    with pytest.raises(SystemExit, match="^error: .*torch.*: install the requirements"):
+        main(["train"])

@@ -10,7 +10,7 @@ import pytest
 from training import load
 
 ROOT = Path(__file__).parents[2]
-SHORT = {"tokens-per-sample": 32, "batch-size": 4, "num-workers": 0, "lambda-local-context": 7}
+SHORT = "--updates 2 --tokens-per-sample 32 --batch-size 4 --num-workers 0 --lambda-local-context 7".split()
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,7 @@ def run(installed, *command):
 @pytest.mark.slow
 def test_lambda_bert_trains_and_exports(installed, toy_data, tmp_path):
     lambda_bert = [sys.executable, installed / "bin/lambda-bert"]
-    flags = [word for key, value in SHORT.items() for word in (f"--{key}", value)]
-    out = run(installed, *lambda_bert, "train", "tiny", toy_data, "--save-dir", tmp_path / "run", "--updates", 2, *flags)
+    out = run(installed, *lambda_bert, "train", "tiny", toy_data, "--save-dir", tmp_path / "run", *SHORT)
     assert f"--user-dir {installed / 'fairseq_lambda'} " in out and "num_updates 2" in out
     run(installed, *lambda_bert, "export", tmp_path / "run", "--dest", tmp_path / "model")
     assert (tmp_path / "model/model.safetensors").is_file()
