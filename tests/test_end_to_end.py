@@ -89,14 +89,14 @@ def test_train_resume_evaluate_export_move_fill(workspace):
 
     validate = [sys.executable, "-m", "fairseq_cli.validate", workspace / "data", "--user-dir", ROOT / "fairseq_lambda"]
     validate += [
+        "--path",
+        workspace / "run/checkpoint_best.pt",
         "--task",
         "masked_lm_sop",
         "--criterion",
         "masked_lm_sop",
-        "--path",
-        workspace / "run/checkpoint_best.pt",
     ]
-    validate += ["--batch-size", "8", "--required-batch-size-multiple", "1", "--cpu", "--log-format", "simple"]
+    validate += "--batch-size 8 --required-batch-size-multiple 1 --cpu --log-format simple".split()
     out = run(*validate, PYTHONPATH=str(ROOT))
     shown = float(re.search(r"valid \| .*mlm_ppl ([\d.]+)", out).group(1))
     assert shown == pytest.approx(splits["valid"]["mlm_ppl"], rel=1e-2)

@@ -46,9 +46,9 @@ def test_flags_and_hydra_give_the_same_configuration_and_model(size, monkeypatch
     with torch.device("meta"):
         models = [LambdaBertModel.build_model(OmegaConf.create(cfg["model"]), make_task()) for cfg in (flags, hydra)]
     one, two = ({name: p.shape for name, p in model.named_parameters()} for model in models)
-    layers, width, _ = lambda_bert_config.SIZES[size]
-    assert one == two and len(models[0].encoder.encoder.layers) == layers
-    assert one["encoder.embed_tokens.weight"][1] == width
+    layers, width, heads = lambda_bert_config.SIZES[size]
+    assert one == two and one["encoder.embed_tokens.weight"][1] == width
+    assert [layer.mixing.heads for layer in models[0].encoder.encoder.layers] == layers * [heads]
 
 
 def test_hydra_takes_mini_unless_told_otherwise():
