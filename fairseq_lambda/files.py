@@ -65,7 +65,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a file another name in its folder, in place of an earlier file; return when both are on the disk."""
+    """Rename a file within its folder, over any earlier file; return once content and name are on the disk."""
     _sync(source)
     os.replace(source, target)
     _sync(target.parent)
