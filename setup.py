@@ -29,7 +29,8 @@ setup(
     license="MIT",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["fairseq_lambda", "fairseq_lambda.*"]),
-    package_data={"fairseq_lambda": ["config/*.yaml", "config/**/*.yaml"]},
+    entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
+    package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "einops>=0.7", "numpy", "safetensors>=0.4"],
     extras_require={"fairseq": FAIRSEQ, "dev": DEV},
 )

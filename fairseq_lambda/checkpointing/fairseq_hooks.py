@@ -241,7 +241,7 @@ def _check_ranks(trainer) -> None:
     if started != seen and "RANK" in os.environ:
         sys.exit(
             f"error: torchrun has started {started} processes and fairseq knows of {seen}: start them with "
-            "scripts/train_lambda_bert.sh --nproc, or by -m fairseq_lambda.commands.train"
+            "scripts/train_lambda_bert.sh --nproc, or by -m fairseq_lambda.commands.fairseq_train"
         )
     model = trainer.get_model()
     has_batch_norm = any(isinstance(module, MaskedBatchNorm) for module in model.modules())

@@ -1,6 +1,1 @@
-"""What the scripts run. They print results, so fairseq's INFO stays out of them unless LOGLEVEL asks for it."""
-
-import logging
-import os
-
-logging.getLogger().setLevel(os.environ.get("LOGLEVEL", "WARNING").upper())
+"""The sub-commands of ``lambda-bert``, a module each; ``__main__`` lists them."""

@@ -1,9 +1,7 @@
-"""``python -m fairseq_lambda.commands.evaluate``: masked-LM and sentence scores of a checkpoint over whole splits."""
+"""``lambda-bert evaluate``: masked-LM and sentence scores of a checkpoint over whole splits."""
 
-import argparse
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +10,8 @@ import torch
 from fairseq import utils
 from fairseq.logging import progress_bar
 
+from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.files import whole
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 
@@ -73,22 +73,16 @@ def table(results: dict[str, dict[str, float]], objective: str) -> str:
     return "\n".join(lines)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is either the old one or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="evaluate.sh", description=__doc__.split(": ", 1)[1])
-    parser.add_argument("checkpoint", help="training folder, exported folder or checkpoint file")
-    parser.add_argument("--data", required=True, help="folder of fairseq-preprocess output")
-    parser.add_argument("--splits", default="valid,test", help="with commas (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="samples a batch (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write the scores here too")
-    parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    example = "lambda-bert evaluate checkpoints/my-run --data data-bin/wikitext-2 --json scores.json"
+    parser = Parser("evaluate", __doc__.split(": ", 1)[1], example)
+    add = parser.add_argument
+    add("checkpoint", help="training folder, exported folder or checkpoint file")
+    add("--data", required=True, help="folder made by lambda-bert preprocess")
+    add("--splits", default="valid,test", help="with commas (default: %(default)s)")
+    add("--batch-size", type=int, default=32, help="samples per batch (default: %(default)s)")
+    add("--json", type=Path, help="write the scores here too (default: nowhere)")
+    add("--cpu", action="store_true", help="stay on the CPU (default: on a GPU where there is one)")
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
@@ -118,9 +112,7 @@ def main(argv: list[str] | None = None) -> None:
             "torch": torch.__version__,
             "splits": results,
         }
-        write_whole(args.json, json.dumps(report, indent=2) + "\n")
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        with whole(args.json) as file:
+            file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print(f"written to {args.json}")
-
-
-if __name__ == "__main__":
-    main()

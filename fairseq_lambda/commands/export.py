@@ -1,16 +1,14 @@
-"""``python -m fairseq_lambda.commands.export``: a folder to hand on, made of a training run."""
+"""``lambda-bert export``: a folder to hand on, made of a training run."""
 
-import argparse
 import json
-import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from fairseq_lambda.checkpointing.exported import write_exported
+from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.files import whole_folder
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import find_checkpoint, load_checkpoint
 
@@ -47,18 +45,12 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
     }
 
     destination.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    try:
-        os.chmod(part, 0o755)  # mkdtemp makes it private
+    with whole_folder(destination) as part:
         hub.task.source_dictionary.save(str(part / "dict.txt"))
         if hub.bpe is not None:
             (part / "sentencepiece.model").write_bytes(hub.bpe.processor.serialized_model_proto())
         write_exported(part, hub.model.state_dict(), config)
         (part / "README.md").write_text(card(destination.name, config), encoding="utf-8")
-        os.replace(part, destination)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return config
 
 
@@ -100,10 +92,11 @@ def card(name: str, config: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="export.sh", description=__doc__.split(": ", 1)[1])
+    example = "lambda-bert export checkpoints/my-run --dest my-bert --scores scores.json"
+    parser = Parser("export", __doc__.split(": ", 1)[1], example)
     parser.add_argument("checkpoint", type=Path, help="training folder or checkpoint file")
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
-    parser.add_argument("--scores", type=Path, help="JSON of evaluate.sh, for the card")
+    parser.add_argument("--scores", type=Path, help="JSON of lambda-bert evaluate, for the card (default: no scores)")
     args = parser.parse_args(argv)
     try:
         scores = json.loads(args.scores.read_text()) if args.scores else None
@@ -112,7 +105,3 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     names = ", ".join(sorted(p.name for p in args.dest.iterdir()))
     print(f"exported {config['parameters']:,} parameters to {args.dest}: {names}")
-
-
-if __name__ == "__main__":
-    main()

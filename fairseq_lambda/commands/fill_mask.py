@@ -1,16 +1,17 @@
-"""``python -m fairseq_lambda.commands.fill_mask``: predictions for the masks of texts."""
+"""``lambda-bert fill-mask``: predictions for the masks of texts."""
 
-import argparse
 import sys
 
+from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.models import LambdaBertModel
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="fill_mask", description=__doc__.split(": ", 1)[1])
+    example = "lambda-bert fill-mask my-bert 'The film was <mask> in 1997.'"
+    parser = Parser("fill-mask", __doc__.split(": ", 1)[1], example)
     parser.add_argument("checkpoint", help="training folder, exported folder or checkpoint file")
     parser.add_argument("texts", nargs="+", help="texts with one <mask> or more")
-    parser.add_argument("--topk", type=int, default=5, help="predictions a mask (default: %(default)s)")
+    parser.add_argument("--topk", type=int, default=5, help="predictions per mask (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
         bert = LambdaBertModel.from_pretrained(args.checkpoint)
@@ -21,7 +22,3 @@ def main(argv: list[str] | None = None) -> None:
                 print("  " + "  ".join(f"{p.token} {p.probability:.2f}" for p in mask))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

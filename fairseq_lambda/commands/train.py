@@ -1,65 +1,122 @@
-"""``python -m fairseq_lambda.commands.train``: fairseq-train, also as one of torchrun's processes.
+"""``lambda-bert train``: launches fairseq-train with the recipe of a size, on the CPU, one GPU or several."""
 
-What a user can put right, the errors of this plugin and of files, ends it as one line without a traceback.
-"""
-
-import logging
+import argparse
 import os
+import re
+import shlex
 import sys
-import traceback
-from collections.abc import Mapping
+from ctypes.util import find_library
+from pathlib import Path
 
-PACKAGE = __name__.split(".")[0]
+import torch
+from omegaconf import DictConfig
 
+from fairseq_lambda.commands.flags import recipe_flags
+from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.config import SIZES, read_recipe, schedule
+from fairseq_lambda.hardware import multiplies_bfloat16
 
-def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
-    """Return the flags that tell fairseq which of torchrun's processes it is; none for a single process.
+FLOAT16 = {"--fp16", "--memory-efficient-fp16", "--amp"}
+DESCRIPTION = """\
+Launches fairseq-train with the recipe of the size, prints the command, and resumes where it stopped when it is run
+again. Flags that are not listed here go to fairseq-train as they are and win over the recipe, such as --lr 5e-4 or
+--lambda-layers none (softmax layers). Another --optimizer or --lr-scheduler drops the recipe's options of its own.
 
-    fairseq asks torchrun's environment only if it sees more than one GPU on this machine, so that neither processes on
-    a CPU nor one GPU on each of several machines would find each other.
+{table}
 
-    Args:
-        environment: with torchrun's WORLD_SIZE, RANK and LOCAL_RANK.
-        cpu: fairseq's own DDP then, because it gives torch's a GPU number even on a CPU.
-    """
-    if int(environment.get("WORLD_SIZE", 1)) == 1 or "RANK" not in environment:
-        return []
-    flags = ["--distributed-world-size", environment["WORLD_SIZE"], "--distributed-rank", environment["RANK"]]
-    flags += ["--distributed-init-method", "env://", "--distributed-no-spawn"]
-    if cpu:
-        return [*flags, "--device-id", "0", "--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"]
-    return [*flags, "--device-id", environment.get("LOCAL_RANK", "0")]
+On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set."""
 
 
-def is_message_for_the_user(error: Exception) -> bool:
-    """Return whether code of this package raised it on purpose, or it names a file and what is wrong with it."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return True
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].f_globals.get("__name__", "").split(".")[0] == PACKAGE
+def build_parser() -> Parser:
+    rows = ["size     tokens  batch per process  updates  learning rate"]
+    for size in SIZES:
+        recipe = read_recipe(size)
+        rows.append(
+            f"{size:<9}{recipe.task.tokens_per_sample:>6}{recipe.dataset.batch_size:>19}"
+            f"{recipe.optimization.max_update:>9,}{recipe.optimization.lr[0]:>15}"
+        )
+    description = DESCRIPTION.format(table="\n".join(f"  {row}" for row in rows))
+    parser = Parser("train", description, "lambda-bert train mini data-bin/wikitext-2 --updates 3000 --dropout 0.1")
+    add = parser.add_argument
+    add("size", help=", ".join(SIZES))
+    add("data", help="folder made by lambda-bert preprocess")
+    add("--save-dir", help="checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)")
+    add("--updates", help="updates, and end of the learning rate's decay (default: by size)")
+    add("--nproc", help="processes: GPUs, or CPU ranks (default: all GPUs, 1 without a GPU)")
+    add(
+        "--torchrun", metavar="ARGS",
+        help='arguments for torchrun, such as "--standalone --max-restarts 3", or for several machines (README.md)',
+    )  # fmt: skip
+    add(
+        "--autocast", choices=("none", "bfloat16"),
+        help="precision (default: bfloat16 where the processor or the GPU multiplies it, none beside --fp16 and --amp)",
+    )  # fmt: skip
+    add("--dry-run", action="store_true", help="print the command only")
+    return parser
 
 
-def main() -> None:
-    # The import of fairseq has set logging up already; this is what fairseq-train would have chosen.
-    logging.basicConfig(
-        format="%(asctime)s | %(levelname)s | %(name)s | %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        level=os.environ.get("LOGLEVEL", "INFO").upper(),
-        stream=sys.stdout,
-        force=True,
-    )
-    from fairseq_cli.train import cli_main
-
-    if "--distributed-world-size" not in sys.argv:
-        sys.argv += ranks_from_torchrun(os.environ, "--cpu" in sys.argv)
+def main(argv: list[str]) -> None:
+    parser = build_parser()
+    args, user = parser.parse_known_args(_join_torchrun(argv) or ["--help"])
+    for flag, value in (("--updates", args.updates), ("--nproc", args.nproc)):
+        if value is not None and not re.fullmatch("[1-9][0-9]*", value):
+            parser.error(f"{flag} {value}: a number of at least 1")
     try:
-        cli_main()
-    except (ValueError, OSError) as error:
-        if not is_message_for_the_user(error):
-            raise
-        what = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else str(error)
-        sys.exit(f"error: {what}")
+        recipe = read_recipe(args.size)
+    except ValueError as error:
+        parser.error(str(error))
+    if not Path(args.data, "dict.txt").is_file():
+        parser.error(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+    gpus = 0 if "--cpu" in user else torch.cuda.device_count()
+    command = launcher(args.nproc or str(max(gpus, 1)), args.torchrun) + fairseq_arguments(recipe, args, user, gpus)
+    print(shlex.join(command), flush=True)
+    if not args.dry_run:
+        os.execvpe(command[0], command, environment(gpus))
 
 
-if __name__ == "__main__":
-    main()
+def _join_torchrun(argv: list[str]) -> list[str]:
+    """argparse takes the value of ``--torchrun --standalone`` for another flag, and that of ``--torchrun=...`` not."""
+    if "--torchrun" in argv[:-1]:
+        at = argv.index("--torchrun")
+        return [*argv[:at], f"--torchrun={argv[at + 1]}", *argv[at + 2 :]]
+    return argv
+
+
+def launcher(nproc: str, torchrun: str | None) -> list[str]:
+    """Return the command that runs fairseq-train in ``nproc`` processes."""
+    train = ["-m", "fairseq_lambda.commands.fairseq_train"]
+    if nproc == "1" and not torchrun:
+        return [sys.executable, *train]
+    run = [sys.executable, "-m", "torch.distributed.run", *shlex.split(torchrun or "--standalone")]
+    return [*run, "--nproc-per-node", nproc, *train]
+
+
+def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[str], gpus: int) -> list[str]:
+    """Return the arguments of fairseq-train: the recipe as far as the user's flags leave it, and these."""
+    if args.updates:
+        recipe.merge_with(schedule(int(args.updates)))
+    autocast = args.autocast
+    if autocast is None:
+        fast = multiplies_bfloat16("cuda" if gpus else "cpu") and FLOAT16.isdisjoint(user)
+        autocast = "bfloat16" if fast else "none"
+    recipe.criterion.autocast = autocast
+    # oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: sixty lengths would need more
+    recipe.dataset.required_seq_len_multiple = 1 if autocast == "none" else 8
+    name = Path(os.path.abspath(args.data)).name
+    recipe.checkpoint.save_dir = args.save_dir or f"checkpoints/lambda_bert_{args.size}-{name}"
+    device = [] if gpus or "--cpu" in user else ["--cpu"]
+    return [args.data, *recipe_flags(recipe, user), *device, *user]
+
+
+def environment(gpus: int) -> dict[str, str]:
+    """Return what the training, and whatever torchrun starts, has to find in its environment from the beginning."""
+    new = {
+        # torchrun's store outlives a restart of its processes, which then look for each other at addresses of the dead
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        # warnings of torch about calls inside fairseq, which a user of either can do nothing about
+        "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
+    }
+    if gpus == 0 and sys.platform == "linux":
+        malloc = find_library("tcmalloc_minimal") or find_library("tcmalloc")
+        new |= {"LD_PRELOAD": malloc} if malloc else {}
+    return new | os.environ

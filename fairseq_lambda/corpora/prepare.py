@@ -40,10 +40,12 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = _Parser(
-        prog="preprocess_wikitext.sh",
-        description="Prepare a corpus for fairseq-train: dict.txt, sentencepiece.model, the three "
-        "splits as .bin and .idx, and report.json.",
-        epilog="WIKITEXT_DIR: a folder with WikiText's files, used instead of a download.",
+        prog="lambda-bert preprocess",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Prepare a corpus for training: dict.txt, sentencepiece.model, the three splits as .bin and .idx,\n"
+        "and report.json. A run that finds its result intact does nothing.",
+        epilog="WIKITEXT_DIR: a folder with WikiText's files, used in place of a download.\n\n"
+        "example:\n  lambda-bert preprocess wikitext-103 --vocab-size 16000",
     )
     names = "|".join((*WIKITEXT_NAMES, VITAL))
     add = parser.add_argument

@@ -9,7 +9,7 @@ import pytest
 from training import arguments, load
 
 from fairseq_lambda.checkpointing import writing
-from fairseq_lambda.commands import train as command
+from fairseq_lambda.commands import fairseq_train as command
 
 
 def run(monkeypatch, capsys, data, save_dir, *flags, updates=2):

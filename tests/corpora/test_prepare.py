@@ -241,7 +241,7 @@ def test_the_script_helps_and_names_its_errors(tmp_path):
     helped = run_script("--help")
     assert helped.returncode == 0 and "usage:" in helped.stdout and "vital" in helped.stdout
     assert run_script().returncode == 2
-    assert run_script().stderr.startswith("error: no corpus named")
+    assert "error: the following arguments are required: {wikitext-2|" in run_script().stderr
     assert run_script("vital", PYTHON="no-such-python").stderr.startswith("error: no Python")
 
 

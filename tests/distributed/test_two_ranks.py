@@ -17,7 +17,7 @@ from conftest import make_model
 from training import PACKAGE, arguments, differences, load, state_of_training, train, write_data
 
 from fairseq_lambda.checkpointing.fairseq_hooks import _check_ranks
-from fairseq_lambda.commands.train import ranks_from_torchrun
+from fairseq_lambda.commands.fairseq_train import ranks_from_torchrun
 
 ROOT = PACKAGE.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -30,7 +30,7 @@ def data(tmp_path_factory):
 
 
 def launch(data, save_dir, updates, *flags, of=None, torchrun=("--standalone", "--nproc-per-node", "2"), entry=None):
-    entry = entry or "fairseq_lambda.commands.train"
+    entry = entry or "fairseq_lambda.commands.fairseq_train"
     command = [*TORCHRUN, *torchrun, "-m", entry, *arguments(data, save_dir, updates, *flags, of=of)[1:]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as the script does, and says why

@@ -10,7 +10,6 @@ from conftest import make_model, make_task, random_batch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import MODEL_DATACLASS_REGISTRY, build_model
-from omegaconf import OmegaConf
 
 import fairseq_lambda
 from fairseq_lambda.models.lambda_bert_config import SIZES
@@ -20,31 +19,11 @@ from fairseq_lambda.modules.lambda_bert import segment_ids
 PACKAGE = Path(fairseq_lambda.__file__).parent
 
 
-def count(model):
-    return sum(p.numel() for p in model.parameters())
-
-
 def from_command_line(arch, *flags):
     argv = ["data", "--user-dir", str(PACKAGE), "--task", "masked_lm_sop", "--criterion", "masked_lm_sop"]
     argv += ["--arch", arch, "--tokens-per-sample", "32", "--optimizer", "adam", *flags]
     args = options.parse_args_and_arch(options.get_training_parser(), argv)
     return convert_namespace_to_omegaconf(args)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_sizes_are_the_same_from_command_line_and_yaml(size):
-    """What fairseq-hydra-train does with a YAML: merges it over the dataclass of its _name."""
-    task = make_task()
-    with torch.device("meta"):
-        model = build_model(from_command_line(f"lambda_bert_{size}").model, task)
-        yaml = OmegaConf.load(PACKAGE / "config" / "model" / f"lambda_bert_{size}.yaml")
-        hydra = build_model(OmegaConf.create({"model": yaml}).model, task)
-    layers, width, heads = SIZES[size]
-    assert count(model) == count(hydra)
-    bert = model.encoder.bert
-    assert bert.options == hydra.encoder.bert.options
-    assert len(bert.encoder.layers) == layers and bert.embed_tokens.weight.shape[1] == width
-    assert bert.encoder.layers[0].mixing.heads == heads and bert.encoder.layers[0].fc1.out_features == 4 * width
 
 
 def test_command_line_flags_reach_the_model():

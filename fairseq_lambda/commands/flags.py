@@ -1,0 +1,39 @@
+"""A recipe as flags of fairseq-train, beside the flags of a user."""
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def recipe_flags(recipe: DictConfig, user: list[str]) -> list[str]:
+    """Return the recipe as flags of fairseq-train, but for what the flags of a user decide.
+
+    Another task, criterion, architecture, optimizer or scheduler drops all of the recipe's options of the old one,
+    which it need not have, and which were chosen for the old one where it has.
+    """
+    given = {word.partition("=")[0] for word in user}
+    flags = []
+    for section, options in OmegaConf.to_container(recipe, resolve=True).items():
+        name = options.pop("_name", None)
+        if name is not None:
+            flag = "--arch" if section == "model" else f"--{section.replace('_', '-')}"
+            chosen = last_value(user, flag)
+            if chosen not in (None, name):
+                continue
+            options = {flag[2:]: name, **options}
+        for key, value in options.items():
+            flag = f"--{key.replace('_', '-')}"
+            if flag in given or value == "???":
+                continue
+            flags.append(flag)
+            if value is not True:
+                flags.append(",".join(map(str, value)) if isinstance(value, list) else str(value))
+    return flags
+
+
+def last_value(words: list[str], flag: str) -> str | None:
+    """Return the value of the last ``flag VALUE`` or ``flag=VALUE``, the one that counts; None if there is none."""
+    values = [
+        following if word == flag else word.partition("=")[2]
+        for word, following in zip(words, [*words[1:], ""], strict=False)
+        if word.partition("=")[0] == flag
+    ]
+    return values[-1] if values else None

@@ -1,0 +1,34 @@
+"""Recipes: the settings of a pretraining by size, as YAML that the train command and fairseq-hydra-train read."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+SIZES = ("tiny", "mini", "small", "medium", "base", "large")
+FOLDER = Path(__file__).parent
+
+# the path that Python knows the package by: fairseq refuses to import it from a second one
+OmegaConf.register_new_resolver("fairseq_lambda", lambda: str(FOLDER.parent), replace=True)
+
+
+def read_recipe(size: str) -> DictConfig:
+    """Return fairseq's configuration for a pretraining of ``size``, in hydra's form; the data folder is missing.
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"unknown size '{size}': {', '.join(SIZES[:-1])} or {SIZES[-1]}")
+    recipe = OmegaConf.merge(
+        OmegaConf.load(FOLDER / "pretrain.yaml"), OmegaConf.load(FOLDER / "recipes" / f"{size}.yaml")
+    )
+    return OmegaConf.masked_copy(recipe, [key for key in recipe if key not in ("defaults", "hydra")])
+
+
+def schedule(updates: int) -> dict:
+    """Return what the number of updates decides in a recipe: warm-up, the end of the decay, saving."""
+    return {
+        "optimization": {"max_update": updates},
+        "lr_scheduler": {"warmup_updates": min(updates // 10, 1000)},
+        "checkpoint": {"save_interval_updates": 500 if updates < 5000 else 2000},
+    }

@@ -1,0 +1,50 @@
+"""``lambda-bert`` itself: its help, and what it says where a command cannot be run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairseq_lambda.commands.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_lists_the_commands_and_imports_none(capsys):
+    main(["--help"])
+    out = capsys.readouterr().out
+    assert out.startswith("usage: lambda-bert COMMAND") and all(f"\n  {name} " in out for name in COMMANDS)
+    # the package itself is left out: what it imports is not the commands' to decide
+    code = (
+        "import sys, types; package = types.ModuleType('fairseq_lambda'); "
+        f"package.__path__ = [{str(ROOT / 'fairseq_lambda')!r}]; sys.modules['fairseq_lambda'] = package; "
+        "from fairseq_lambda.commands.__main__ import main; main([]); "
+        "print(sorted({'torch', 'fairseq'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout == f"{out}[]\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(command, capsys, monkeypatch):
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert not end.value.code and out.startswith(f"usage: lambda-bert {command} ")
+    assert f"example:\n  lambda-bert {command} " in out
+
+
+def test_an_unknown_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fly"])
+    assert capsys.readouterr().err.startswith("error: unknown command 'fly': preprocess, train, ")
+
+
+def test_a_python_without_torch_is_one_line(monkeypatch):
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "fairseq_lambda.commands.train", raising=False)
+    with pytest.raises(SystemExit, match="^error: .*torch.*: install the requirements"):
+        main(["train"])
