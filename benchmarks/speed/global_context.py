@@ -1,7 +1,7 @@
-"""Long contexts: the band (lambda_mix_chunked) against Fourier transforms (lambda_mix_toeplitz), forward + backward.
+"""Long contexts: the band (lambda_mix_banded) against Fourier transforms (lambda_mix_fourier), forward + backward.
 
 Every shape is run by both in turns, and the median of each is reported with the choice of the cost model
-(fairseq_lambda/ops/toeplitz_cost.py), and with what that choice loses against the faster one. The band is left out
+(fairseq_lambda/ops/fourier/cost.py), and with what that choice loses against the faster one. The band is left out
 where one run of it is estimated to take longer than --band-seconds. At the end: how far off the estimates are, which
 are the factors for the constants of the cost model.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 import measuring
 import torch
 
-from fairseq_lambda.ops import toeplitz_cost
-from fairseq_lambda.ops.chunked import lambda_mix_chunked
-from fairseq_lambda.ops.toeplitz import lambda_mix_toeplitz
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
+from fairseq_lambda.ops.fourier import cost as costs
+from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 
 MODELS = {"base": (12, 16, 64, 1), "mini": (4, 16, 64, 1), "u=4": (12, 16, 64, 4)}  # heads, dim_k, dim_v, dim_u
 
@@ -39,14 +39,14 @@ def measure(model: str, dtype: str, length: int, context: int, options) -> dict:
         y, content_lambda = function(*tensors)
         torch.autograd.grad((y, content_lambda), tensors, (grad_y, content_lambda.detach()))
 
-    band = toeplitz_cost.band_cost(length, context, heads, dim_k, dim_v, dim_u)
-    cost, size = toeplitz_cost.cheapest_partition(length, context, dim_k, dim_v, dim_u)
-    functions = {"fourier": lambda: run(lambda_mix_toeplitz)}
+    band = costs.band_cost(length, context, heads, dim_k, dim_v, dim_u)
+    cost, size = costs.cheapest_partition(length, context, dim_k, dim_v, dim_u)
+    functions = {"fourier": lambda: run(lambda_mix_fourier)}
     if band < options.band_seconds * 1e9:
-        functions["band"] = lambda: run(lambda_mix_chunked)
+        functions["band"] = lambda: run(lambda_mix_banded)
     medians = measuring.interleaved(functions, "cpu", repeats=3, budget=options.seconds)
     medians = {name: medians[name] * 1e3 if name in medians else None for name in ("band", "fourier")}
-    chosen = "fourier" if toeplitz_cost.prefers_toeplitz(tensors[0], tensors[2], tensors[3]) else "band"
+    chosen = "fourier" if costs.prefers_fourier(tensors[0], tensors[2], tensors[3]) else "band"
     row = {"model": model, "dtype": dtype, "length": length, "context": context, "partition": size, "chosen": chosen}
     row |= {f"{name}_ms": value for name, value in medians.items()}
     row |= {"band_estimate_ms": band / 1e6, "fourier_estimate_ms": cost / 1e6}

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from fairseq_lambda.commands.evaluate import write_whole
+from fairseq_lambda.files import whole
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results/speed"
@@ -99,13 +99,6 @@ def matmul_rate(dtype: torch.dtype, device: str) -> float:
     return 2 * rows * inner * columns / time_
 
 
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the hardware has bfloat16 matrix products; elsewhere torch emulates them, tens of times slower."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and bool(re.search("avx512_bf16|amx_bf16", cpu_info()))
-
-
 def tests_fail(*arguments: str) -> str:
     """Return "" if pytest passes with these arguments, else the last lines that it printed.
 
@@ -171,7 +164,9 @@ def setting_line(setting_: dict) -> str:
 
 def write_lines(path: Path, rows: list[dict]) -> None:
     """Write one JSON object per line; the file is never half written."""
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as unfinished:
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def label_ends(axis, ends: dict[str, tuple[float, str]]) -> None:

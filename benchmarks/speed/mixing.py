@@ -2,7 +2,7 @@
 
 Measures the time of forward, and of forward with backward, and memory, of
 
-  chunked, triton, reference   the backends of fairseq_lambda.ops.lambda_mix
+  banded, triton, reference    the backends of fairseq_lambda.ops.lambda_mix
   convolution                  the form of public implementations: position lambdas made by a convolution, (b, k, v, n)
   softmax                      torch's scaled_dot_product_attention, FlashAttention on a GPU
 
@@ -23,6 +23,7 @@ import measuring
 import torch
 import torch.nn.functional as F
 
+from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.ops import lambda_mix
 
 LENGTHS = [128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
@@ -35,7 +36,7 @@ RATIOS = {
     "workspace_bytes": "workspace",
 }
 TESTS = {  # of the backend, and it may print ratios only if they pass
-    "chunked": ["tests/ops/test_lambda_mix.py", "tests/modules/test_lambda_layer.py"],
+    "banded": ["tests/ops/test_lambda_mix.py", "tests/modules/test_lambda_layer.py"],
     "reference": ["tests/ops/test_lambda_mix.py"],
     "triton": ["tests/ops/test_triton_kernels.py"],
 }
@@ -210,7 +211,7 @@ def parse(argv=None):
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if cuda else "cpu", help="(%(default)s)")
     parser.add_argument("--dtype", choices=list(measuring.DTYPES), help="default: bfloat16 on a GPU, float32 on a CPU")
     parser.add_argument("--backends", nargs="+", choices=list(TESTS), help="the first is ours in the ratios "
-                        "(default: chunked on a CPU, triton and chunked on a GPU)")  # fmt: skip
+                        "(default: banded on a CPU, triton and banded on a GPU)")  # fmt: skip
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="doubling; default: 128 ... 65536")
     parser.add_argument("--tokens", type=int, default=16384, help="tokens per batch (%(default)s)")
     parser.add_argument("--embed-dim", type=int, default=768)
@@ -224,10 +225,10 @@ def parse(argv=None):
     parser.add_argument("--out", type=Path, default=measuring.RESULTS, help="folder (%(default)s)")
     options = parser.parse_args(argv)
     options.dtype = options.dtype or ("bfloat16" if options.device == "cuda" else "float32")
-    options.backends = options.backends or (["triton", "chunked"] if options.device == "cuda" else ["chunked"])
+    options.backends = options.backends or (["triton", "banded"] if options.device == "cuda" else ["banded"])
     if options.device == "cuda" and not cuda:
         parser.error("--device cuda: torch finds no GPU here")
-    if options.dtype == "bfloat16" and not measuring.multiplies_bfloat16(options.device):
+    if options.dtype == "bfloat16" and not multiplies_bfloat16(options.device):
         parser.error("--dtype bfloat16: this processor has no bfloat16 products, torch would only emulate them")
     return options
 

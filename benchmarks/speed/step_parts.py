@@ -11,11 +11,11 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
 
     The floor is 3 x (multiply-adds forward) x 2 / ``rate``: backward does each product twice, for inputs and weights.
     """
-    encoder = trainer.model.encoder
-    layers, layer = encoder.encoder.layers, encoder.encoder.layers[0]
+    bert = trainer.model.encoder.bert
+    layers, layer = bert.encoder.layers, bert.encoder.layers[0]
     device, batch = options.device, max(1, options.tokens // length)
     tokens, masked = batch * length, int(0.15 * batch * length)
-    width, vocabulary = encoder.embed_tokens.weight.shape[1], encoder.embed_tokens.weight.shape[0]
+    vocabulary, width = bert.embed_tokens.weight.shape
     x = torch.randn(batch, length, width, device=device, requires_grad=True)
     few = torch.randn(masked, width, device=device, requires_grad=True)
     labels = torch.randint(4, vocabulary, (masked,), device=device)
@@ -25,7 +25,7 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
         return layer.fc2(layer.activation_fn(layer.fc1(x)))
 
     def head():
-        return torch.nn.functional.cross_entropy(encoder.lm_head(few).float(), labels, reduction="sum")
+        return torch.nn.functional.cross_entropy(bert.lm_head(few).float(), labels, reduction="sum")
 
     def residual():
         return x + layer.mixing_layer_norm(x) + layer.final_layer_norm(x)
@@ -47,11 +47,11 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
         "gradient norm, optimizer": 0,
     }
     functions = {
-        "token mixing": lambda: layer.mix(x)[0],
+        "token mixing": lambda: layer.mixing(x),
         "feed-forward": feed_forward,
         "LM head and loss": head,
         "norms and residuals": residual,
-        "embeddings": lambda: encoder.embed(ids),
+        "embeddings": lambda: bert.embed(ids),
         "gradient norm, optimizer": None,
     }
 
@@ -80,6 +80,6 @@ def mixing_cost(layer, length: int) -> float:
         h, k, u, v = mixing.heads, mixing.dim_k, mixing.dim_u, mixing.dim_v
         seen = min(mixing.local_context or 2 * length - 1, length)
         projections = width * (h * k + k * u + v * u)
-        projections += width**2 * sum(p is not None for p in (layer.gate_proj, layer.out_proj))
+        projections += width**2 * (mixing.gate_proj is not None)
         return projections + k * u * v + h * k * v + h * u * seen * (k + v)
     return 4 * width**2 + 2 * length * width

@@ -25,6 +25,7 @@ from step_parts import parts
 from trainers import make_trainer
 
 import fairseq_lambda
+from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.models.lambda_bert_config import SIZES, LambdaBertConfig
 from fairseq_lambda.ops import resolve_backend
 
@@ -59,7 +60,7 @@ def flags(name: str, length: int, options, vocabulary: Path) -> list[str]:
 def trainer_of(name: str, length: int, options, vocabulary: Path) -> Trainer:
     trainer = make_trainer(flags(name, length, options, vocabulary), options.seed)
     if options.compile and name != "roberta":
-        for layer in trainer.model.encoder.encoder.layers:
+        for layer in trainer.model.encoder.bert.encoder.layers:
             layer.compile(dynamic=True)
     return trainer
 
@@ -196,7 +197,7 @@ def parse(argv=None):
     options = parser.parse_args(argv)
     if options.device == "cuda" and not cuda:
         parser.error("--device cuda: torch finds no GPU here")
-    fast = measuring.multiplies_bfloat16(options.device)
+    fast = multiplies_bfloat16(options.device)
     options.autocasts = options.autocast or (["none", "bfloat16"] if fast else ["none"])
     if "bfloat16" in options.autocasts and not fast:
         parser.error("--autocast bfloat16: this processor has no bfloat16 products, torch would only emulate them")

@@ -1,12 +1,12 @@
-"""Times of the chunked backend over blocks and chunks, for several contexts: where the defaults in ops/ come from."""
+"""Times of the banded backend over blocks and spans, for several contexts: where the defaults in ops/ come from."""
 
 import argparse
 
 import measuring
 import torch
 
-from fairseq_lambda.ops.bands import Bands
-from fairseq_lambda.ops.chunked import lambda_mix_chunked
+from fairseq_lambda.ops.banded.bands import Bands
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default=default, help="(%(default)s)")
     parser.add_argument("--contexts", type=int, nargs="+", default=[7, 15, 23, 63, 127, 255])
     parser.add_argument("--blocks", type=int, nargs="+", default=[8, 16, 32, 64, 128])
-    parser.add_argument("--chunks", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
+    parser.add_argument("--spans", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--heads", type=int, default=12)
@@ -27,7 +27,7 @@ def main() -> None:
 
     b, n, h, k, v = options.batch, options.length, options.heads, options.dim_k, options.dim_v
     torch.manual_seed(options.seed)
-    for what, values in (("block", options.blocks), ("chunk", options.chunks)):
+    for what, values in (("block", options.blocks), ("span", options.spans)):
         rows = [["context", *(f"{what} {value}, ms" for value in values), "default", "over the best"]]
         for r in options.contexts:
             shapes = ((b, n, h, k), (b, n, k, 1), (b, n, v, 1), (k, 1, r))
@@ -37,7 +37,7 @@ def main() -> None:
             candidates = sorted({*values, ours})
 
             def run(value, inputs=inputs, gradient=gradient, what=what):
-                y = lambda_mix_chunked(*inputs, **{what: value})[0]
+                y = lambda_mix_banded(*inputs, **{what: value})[0]
                 torch.autograd.grad(y, inputs, gradient)
 
             functions = {value: lambda value=value: run(value) for value in candidates}

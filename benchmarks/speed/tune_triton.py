@@ -1,6 +1,6 @@
 """Tile sizes of the Triton backend: the floor of the layer, what the compiler makes of each tile, and times on a GPU.
 
-``python benchmarks/tune_triton.py`` on a GPU times the candidates of fairseq_lambda/ops/triton_tiles.py, forward and
+``python benchmarks/speed/tune_triton.py`` on a GPU times the candidates of fairseq_lambda/ops/triton/tiles.py, forward and
 backward apart, and prints its two tables with the fastest. ``--compile-only`` needs no GPU: it compiles the tables as
 they are for sm_90 and prints registers, spills and shared memory. Both print the floor first.
 """
@@ -14,17 +14,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import measuring
 import torch
 
-BANDWIDTH, RATE = 3.0e12, 790e12  # bytes and FLOPs a second of an H100: what a copy and a bf16 product can reach
+BANDWIDTH, RATE = 3.0e12, 790e12  # bytes and FLOPs per second of an H100: what a copy and a bf16 product can reach
 CONTEXTS = {16: 11, 32: 23, 64: 63}  # block -> a context that it is for
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def floor(heads: int, k: int, v: int, u: int, r: int, size: int, forward, backward) -> None:
-    """Print FLOPs and bytes a token, as the kernels make and move them, and the time that they take at least.
+    """Print FLOPs and bytes per token, as the kernels make and move them, and the time that they take at least.
 
-    Every tensor counts once a kernel that reads or writes it; FLOPs include those on padded tiles. One slice.
+    Every tensor counts once per kernel that reads or writes it; FLOPs include those on padded tiles. One slice.
     """
     f, b = forward.block, backward.block
     depth = max(16, 1 << (k - 1).bit_length())
@@ -39,7 +40,7 @@ def floor(heads: int, k: int, v: int, u: int, r: int, size: int, forward, backwa
         "forward": 2 * u * depth * v + heads * 2 * (depth * v + u * (depth * f + 2 * f * v)),
         "backward": 4 * u * depth * v + heads * 2 * (2 * depth * v + u * (3 * depth * b + 4 * b * v)),
     }
-    print(f"floor a token: heads {heads}, k {k}, v {v}, u {u}, r {r}, {size} bytes a number")
+    print(f"floor per token: heads {heads}, k {k}, v {v}, u {u}, r {r}, {size} bytes per number")
     for name in moved:
         times = moved[name] / BANDWIDTH * 1e9, flops[name] / RATE * 1e9
         print(
@@ -94,23 +95,24 @@ def compile_for_hopper(kernel, args: tuple, constants: dict) -> str:
 
 
 def compile_tables() -> None:
-    from fairseq_lambda.ops import triton_mix, triton_tiles
+    from fairseq_lambda.ops.triton import mix as kernels_mix
+    from fairseq_lambda.ops.triton import tiles
 
-    names = [name for name in vars(triton_mix) if name.endswith("_kernel")]
-    kernels = {name: getattr(triton_mix, name) for name in names}
+    names = [name for name in vars(kernels_mix) if name.endswith("_kernel")]
+    kernels = {name: getattr(kernels_mix, name) for name in names}
     for dtype, (block, context) in itertools.product(DTYPES.values(), CONTEXTS.items()):
-        if (dtype.itemsize, block) not in triton_tiles.FORWARD:
+        if (dtype.itemsize, block) not in tiles.FORWARD:
             continue
         recorders = {name: Recorder(kernel) for name, kernel in kernels.items()}
-        vars(triton_mix).update(recorders)
+        vars(kernels_mix).update(recorders)
         for u in (1, 2):  # u = 2 has more than one slice, hence query_kernel
             inputs = draw(dtype, "cpu", 1, 256, 12, 16, 64, u, context)
-            content = triton_mix.content_lambda(*inputs[1:3])
+            content = kernels_mix.content_lambda(*inputs[1:3])
             q, k, v, e = inputs
-            triton_mix.mix(q, v, e, content, triton_tiles.forward_tile(q, e))
+            kernels_mix.mix(q, v, e, content, tiles.forward_tile(q, e))
             y = torch.zeros(1, 256, 12, 64, dtype=dtype)
-            triton_mix.mix_backward(q, k, v, e, content, y, content, triton_tiles.backward_tile(q, e))
-        vars(triton_mix).update(kernels)
+            kernels_mix.mix_backward(q, k, v, e, content, y, content, tiles.backward_tile(q, e))
+        vars(kernels_mix).update(kernels)
         for name, recorder in recorders.items():
             args, constants = recorder.launches[0]
             label = f"{str(dtype)[6:]} r={context} u={constants['DIM_U']}"
@@ -122,33 +124,34 @@ def tune(batch: int, length: int) -> None:
     import triton
     from triton.testing import do_bench
 
-    from fairseq_lambda.ops import triton_mix, triton_tiles
+    from fairseq_lambda.ops.triton import mix as kernels_mix
+    from fairseq_lambda.ops.triton import tiles
 
     best = {"FORWARD": {}, "BACKWARD": {}}
     for dtype, (block, context) in itertools.product((torch.bfloat16, torch.float32), CONTEXTS.items()):
-        if (dtype.itemsize, block) not in triton_tiles.FORWARD:
+        if (dtype.itemsize, block) not in tiles.FORWARD:
             continue
         q, k, v, e = draw(dtype, "cuda", batch, length, 12, 16, 64, 1, context)
-        content = triton_mix.content_lambda(k, v)
+        content = kernels_mix.content_lambda(k, v)
         grad = torch.randn(batch, length, 12, 64, device="cuda").to(dtype)
 
         def forward(tile, q=q, v=v, e=e, content=content):
-            return triton_mix.mix(q, v, e, content, tile)
+            return kernels_mix.mix(q, v, e, content, tile)
 
         def backward(tile, q=q, k=k, v=v, e=e, content=content, grad=grad):
-            return triton_mix.mix_backward(q, k, v, e, content, grad, None, tile)
+            return kernels_mix.mix_backward(q, k, v, e, content, grad, None, tile)
 
         for name, function in (("FORWARD", forward), ("BACKWARD", backward)):
             times = {}
             for group, warps, stages in itertools.product((1, 2, 4, 8), (4, 8), (1, 2, 3)):
                 for channels in (64,) if dtype.itemsize == 2 else (32, 64):
-                    tile = triton_tiles.Tile(block, group, channels, warps, stages)
+                    tile = tiles.Tile(block, group, channels, warps, stages)
                     try:
                         times[tile] = do_bench(lambda f=function, t=tile: f(t), return_mode="median")
                     except triton.runtime.errors.OutOfResources:
                         continue
             for tile in sorted(times, key=times.get)[:3]:
-                print(f"{name} {dtype} r={context} {times[tile] * 1e6 / (batch * length):7.3f} ns a token  {tile}")
+                print(f"{name} {dtype} r={context} {times[tile] * 1e6 / (batch * length):7.3f} ns per token  {tile}")
             best[name][dtype.itemsize, block] = min(times, key=times.get)
     for name, table in best.items():
         print(f"{name} = {{")
@@ -163,7 +166,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=2048)
     args = parser.parse_args()
-    from fairseq_lambda.ops.triton_tiles import BACKWARD, FORWARD
+    from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD
 
     floor(12, 16, 64, 1, 23, 2, FORWARD[2, 32], BACKWARD[2, 32])
     if args.compile_only:
@@ -174,7 +177,7 @@ def main() -> None:
             "there is no CUDA device, so no tile can be timed; --compile-only shows registers and spills without one"
         )
     else:
-        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {args.batch} x {args.length} tokens")
+        print(f"{args.batch} x {args.length} tokens; {measuring.setting_line(measuring.setting('cuda', seed=0))}")
         tune(args.batch, args.length)
 
 

@@ -45,9 +45,9 @@ def test_mixing_writes_table_and_picture(monkeypatch, tmp_path, capsys):
         run(mixing, monkeypatch, *TOY, "--out", tmp_path)
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    assert "softmax / chunked, with backward" in printed and "torch" in printed and "seed 1" in printed
+    assert "softmax / banded, with backward" in printed and "torch" in printed and "seed 1" in printed
     rows = lines(tmp_path / "mixing-cpu-float32.jsonl")
-    assert [(row["length"], row["model"]) for row in rows[:3]] == [(32, m) for m in ("chunked", *mixing.PEERS)]
+    assert [(row["length"], row["model"]) for row in rows[:3]] == [(32, m) for m in ("banded", *mixing.PEERS)]
     assert len(rows) == 6 and rows[-1]["batch"] == 1 and rows[-1]["setting"]["seed"] == 1
     assert all(row["peak_bytes"] > row["workspace_bytes"] and row["forward_backward"] > 0 for row in rows)
     assert (tmp_path / "mixing-cpu-float32.png").stat().st_size > 10_000
@@ -58,7 +58,7 @@ def test_mixing_refuses_a_backend_whose_tests_fail(monkeypatch, tmp_path, capsys
     with pytest.raises(SystemExit) as end:
         run(mixing, monkeypatch, *TOY, "--out", tmp_path)
     assert "no backend whose tests pass" in str(end.value.code)
-    assert not list(tmp_path.iterdir()) and "chunked: its tests fail" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir()) and "banded: its tests fail" in capsys.readouterr().err
 
 
 def test_tests_fail_tells_red_from_green(tmp_path):
@@ -119,7 +119,7 @@ def test_global_context_says_what_its_choice_loses(monkeypatch, tmp_path, capsys
 
 
 def test_tune_banded_prints_the_default_beside_the_best(monkeypatch, capsys):
-    arguments = "--device cpu --contexts 7 --blocks 8 --chunks 64 --batch 1 --length 64 --heads 2 --repeats 1".split()
+    arguments = "--device cpu --contexts 7 --blocks 8 --spans 64 --batch 1 --length 64 --heads 2 --repeats 1".split()
     run(tune_banded, monkeypatch, *arguments, "--dim-k", "4", "--dim-v", "8")
     assert "| context | block 8, ms | default | over the best |" in capsys.readouterr().out
 
