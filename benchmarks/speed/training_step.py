@@ -213,7 +213,8 @@ def main() -> None:
     if reason:
         sys.exit(f"error: the tests fail, so there is nothing to compare:\n{reason}")
     embedding = torch.empty(16, 1, 23, device=options.device)
-    backend = resolve_backend("auto", torch.empty(1, 64, 1, 16, device=options.device), embedding)
+    queries, values = (torch.empty(1, 64, *shape, device=options.device) for shape in ((1, 16), (16, 1)))
+    backend = resolve_backend("auto", queries, values, embedding)
     where = measuring.setting(options.device, options.seed) | {"backend": backend}
     for autocast in options.autocasts:
         options.autocast = autocast
