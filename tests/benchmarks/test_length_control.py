@@ -1,15 +1,11 @@
 """The control of lengths: windows that hold every token, and a model that cannot see out of them."""
 
 import json
-import sys
-from pathlib import Path
 
+import length_control
 import numpy as np
 import pytest
 from training import train
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import length_control
 
 from fairseq_lambda.commands.evaluate import evaluate
 from fairseq_lambda.models import LambdaBertModel
@@ -34,12 +30,12 @@ def test_each_token_is_in_its_window_and_far_from_the_edges(width):
 def test_position_lambdas_read_the_same_in_windows_and_content_lambdas_do_not(toy_data, tmp_path, capsys):
     for terms in ("position", "both"):  # of two layers that see 3 tokens to each side; windows have 11
         train(toy_data, tmp_path / terms, 10, "--absolute-positions", "none", "--lambda-terms", terms)
-    out, lengths = tmp_path / "control.json", ["--lengths", "32,64"]
+    out, lengths = tmp_path / "control.jsonl", ["--lengths", "32,64"]
     length_control.main(
         [str(toy_data), str(tmp_path / "position"), str(tmp_path / "both"), "--json", str(out), *lengths]
     )
-    report = json.loads(out.read_text())
-    (short, long), (_, content) = report["models"]["position"], report["models"]["both"]
+    short, long, _, content = map(json.loads, out.read_text().splitlines())
+    assert (short["model"], content["model"], long["tokens"]) == ("position", "both", 64)
     assert short["ratio"] == 1 and short["standard_error"] == 0  # a single window each
     assert long["ratio"] == pytest.approx(1, abs=1e-6) and abs(content["ratio"] - 1) > 1e-5
     assert long["windows"] == pytest.approx(long["whole"]) and long["samples"] < short["samples"]

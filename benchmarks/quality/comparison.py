@@ -1,0 +1,158 @@
+"""A comparison: a YAML file that says which models are trained, and a file of JSON lines with what came of each run."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import measuring
+import yaml
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results/quality"
+
+
+@dataclass(frozen=True)
+class Run:
+    model: str
+    lr: str
+    seed: int
+    size: str
+    updates: int
+    flags: dict
+
+    @property
+    def folder(self) -> str:
+        return f"{self.model.replace(',', '').replace(' ', '-')}-lr{self.lr}-seed{self.seed}"
+
+    def command_line(self) -> list[str]:
+        """Return the flags of scripts/train_lambda_bert.sh; ``true`` stands for a flag without a value."""
+        flags = {"updates": self.updates, **self.flags, "lr": self.lr, "seed": self.seed}
+        return [str(word) for name, value in flags.items() for word in (f"--{name}", value) if word is not True]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a YAML file in comparisons/ says.
+
+    Args:
+        title: of the picture, the one thing that it shows.
+        size: of the recipe, such as mini.
+        updates: of each run.
+        lr: one learning rate or a list. Of a list all are run with a model's first seed, the best with its others.
+        seeds: a list.
+        baseline: the model that the others are measured against.
+        models: name to flags of scripts/train_lambda_bert.sh; ``updates``, ``lr`` and ``seeds`` may be a model's own.
+        flags: of all models.
+        lengths: numbers of tokens per sample to evaluate with, beside training's.
+        draws: of pairs and masks at each of these lengths.
+        draw: the models in the picture; no picture if there are none.
+    """
+
+    title: str
+    size: str
+    updates: int
+    lr: str | list
+    seeds: list
+    baseline: str
+    models: dict
+    flags: dict = field(default_factory=dict)
+    lengths: list = field(default_factory=list)
+    draws: int = 1
+    draw: list = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        """Return the comparison of a file.
+
+        Raises:
+            ValueError: it names something that does not exist.
+        """
+        try:
+            comparison = cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (TypeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: {error}") from error
+        for name in (comparison.baseline, *comparison.draw):
+            if name not in comparison.models:
+                raise ValueError(f"{path}: no model '{name}' among {'; '.join(comparison.models)}")
+        return comparison
+
+    def runs(self, results: "Results") -> Iterator[Run]:
+        """Yield the runs, seed by seed; a run whose learning rate depends on others comes after these."""
+        models = {name: {"lr": self.lr, "seeds": self.seeds, **(own or {})} for name, own in self.models.items()}
+        for seed in sorted({seed for options in models.values() for seed in options["seeds"]}):
+            for name, options in models.items():
+                if seed not in options["seeds"]:
+                    continue
+                rates = options["lr"] if isinstance(options["lr"], list) else [options["lr"]]
+                if len(rates) > 1 and seed != options["seeds"][0]:
+                    rates = [results.best_rate(name, options["seeds"][0])]
+                own = {key: value for key, value in options.items() if key not in ("lr", "seeds", "updates")}
+                updates = options.get("updates", self.updates)
+                for lr in rates:
+                    yield Run(name, str(lr), seed, self.size, updates, {**self.flags, **own})
+
+
+class Results:
+    """A file of JSON lines, one per run. A line without ``scores`` is of a run that has not ended."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def lines(self) -> list[dict]:
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def finished(self, run: Run, data: str) -> bool:
+        """Return whether the run has ended.
+
+        Raises:
+            ValueError: it is there, finished or not, but made with other flags.
+        """
+        wanted = {"size": run.size, "updates": run.updates, "flags": run.flags, "data": data}
+        for line in self.lines:
+            if same_run(line, run):
+                if other := {key: line[key] for key in wanted if line[key] != wanted[key]}:
+                    wants = {key: wanted[key] for key in other}
+                    raise ValueError(
+                        f"{self.path} holds {run.folder} with {other}, not {wants}: delete its line and the folder of "
+                        "its checkpoints, or name the model otherwise"
+                    )
+                return "scores" in line
+        return False
+
+    def put(self, run: Run, values: dict) -> None:
+        """Write the line of a run, in place of the one that it has."""
+        known = {key: getattr(run, key) for key in ("model", "lr", "seed", "size", "updates", "flags")}
+        lines = self.lines
+        place = next((i for i, line in enumerate(lines) if same_run(line, run)), len(lines))
+        lines[place : place + 1] = [known | values]
+        self.write(lines)
+
+    def write(self, lines: list[dict]) -> None:
+        measuring.write_lines(self.path, lines)
+
+    def best_rate(self, model: str, seed: int) -> str:
+        """Return the learning rate with the lowest validation loss among the model's finished runs of this seed.
+
+        Raises:
+            ValueError: there is none.
+        """
+        runs = [x for x in self.lines if (x["model"], x["seed"]) == (model, seed) and "scores" in x]
+        if not runs:
+            raise ValueError(f"{self.path}: no finished run of {model} with seed {seed}, which chooses its --lr")
+        return min(runs, key=lambda line: line["scores"]["valid"]["mlm_loss"])["lr"]
+
+
+def same_run(line: dict, run: Run) -> bool:
+    return (line["model"], line["lr"], line["seed"]) == (run.model, run.lr, run.seed)
+
+
+def open_comparison(name: str) -> tuple[Comparison, Results]:
+    """Return a comparison, by its name in comparisons/ or the path of a YAML file, and its results."""
+    path = Path(name) if name.endswith(".yaml") else HERE / f"comparisons/{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in (HERE / "comparisons").glob("*.yaml")))
+        raise ValueError(f"{name}: neither a YAML file nor one of {names}")
+    return Comparison.read(path), Results(RESULTS / f"{path.stem}.jsonl")

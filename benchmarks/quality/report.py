@@ -1,0 +1,154 @@
+"""Prints the table of a comparison and draws its picture, from benchmarks/results/quality/COMPARISON.jsonl alone.
+
+``python benchmarks/quality/report.py baseline`` prints Markdown; the picture goes beside the JSON lines.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
+import measuring
+from comparison import Comparison, open_comparison
+
+COLUMNS = ["model", "updates", "learning rate", "seeds", "parameters", "valid perplexity", "test perplexity",
+           "of the baseline's", "sentence order, %", "ms per update", "minutes"]  # fmt: skip
+
+
+def by_model(comparison: Comparison, lines: list[dict]) -> dict[str, list[dict]]:
+    """Return the runs of each model at its best learning rate, the best model first, unfinished ones last."""
+    chosen = {}
+    for model in comparison.models:
+        runs = [line for line in lines if line["model"] == model]
+        if runs:
+            rate = min((run for run in runs if run["seed"] == runs[0]["seed"]), key=perplexity)["lr"]
+            chosen[model] = [run for run in runs if run["lr"] == rate]
+    mean = {model: statistics.mean(map(perplexity, runs)) for model, runs in chosen.items()}
+    return {m: chosen[m] for m in sorted(chosen, key=lambda m: (not all("scores" in r for r in chosen[m]), mean[m]))}
+
+
+def perplexity(run: dict, split: str = "valid") -> float:
+    return run["scores"][split]["mlm_ppl"] if "scores" in run else run["curve"][-1]["valid_ppl"]
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Return the mean, and of several seeds the least and the most."""
+    mean, least, most = (f"{f(values):.{digits}f}" for f in (statistics.mean, min, max))
+    return mean if least == most else f"{mean} ({least} to {most})"
+
+
+def ms(run: dict) -> float | None:
+    return run.get("in_turns", run)["ms_per_update"]
+
+
+def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
+    """Return a model's row; its perplexity over the baseline's is of the same seeds and of finished runs."""
+    done = [run for run in runs if "scores" in run]
+    first = runs[0]
+    updates = f"{first['updates']:,}"
+    if len(done) < len(runs):
+        updates = f"{min(run['curve'][-1]['updates'] for run in runs):,} of {updates}"
+        runs = done or runs
+    ratios = [perplexity(r) / perplexity(baseline[r["seed"]]) for r in done if "scores" in baseline.get(r["seed"], {})]
+    orders = [run["scores"]["valid"]["sop_acc"] for run in done if "sop_acc" in run["scores"]["valid"]]
+    times = [ms(run) for run in runs if ms(run)]
+    cells = [first["model"], updates, first["lr"], str(len(runs)), f"{done[0]['parameters']:,}" if done else "-"]
+    cells += [spread([perplexity(run) for run in runs], 2)]
+    cells += [spread([perplexity(run, "test") for run in done], 2) if done else "-"]
+    cells += [spread(ratios, 2) if ratios else "-", spread(orders, 1) if orders else "-"]
+    if not times:
+        return [*cells, "-", "-"]
+    middle = statistics.median(times)
+    return [*cells, f"{middle:.0f}", f"{middle * first['updates'] / 60_000:.1f}"]
+
+
+def length_table(models: dict[str, list[dict]]) -> list[str]:
+    """Return a table of perplexity by tokens per sample, with its standard error over draws of masks, or none."""
+    lengths = sorted({int(n) for runs in models.values() for run in runs for n in run.get("lengths", {})})
+    if not lengths:
+        return []
+    rows = [["valid perplexity at", *(f"{n:,} tokens" for n in lengths)]]
+    for model, runs in models.items():
+        found = [runs[0].get("lengths", {}).get(str(n)) for n in lengths]
+        rows.append([model, *(length_cell(entry) if entry else "-" for entry in found)])
+    return [measuring.markdown(rows)]
+
+
+def length_cell(entry: dict) -> str:
+    text, losses = f"{entry['mlm_ppl']:.2f}", entry["losses"]
+    if len(losses) < 2:
+        return text
+    return f"{text} ± {entry['mlm_ppl'] * statistics.stdev(losses) / len(losses) ** 0.5:.2f}"
+
+
+def tables(comparison: Comparison, lines: list[dict]) -> str:
+    """Return the report as Markdown."""
+    models = by_model(comparison, lines)
+    baseline = {run["seed"]: run for run in models.get(comparison.baseline, [])}
+    rows = [COLUMNS, *(row(runs, baseline) for runs in models.values())]
+    shown = [run for runs in models.values() for run in runs]
+    dates = sorted(run["setting"]["date"] for run in shown)
+    notes = [f"Baseline: {comparison.baseline}. Made {dates[0]} to {dates[-1]}."]
+    timed = {measuring.setting_line(run["in_turns"]["setting"]) for run in shown if "in_turns" in run}
+    notes += [f"Times in turns: {line}." for line in sorted(timed)] or ["Times: as each run logged them."]
+    return "\n\n".join([measuring.markdown(rows), *length_table(models), *notes])
+
+
+def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
+    """Draw validation perplexity against tokens per sample, if several were read, else against updates and minutes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    models = {name: runs for name, runs in by_model(comparison, lines).items() if name in comparison.draw}
+    names = ["tokens per sample, after training"] if comparison.lengths else ["updates", "minutes of training"]
+    figure, axes = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 4), squeeze=False, layout="constrained")
+    ends = {}
+    for i, (model, runs) in enumerate(models.items()):
+        style = {"color": f"C{i}", "linestyle": ("-", "--", "-.", ":")[i % 4]}
+        for run in runs:
+            if comparison.lengths:
+                read = sorted((int(n), entry["mlm_ppl"]) for n, entry in run.get("lengths", {}).items())
+                axes[0][0].plot(*zip(*read, strict=True), marker="o", **style)
+            else:
+                updates, read = [p["updates"] for p in run["curve"]], [(0, p["valid_ppl"]) for p in run["curve"]]
+                for axis, unit in zip(axes[0], (1, (ms(run) or 0) / 60_000), strict=True):
+                    axis.plot([u * unit for u in updates], [ppl for _, ppl in read], **style)
+            ends[model] = (read[-1][1], style["color"])
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set(xlabel=name, yscale="log", ylabel="validation perplexity of masked tokens")
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_minor_formatter("{x:,.0f}")
+        axis.tick_params(axis="y", which="both", labelsize=8)
+        axis.grid(alpha=0.3, which="both")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_ylim(top=min(axis.get_ylim()[1], 5 * min(ppl for ppl, _ in ends.values())))
+    if comparison.lengths:
+        axes[0][0].set_xscale("log", base=2)
+        axes[0][0].set_xticks(comparison.lengths, [f"{n:,}" for n in comparison.lengths])
+    measuring.label_ends(axes[0][-1], ends)
+    figure.suptitle(comparison.title, fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", help="a name in benchmarks/quality/comparisons, or a YAML file")
+    args = parser.parse_args(argv)
+    try:
+        comparison, results = open_comparison(args.comparison)
+        if not results.lines:
+            raise ValueError(f"{results.path} holds no run: benchmarks/quality/run.py makes them")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(tables(comparison, results.lines))
+    if comparison.draw:
+        draw(comparison, results.lines, results.path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

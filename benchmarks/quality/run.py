@@ -1,0 +1,167 @@
+"""Trains and evaluates the models of a comparison, one run after another, as far as that is not done.
+
+``python benchmarks/quality/run.py baseline data-bin/wikitext-2`` runs comparisons/baseline.yaml by
+scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality/baseline.jsonl, which is written anew
+after each validation, so that a curve outlives its machine; run the command again after a kill, and it resumes.
+benchmarks/quality/report.py prints the table and draws the picture.
+
+Machines and days differ in speed. ``--time`` trains nothing: it times an update of every model that has a line, all of
+them in turns in this process, and adds that to the lines.
+"""
+
+import argparse
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
+import measuring
+import numpy as np
+import torch
+from comparison import Comparison, Results, Run, open_comparison
+from curves import curve, ms_per_update
+
+from fairseq_lambda.commands.evaluate import evaluate
+from fairseq_lambda.models import LambdaBertModel
+
+SCRIPT = measuring.ROOT / "scripts/train_lambda_bert.sh"
+TOKENS_PER_BATCH = 4096  # in evaluation
+TIMED_UPDATES = 25
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) -> str:
+    """Train in ``folder``, as far as that is not done; return the log, which ``validated`` gets after each validation.
+
+    Raises:
+        ValueError: the training failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [SCRIPT, run.size, data, "--save-dir", folder, "--log-format", "json", *run.command_line()]
+    path = folder / "train.log"
+    with path.open("a", encoding="utf-8") as log:
+        log.write("\n")  # after a kill the last line may be half of one
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, "PYTHON": sys.executable},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            if re.search(r"\| valid \| \{", line):
+                validated(path.read_text(encoding="utf-8"))
+    if process.wait():
+        raise ValueError(f"{run.folder} ended with {process.returncode}; the last lines of {path} say why")
+    return path.read_text(encoding="utf-8")
+
+
+def line_of(log: str, seed: int, data: Path) -> dict:
+    """Return what is kept of a run before it has ended."""
+    known = {"data": data.resolve().name, "setting": measuring.setting(DEVICE, seed)}
+    return known | {"ms_per_update": ms_per_update(log), "curve": curve(log)}
+
+
+def scores(comparison: Comparison, data: Path, folder: Path) -> dict:
+    """Return what evaluating the last checkpoint gives."""
+    hub = LambdaBertModel.from_pretrained(folder, "checkpoint_last.pt").to(DEVICE)
+    task = hub.task.cfg
+    task.data = str(data)
+    splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_PER_BATCH // task.tokens_per_sample))
+    seed, lengths = task.seed, {}
+    for length in comparison.lengths:
+        if length > hub.model.max_positions():  # learned positions end
+            continue
+        task.tokens_per_sample, losses = length, []
+        for draw in range(comparison.draws):  # samples of another length have other masks: draw them more than once
+            task.seed = seed + draw
+            losses.append(evaluate(hub, ["valid"], max(1, TOKENS_PER_BATCH // length))["valid"]["mlm_loss"])
+        lengths[str(length)] = {"mlm_ppl": float(np.exp(np.mean(losses))), "losses": losses}
+    precision = {"none": "float32"}.get(hub.cfg.criterion.autocast, hub.cfg.criterion.autocast)
+    parameters = sum(p.numel() for p in hub.model.parameters())
+    found = {"precision": precision, "parameters": parameters, "scores": splits}
+    return found | {"lengths": lengths} if lengths else found
+
+
+def run_all(runs, comparison: Comparison, results: Results, data: Path, checkpoints: Path) -> None:
+    for run in runs:
+        if results.finished(run, data.resolve().name):
+            continue
+        say(f"{run.folder}: {run.updates:,} updates")
+
+        def validated(log: str, run=run) -> None:
+            line = line_of(log, run.seed, data)
+            results.put(run, line)
+            say(f"{run.folder}: perplexity {line['curve'][-1]['valid_ppl']} after {line['curve'][-1]['updates']:,}")
+
+        log = train(run, data, checkpoints / run.folder, validated)
+        results.put(run, line_of(log, run.seed, data) | scores(comparison, data, checkpoints / run.folder))
+
+
+def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
+    """Add the median time of an update of each model to its lines, measured on the first batch of the data."""
+    from trainers import make_trainer
+
+    lines, functions = results.lines, {}
+    runs = {run.model: run for run in comparison.runs(results)}
+    logging.disable(logging.INFO)
+    for model in dict.fromkeys(line["model"] for line in lines if line["model"] in runs):
+        command = [str(word) for word in (SCRIPT, comparison.size, data, *runs[model].command_line(), "--dry-run")]
+        words = subprocess.run(
+            command, env={**os.environ, "PYTHON": sys.executable}, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        words = shlex.split(words)
+        trainer = make_trainer(words[words.index(str(data)) :], comparison.seeds[0])
+        trainer.task.load_dataset("train")
+        batches = trainer.get_train_iterator(epoch=1, load_dataset=False).next_epoch_itr(shuffle=True)
+        functions[model] = lambda trainer=trainer, batch=next(batches): trainer.train_step([batch])
+    logging.disable(logging.NOTSET)
+    times = measuring.interleaved(functions, DEVICE, TIMED_UPDATES)
+    setting = measuring.setting(DEVICE, comparison.seeds[0])
+    for line in lines:
+        if line["model"] in times:
+            line["in_turns"] = {"ms_per_update": round(1000 * times[line["model"]], 1), "setting": setting}
+    results.write(lines)
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", help="a name in benchmarks/quality/comparisons, or a YAML file")
+    parser.add_argument("data", type=Path, help="folder of scripts/preprocess_wikitext.sh")
+    parser.add_argument("--models", help="of these models only, separated by semicolons")
+    parser.add_argument("--seeds", help="of these seeds only, separated by commas")
+    parser.add_argument("--runs", type=Path, help="folder of the checkpoints (checkpoints/quality/COMPARISON)")
+    parser.add_argument("--time", action="store_true", help="time an update of each model; wants a quiet machine")
+    args = parser.parse_args(argv)
+    try:
+        if not (args.data / "dict.txt").is_file():
+            raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+        comparison, results = open_comparison(args.comparison)
+        if args.time:
+            time_in_turns(comparison, results, args.data)
+            return
+        models = args.models.split(";") if args.models else list(comparison.models)
+        if unknown := set(models) - set(comparison.models):
+            raise ValueError(f"--models {';'.join(sorted(unknown))}: the file has {';'.join(comparison.models)}")
+        seeds = args.seeds and [int(seed) for seed in args.seeds.split(",")]
+        runs = (r for r in comparison.runs(results) if r.model in models and (not seeds or r.seed in seeds))
+        checkpoints = args.runs or Path("checkpoints/quality") / Path(args.comparison).stem
+        run_all(runs, comparison, results, args.data, checkpoints)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

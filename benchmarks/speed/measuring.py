@@ -1,0 +1,184 @@
+"""What the benchmarks share: interleaved times, peak memory, matmul rate, the setting of a figure, tables, JSON lines.
+
+Import it before torch: OpenMP reads OMP_WAIT_POLICY once, when it is loaded. With its default, threads spin at every
+barrier, and another process on one of the cores slows an update several times.
+"""
+
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, talks a lot
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+
+from fairseq_lambda.files import whole
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks/results/speed"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(function: Callable, device: str) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    function()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def interleaved(
+    functions: dict[str, Callable], device: str, repeats: int, warm_up: int = 1, budget: float = 2.0
+) -> dict[str, float]:
+    """Return the median seconds of each function, all of them run in turns so that a noisy moment hits all.
+
+    Args:
+        repeats: timed runs of each, at least.
+        warm_up: runs before them.
+        budget: seconds; fast functions are run more often, up to ten times ``repeats``, until this is used up.
+    """
+    for function in list(functions.values()) * warm_up:
+        function()
+    times = {name: [] for name in functions}
+    start = time.perf_counter()
+    for turn in range(10 * repeats):
+        if turn >= repeats and time.perf_counter() - start > budget * len(functions):
+            break
+        for name, function in functions.items():
+            times[name].append(seconds(function, device))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def peak_bytes(function: Callable, device: str) -> int:
+    """Return the most memory that ``function`` holds at one time beyond what was allocated before.
+
+    On a GPU from torch's allocator; on a CPU from the profiler's record of every allocation of a tensor.
+    """
+    if device == "cuda":
+        synchronise(device)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def matmul_rate(dtype: torch.dtype, device: str) -> float:
+    """Return FLOP/s of a large matrix product, the ceiling that floors are computed from."""
+    rows, inner, columns = (16384, 4096, 4096) if device == "cuda" else (4096, 768, 3072)
+    a = torch.randn(rows, inner, dtype=dtype, device=device)
+    b = torch.randn(inner, columns, dtype=dtype, device=device)
+    with torch.no_grad():
+        time_ = interleaved({"product": lambda: a @ b}, device, repeats=5)["product"]
+    return 2 * rows * inner * columns / time_
+
+
+def tests_fail(*arguments: str) -> str:
+    """Return "" if pytest passes with these arguments, else the last lines that it printed.
+
+    What is not right is not fast: benchmarks print no ratio for a backend whose tests fail.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return "" if run.returncode == 0 else "\n".join((run.stdout + run.stderr).strip().splitlines()[-5:])
+
+
+def cpu_info() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def commit() -> str:
+    """Return the checkout's commit, with ``+`` if the package or the scripts differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "fairseq_lambda", "scripts"], check=False)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + "+" * (changed.returncode != 0)
+
+
+def setting(device: str, seed: int) -> dict:
+    """Return hardware, versions, seed, date and commit."""
+    name = re.search(r"model name\s*: (.*)", cpu_info())
+    instructions = re.findall(r"\b(avx2|avx512f|avx512_bf16|amx_bf16)\b", cpu_info())
+    versions = {}
+    for package in ("torch", "triton", "ve-fairseq", "fairseq"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "cpu": name.group(1) if name else platform.machine(),
+        "instructions": " ".join(sorted(set(instructions))),
+        "threads": torch.get_num_threads(),
+        "preload": Path(os.environ.get("LD_PRELOAD", "")).name,  # an allocator
+        "python": platform.python_version(),
+        **versions,
+        "seed": seed,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+    }
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Return a table whose first row is the header."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
+
+
+def setting_line(setting_: dict) -> str:
+    return ", ".join(f"{key} {value}" for key, value in setting_.items() if value != "")
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """Write one JSON object per line; the file is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as unfinished:
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def label_ends(axis, ends: dict[str, tuple[float, str]]) -> None:
+    """Write the name of each line at the right of the axis, at the height of its end, in its colour, without overlap.
+
+    Args:
+        ends: name to the line's last y and its colour.
+    """
+    heights = {
+        n: axis.transAxes.inverted().transform(axis.transData.transform((1, y)))[1] for n, (y, _) in ends.items()
+    }
+    last = -1.0
+    for name in sorted(heights, key=heights.get):
+        last = max(heights[name], last + 0.06)
+        axis.text(1.02, last, name, color=ends[name][1], transform=axis.transAxes, va="center", fontsize=9)
