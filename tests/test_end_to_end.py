@@ -116,7 +116,7 @@ def test_train_resume_evaluate_export_move_fill(workspace):
 @pytest.mark.parametrize("flags", [
     ["--lambda-layers", "none", "--update-freq", "2"],
     ["--sentence-objective", "nsp", "--lambda-norm", "batch", "--lambda-local-context", "0", "--encoder-layerdrop=.5"],
-    ["--sentence-objective", "none", "--no-token-positional-embeddings", "--checkpoint-activations"],
+    ["--sentence-objective", "none", "--absolute-positions", "none", "--checkpoint-activations"],
     ["--mask-whole-words", "--short-sample-prob", "0.3", "--autocast", "bfloat16", "--lambda-norm", "rms"],
 ])  # fmt: skip
 def test_variants_train(workspace, tmp_path, flags):

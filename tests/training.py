@@ -27,7 +27,8 @@ def write_data(folder, documents=40, words=50):
 def arguments(data, save_dir, updates, *flags, of=None):
     """Return the command line of a run of ``updates`` updates of a schedule of ``of``."""
     argv = ["fairseq-train", str(data), "--user-dir", str(PACKAGE), "--task", "masked_lm_sop"]
-    argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", *MODEL, "--tokens-per-sample", "32"]
+    argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", *MODEL]
+    argv += [] if "--task" in flags else ["--tokens-per-sample", "32"]  # of our task
     argv += ["--optimizer", "adam", "--lr", "1e-2", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "5"]
     argv += [
         "--batch-size",

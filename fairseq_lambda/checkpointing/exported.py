@@ -1,6 +1,5 @@
 """An exported model on disk: weights as safetensors, everything else as text, so that no pickle is handed on."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fairseq_lambda.checkpointing.reading import CheckpointError
+from fairseq_lambda.files import sha256
 
 WEIGHTS, CONFIG, DICTIONARY, PIECES = "model.safetensors", "config.json", "dict.txt", "sentencepiece.model"
 
@@ -31,7 +31,7 @@ def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> No
         if weight.numel() and first.setdefault(weight.data_ptr(), name) != name:
             tied[name] = first[weight.data_ptr()]
     save_file({n: w.detach().cpu().contiguous() for n, w in weights.items() if n not in tied}, folder / WEIGHTS)
-    sums = {name: _sha256(folder / name) for name in (WEIGHTS, DICTIONARY, PIECES) if (folder / name).is_file()}
+    sums = {name: sha256(folder / name) for name in (WEIGHTS, DICTIONARY, PIECES) if (folder / name).is_file()}
     (folder / CONFIG).write_text(json.dumps({**config, "tied": tied, "sha256": sums}, indent=2, default=str) + "\n")
 
 
@@ -45,7 +45,7 @@ def read_exported(path: Path) -> dict:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         for name, expected in config["sha256"].items():
-            if _sha256(folder / Path(name).name) != expected:
+            if sha256(folder / Path(name).name) != expected:
                 raise ValueError(f"{name} is not as it was exported")
         weights = load_file(path)
         for name, source in config["tied"].items():
@@ -59,8 +59,3 @@ def read_exported(path: Path) -> dict:
     except Exception as error:  # json, safetensors and fairseq's dictionary each raise their own
         reason = f"{type(error).__name__} {str(error).strip()}".splitlines()[0]
         raise CheckpointError(f"{path} cannot be read as an exported model: {reason}; export it again") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -150,7 +150,7 @@ def _position_for_these_ranks(had: int, trainer):
 
 @contextlib.contextmanager
 def _upgraded(model):
-    """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state that goes with them."""
+    """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state beside them."""
     original = checkpoint_utils.load_checkpoint_to_cpu
 
     def load_checkpoint_to_cpu(*arguments, **options):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fairseq_lambda.checkpointing.reading import CheckpointError
+from fairseq_lambda.symbols import difference
 
 # Options that change what the weights mean and not their shapes.
 SAME = ("encoder_attention_heads", "activation_fn", "pooler_activation_fn", "post_norm")
@@ -21,8 +22,13 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
     Raises:
         CheckpointError: it was not.
     """
+    theirs = state["task_state"].get("symbols")
+    if theirs is None and "symbols" in task.state_dict():
+        raise CheckpointError(f"{path} cannot be read as a checkpoint of this task: its task_state has no symbols")
     try:
         task.load_state_dict(state["task_state"])
+        if theirs is not None and (found := difference(theirs, task.source_dictionary.symbols)):
+            raise ValueError(f"it was trained with another dictionary: {found}. Use data binarised with its dict.txt")
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit: {error}") from error
 

@@ -85,8 +85,10 @@ def weights_only():
 
 
 def _has(state, key: str, kind: type) -> bool:
-    """Return whether ``state`` is a dictionary with such a thing in it, and not an empty one."""
-    return isinstance(state, dict) and isinstance(state.get(key), kind) and (kind is int or bool(state[key]))
+    """Return whether ``state`` is a dictionary with such a thing in it; only a task may have nothing to say."""
+    if not isinstance(state, dict) or not isinstance(state.get(key), kind):
+        return False
+    return kind is int or key == "task_state" or bool(state[key])
 
 
 def _open(path: Path) -> zipfile.ZipFile:

@@ -1,4 +1,4 @@
-"""What to go on from after a kill: the newest whole checkpoint of a run's folder."""
+"""What to resume from after a kill: the newest whole checkpoint of a run's folder."""
 
 import itertools
 import re
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_lambda.checkpointing.reading import CheckpointError, DamagedCheckpoint, check_whole, read_header
-from fairseq_lambda.checkpointing.writing import UNFINISHED, copy_whole
+from fairseq_lambda.checkpointing.writing import copy_whole
+from fairseq_lambda.files import UNFINISHED, rename
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 NAMES = re.compile(r"checkpoint(_last|_best|_\d+_\d+|\d+|\.best_.+)\.pt")
@@ -75,7 +76,7 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
     newest, candidates, damaged = survey(folder)
     if newest is None and damaged:
         raise CheckpointError(
-            f"{folder} holds no whole checkpoint to go on from: {'; '.join(damaged.values())}. Put a whole one "
+            f"{folder} holds no whole checkpoint to resume from: {'; '.join(damaged.values())}. Put a whole one "
             "there as checkpoint_last.pt, or start afresh with another --save-dir"
         )
     done = []
@@ -85,7 +86,7 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
             done.append(f"skipped {path}: a write that was not finished; removed")
     for path, reason in damaged.items():
         aside = _free_name(path)
-        path.replace(aside)
+        rename(path, aside)
         done.append(f"skipped {reason}; it is {aside.name} now")
     if newest is None:
         return None, done

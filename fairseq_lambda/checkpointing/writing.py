@@ -1,16 +1,15 @@
-"""Writing of checkpoint files: under another name first, then renamed, so that a name never stands for half a file."""
+"""Writing of checkpoint files: whole, tried again where a disk fails now and then, with errors of one line."""
 
-import contextlib
 import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-UNFINISHED = ".tmp"  # the ending that fairseq gives to a file while it writes it
+from fairseq_lambda.files import whole
+
 ATTEMPTS, PAUSE = 3, 2.5  # seconds; as fairseq, for network disks that fail now and then
 
 
@@ -22,10 +21,8 @@ def save_whole(state: dict, path) -> None:
     """
     for attempt in range(ATTEMPTS):
         try:
-            with _whole(Path(path)) as part, open(part, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+            with whole(path) as part:
+                torch.save(state, part)
             return
         except Exception as error:  # torch raises RuntimeError where the disk is full
             if attempt == ATTEMPTS - 1:
@@ -40,22 +37,10 @@ def copy_whole(source, target) -> None:
         OSError: it cannot be written; nothing is left behind.
     """
     try:
-        with _whole(Path(target)) as part:
+        with whole(target) as part:
             shutil.copyfile(source, part)
     except OSError as error:
         raise _explained(error, Path(target)) from error
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    part = path.with_name(path.name + UNFINISHED)
-    try:
-        yield part
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def _explained(error: Exception, path: Path) -> OSError:

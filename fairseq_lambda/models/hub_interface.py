@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from fairseq_lambda.checkpointing.exported import read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.models.older_checkpoints import with_present_options
+from fairseq_lambda.symbols import MASK, UNK, WORD_START
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = ("model.safetensors", "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
-WORD_START = "\u2581"  # SentencePiece's mark of a space before the piece
 
 
 class Prediction(NamedTuple):
@@ -42,8 +42,8 @@ class SentencePieceEncoder:
 
     def encode(self, text: str) -> str:
         pieces = []
-        for span in re.split(r"(<mask>|<unk>)", text):
-            if span in ("<mask>", "<unk>"):
+        for span in re.split(f"({MASK}|{UNK})", text):
+            if span in (MASK, UNK):
                 pieces.append(span)
             elif span.strip():
                 new = self.processor.encode(span, out_type=str)
@@ -150,7 +150,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         Raises:
             ValueError: a text without ``<mask>``, or topk out of range.
         """
-        if "<mask>" not in masked_input:
+        if MASK not in masked_input:
             raise ValueError(
                 f"no <mask> in {masked_input!r}: write <mask> where a word is to be predicted, "
                 "such as 'The capital of France is <mask>.'"
@@ -166,7 +166,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         logits[:, [*range(dictionary.nspecial), self.task.mask_idx]] = float("-inf")
         values, indices = logits.softmax(dim=-1).topk(topk)  # (masks, topk)
 
-        starts = [match.start() for match in re.finditer("<mask>", masked_input)]
+        starts = [match.start() for match in re.finditer(MASK, masked_input)]
         predictions = [
             [
                 _fill(masked_input, start, dictionary[index], probability)
@@ -193,7 +193,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
 
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
-    before, after = text[:start], text[start + len("<mask>") :]
+    before, after = text[:start], text[start + len(MASK) :]
     token = piece.removeprefix(WORD_START)
     before = before.rstrip()  # a piece that starts no word goes on the word before it
     if before and piece.startswith(WORD_START):

@@ -1,4 +1,4 @@
-"""fairseq's ``lambda_bert`` models: :class:`fairseq_lambda.modules.LambdaBert` behind the hooks of fairseq's RoBERTa."""
+"""fairseq's ``lambda_bert`` models: :class:`fairseq_lambda.modules.LambdaBert` behind the hooks of its RoBERTa."""
 
 import logging
 

@@ -58,7 +58,7 @@ def with_present_names(weights: dict[str, Tensor], prefix: str, options: LambdaB
 
 
 def with_present_channels(name: str, tensor: Tensor, options: LambdaBertOptions) -> Tensor:
-    """Return a weight, or its optimizer's moments, with the rows of queries and keys in the order of today's rotation."""
+    """Return a weight, or its optimizer's moments, with the rows of queries and keys in today's order."""
     if not (options.attention_rotary and ".qkv_proj." in name) or tensor.dim() == 0:
         return tensor
     rows = torch.arange(tensor.size(0)).view(3, options.heads, 2, -1)  # halves of a head's channels

@@ -174,7 +174,5 @@ def parse_layers(spec: str, count: int) -> frozenset[int]:
         if dash and int(last) < int(first):
             raise ValueError(f"lambda_layers={spec}: the range {part.strip()} runs backwards")
     if max(chosen) >= count:
-        raise ValueError(
-            f"lambda_layers={spec}: layer {max(chosen)} does not exist, layers={count} are counted from 0"
-        )
+        raise ValueError(f"lambda_layers={spec}: layer {max(chosen)} does not exist, layers={count} are counted from 0")
     return frozenset(chosen)

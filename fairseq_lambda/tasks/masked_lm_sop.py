@@ -12,12 +12,12 @@ from fairseq.tasks import FairseqTask, register_task
 from fairseq_lambda.data.corpus import Corpus
 from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.masking import TokenMasker
+from fairseq_lambda.symbols import MASK, difference
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig, check_options
 
 logger = logging.getLogger(__name__)
 
 REMEDY = "make it with scripts/preprocess_wikitext.sh"
-MASK = "<mask>"
 
 
 @register_task("masked_lm_sop", dataclass=MaskedLMSOPConfig)
@@ -183,15 +183,10 @@ class MaskedLMSOPTask(FairseqTask):
         Raises:
             ValueError: it was trained with another dictionary.
         """
-        theirs, ours = state.get("symbols"), self.dictionary.symbols
-        if theirs is not None and theirs != ours:
-            shorter = min(len(theirs), len(ours))
-            at = next((i for i in range(shorter) if theirs[i] != ours[i]), shorter)
-            theirs_at, ours_at = (repr(symbols[at]) if at < len(symbols) else "nothing" for symbols in (theirs, ours))
+        theirs = state.get("symbols")
+        if theirs is not None and (found := difference(theirs, self.dictionary.symbols)):
             raise ValueError(
-                f"the checkpoint was trained with another dictionary: {len(theirs)} symbols, and "
-                f"the data has {len(ours)}; the first difference is at {at}, where it has "
-                f"{theirs_at} and the data {ours_at}. "
+                f"the checkpoint was trained with another dictionary: {found}. "
                 "Use data that is binarised with the dict.txt of the training"
             )
         if self._sentencepiece is None:

@@ -18,7 +18,9 @@ from fairseq_lambda.models import LambdaBertModel
 
 OLD = Path(__file__).with_name("version_0_1_0")
 FLAGS = "--encoder-layers 3 --lambda-layers 0,2 --attention-rotary --dropout .1 --attention-dropout .1".split()
-FLAGS += "--encoder-layerdrop .2 --save-interval-updates 5 --no-epoch-checkpoints --clip-norm 1 --weight-decay .01".split()
+FLAGS += (
+    "--encoder-layerdrop .2 --save-interval-updates 5 --no-epoch-checkpoints --clip-norm 1 --weight-decay .01".split()
+)
 SCORES = {"mlm_loss": 4.043999825754473, "mlm_acc": 0.0, "masked_tokens": 31, "pairs": 9, "sop_acc": 700 / 9}
 ROTARY = torch.arange(48).view(3, 2, 2, 4)  # queries, keys, values; heads; halves of a head's channels
 

@@ -69,7 +69,7 @@ def test_any_byte_changed_is_noticed_or_means_nothing(whole, tmp_path):
 
 
 def test_a_record_marked_as_a_folder_is_refused(whole, tmp_path):
-    """torch takes such a record for empty, and returns a tensor of whatever was in memory; no checksum covers the mark."""
+    """torch takes it for empty and returns a tensor of whatever was in memory; no checksum covers the mark."""
     path = tmp_path / "checkpoint_last.pt"
     entry = whole.index(b"PK\x01\x02")
     changed = bytearray(whole)

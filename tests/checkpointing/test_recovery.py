@@ -12,6 +12,7 @@ from training import differences, load, state_of_training, train, write_data
 from fairseq_lambda.checkpointing import recovery, writing
 from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.checkpointing.recovery import recover
+from fairseq_lambda.files import UNFINISHED
 
 LAST = "checkpoint_last.pt"
 
@@ -87,8 +88,8 @@ def test_a_worse_one_does_not_become_the_best(folder):
 
 
 def test_unfinished_writes_are_removed_and_other_files_are_not(folder):
-    (folder / f"checkpoint_1_12.pt{writing.UNFINISHED}").write_bytes(b"half")
-    (folder / f"checkpoint_mine.pt{writing.UNFINISHED}").write_bytes(b"mine")
+    (folder / f"checkpoint_1_12.pt{UNFINISHED}").write_bytes(b"half")
+    (folder / f"checkpoint_mine.pt{UNFINISHED}").write_bytes(b"mine")
     _, done = recover(folder)
     assert len(done) == 1 and "not finished" in done[0]
     assert "checkpoint_1_12.pt.tmp" not in content(folder) and "checkpoint_mine.pt.tmp" in content(folder)

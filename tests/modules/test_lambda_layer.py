@@ -182,7 +182,7 @@ def test_the_two_terms_add_up(padded):
 
 
 def test_the_gate_is_a_factor_of_the_output():
-    """silu(x Wg) times the layer without it, and the content lambda is before the gate; bad tokens stay where they are."""
+    """silu(x Wg) times the layer without it; the content lambda is the one before the gate."""
     gated, plain = make(gate="silu"), make()
     plain.load_state_dict({k: v for k, v in gated.state_dict().items() if k != "gate_proj.weight"})
     x = torch.randn(2, 9, 16, dtype=torch.float64)
@@ -197,7 +197,9 @@ def test_projections_are_called(name):
     """Adapters, hooks, pruning and quantisation replace the projections or hang on their calls."""
     layer, x = make(gate="silu"), torch.randn(2, 9, 16, dtype=torch.float64)
     before, calls = layer(x), []
-    handle = getattr(layer, name).register_forward_hook(lambda module, inputs, output: calls.append(1) or output * 2 + 1)
+    handle = getattr(layer, name).register_forward_hook(
+        lambda module, inputs, output: calls.append(1) or output * 2 + 1
+    )
     assert not torch.allclose(layer(x), before) and calls == [1]
     handle.remove()
     projection = getattr(layer, name)

@@ -9,11 +9,10 @@ import torch
 
 from fairseq_lambda import ops
 from fairseq_lambda.ops import lambda_mix
-from fairseq_lambda.ops.banded.mix import lambda_mix_banded
+from fairseq_lambda.ops.fourier.cost import SIZES
+from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.fourier.partition import Partition
 from fairseq_lambda.ops.reference import lambda_mix_reference
-from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
-from fairseq_lambda.ops.fourier.cost import SIZES
 
 LENGTHS = [1, 2, 7, 63, 130]
 DEPTHS = [1, 2, 4]

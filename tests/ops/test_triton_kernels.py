@@ -38,7 +38,9 @@ class TestOnAGPU:
 
     def test_auto_picks_triton(self):
         queries = torch.zeros(1, 9, 2, 4, device="cuda")
-        assert resolve_backend("auto", queries, torch.zeros(1, 9, 3, 1, device="cuda"), torch.zeros(4, 1, 5)) == "triton"
+        assert (
+            resolve_backend("auto", queries, torch.zeros(1, 9, 3, 1, device="cuda"), torch.zeros(4, 1, 5)) == "triton"
+        )
 
 
 def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
@@ -65,9 +67,7 @@ def test_without_a_device_it_is_refused_with_the_reason(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(support, "_why_not_installed", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        ValueError, match="backend=triton: there is no CUDA device.*TRITON_INTERPRET=1.*banded"
-    ):
+    with pytest.raises(ValueError, match="backend=triton: there is no CUDA device.*TRITON_INTERPRET=1.*banded"):
         LambdaLayer(16, 2, backend="triton")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     LambdaLayer(16, 2, backend="triton")

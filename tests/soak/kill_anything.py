@@ -29,8 +29,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from training import PACKAGE, arguments, differences, state_of_training, write_data  # noqa: E402
 
-from fairseq_lambda.checkpointing.writing import UNFINISHED  # noqa: E402
 from fairseq_lambda.commands import fairseq_train as train_command  # noqa: E402
+from fairseq_lambda.files import UNFINISHED  # noqa: E402
 
 UPDATES, SAVES = 40, 3
 KINDS = ["kills", "kills inside a write of a new file", "kills inside a copy", "kills elsewhere"]

@@ -28,8 +28,8 @@ class Rates(NamedTuple):
 
 
 RATES = {
-    # Two cores of a CPU, by `python benchmarks/speed/global_context.py`, which prints how far off they are. Half precision
-    # counts as float32, since it is faster on some processors and slower on others.
+    # Two cores of a CPU, by `python benchmarks/speed/global_context.py`, which prints how far off they are. Half
+    # precision counts as float32, since it is faster on some processors and slower on others.
     "cpu": Rates(call=13e5, block=35e4, transform=8.0, product=0.17, spill=2.7e6, band=0.09),
     # Not measured: bytes at 2.5 TB/s, and launches of 5 us, for an H100.
     "cuda": Rates(call=5e5, block=3e5, transform=0.04, product=4e-4, spill=1e9, band=1e-4),

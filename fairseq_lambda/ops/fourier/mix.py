@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.eager import runs_eagerly
-from fairseq_lambda.ops.fourier.partition import Partition
 from fairseq_lambda.ops.fourier.cost import cheapest_partition
+from fairseq_lambda.ops.fourier.partition import Partition
 
 GPU_BLOCK = 2**26  # numbers in one block's lp, above which a GPU works on fewer batch items at a time
 

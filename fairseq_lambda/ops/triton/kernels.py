@@ -13,14 +13,15 @@ One rotation, ``tl.gather`` along the row, thus serves both halves, and neither 
 The backward computes both again, and rotates the gradient of the band back. Every sum over blocks of positions is made
 of partial sums in float32, one slot a program, added in a fixed order afterwards: no atomics, the same bits every time.
 
-Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles of ``BLOCK_V`` value channels, ``slice`` the
-combinations of a channel_tile, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits; the batch and the
-first position enter in 64 bits, since b n h v may exceed 2^31.
+Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles of ``BLOCK_V`` value channels,
+``slice`` the combinations of a channel tile, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits;
+the batch and the first position enter in 64 bits, since b n h v may exceed 2^31.
 
-The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16 (``python benchmarks/speed/tune_triton.py`` prints it): forward 2.2 kB and
-137 kFLOP a token, backward 4.0 kB and 287 kFLOP. At 3.0 TB/s and 790 TFLOP/s that is 0.74 and 1.32 ns for the bytes,
-0.17 and 0.36 ns for the products: memory decides, so the kernels read y's gradient once and spend products, half of
-those in a band being with zeros. Fused softmax attention moves 18.4 kB a token and holds 12.3 kB; this holds 4.8 kB.
+The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16 (``python benchmarks/speed/tune_triton.py`` prints it): forward 2.2 kB
+and 137 kFLOP per token, backward 4.0 kB and 287 kFLOP. At 3.0 TB/s and 790 TFLOP/s that is 0.74 and 1.32 ns for the
+bytes, 0.17 and 0.36 ns for the products: memory decides, so the kernels read y's gradient once and spend products,
+half of those in a band being with zeros. Fused softmax attention moves 18.4 kB per token and holds 12.3 kB; this holds
+4.8 kB.
 
 The launchers are in :mod:`fairseq_lambda.ops.triton.mix`, which is imported only when the backend is picked.
 """

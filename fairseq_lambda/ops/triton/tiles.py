@@ -24,7 +24,7 @@ class Tile:
 
 
 # Keyed by bytes a number and block. Chosen so that no kernel spills registers and a multiprocessor holds several
-# programs, by ``benchmarks/speed/tune_triton.py --compile-only``; on a GPU ``benchmarks/speed/tune_triton.py`` times the
+# programs, by ``benchmarks/speed/tune_triton.py --compile-only``; on a GPU that command without the flag times the
 # candidates and prints these tables. Products of float32 that tensor cores do not make need smaller tiles.
 FORWARD = {
     (2, 16): Tile(16, 4, 64, 4, 2),

@@ -1,0 +1,87 @@
+"""When fairseq's handling of checkpoints is replaced: for models of ours under any task, and for nobody else's."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import make_dictionary, make_model, write_split
+from test_recovery import LAST, refused, tear
+from training import differences, state_of_training, train
+
+from fairseq_lambda.checkpointing import fairseq_hooks
+
+OWN_TASK = ["--task", "sentence_prediction", "--criterion", "sentence_prediction", "--num-classes", 2]
+OWN_TASK += ["--init-token", 0, "--separator-token", 2, "--max-positions", 32, "--best-checkpoint-metric", "loss"]
+
+
+def test_import_patches_nothing_and_sets_no_log_level():
+    code = """
+import logging
+from fairseq import checkpoint_utils
+before, levels = dict(vars(checkpoint_utils)), {n: logging.getLogger(n).level for n in ("", "fairseq")}
+handlers = list(logging.getLogger().handlers)
+import fairseq_lambda, fairseq_lambda.commands, fairseq_lambda.commands.__main__
+assert vars(checkpoint_utils) == before, {k for k in before if vars(checkpoint_utils)[k] is not before[k]}
+assert levels == {n: logging.getLogger(n).level for n in levels} and handlers == logging.getLogger().handlers
+from conftest import make_model
+make_model()
+assert checkpoint_utils.PathManager is not before["PathManager"]
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+
+
+def test_other_models_load_as_they_did(monkeypatch):
+    make_model()
+    calls = []
+    monkeypatch.setattr(fairseq_hooks, "_prepare", lambda *_: pytest.fail("not ours"))
+    other = type("Trainer", (), {"get_model": lambda self: torch.nn.Linear(1, 1)})()
+    loading = fairseq_hooks._loading(lambda cfg, trainer: calls.append(trainer), lambda t: False)
+    loading(None, other)
+    assert calls == [other]
+
+
+@pytest.fixture(scope="module")
+def labelled_data(tmp_path_factory):
+    """Binarised texts whose label is told by their first word, as fairseq's sentence_prediction reads them."""
+    folder = tmp_path_factory.mktemp("labelled")
+    make_dictionary().save(str(make_folder(folder, "input0") / "dict.txt"))
+    labels = make_dictionary(2)
+    labels.save(str(make_folder(folder, "label") / "dict.txt"))
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 40), ("valid", 8)):
+        texts = torch.randint(4, 50, (count, 9), generator=generator).tolist()
+        write_split(folder / "input0", split, [texts])
+        write_split(folder / "label", split, [[[4 + text[0] % 2] for text in texts]])
+    return folder
+
+
+def make_folder(parent, name):
+    (parent / name).mkdir()
+    return parent / name
+
+
+def test_fine_tuning_under_fairseqs_own_task_resumes_recovers_and_refuses(
+    toy_run, labelled_data, tmp_path, caplog, capsys
+):
+    caplog.set_level(logging.INFO)
+    flags = [*OWN_TASK, "--save-interval-updates", 4, "--finetune-from-model", toy_run / "checkpoint_best.pt"]
+    train(labelled_data, tmp_path / "whole", 12, *flags)
+    train(labelled_data, tmp_path / "parts", 8, *flags, of=12)
+    tear(tmp_path / "parts" / LAST)
+    train(labelled_data, tmp_path / "parts", 12, *flags)
+    assert "skipped" in caplog.text and "resuming from" in caplog.text
+    assert not differences(state_of_training(tmp_path / "whole"), state_of_training(tmp_path / "parts"))
+
+    caplog.clear()
+    with pytest.raises(SystemExit, match="^0$"):
+        train(labelled_data, tmp_path / "whole", 12, *flags)
+    assert "nothing left to do" in caplog.text
+    make_dictionary(49).save(str(labelled_data / "input0" / "dict.txt"))
+    try:
+        assert "another dictionary: 55 symbols" in refused(capsys, labelled_data, tmp_path / "whole", 20, *flags)
+    finally:
+        make_dictionary().save(str(labelled_data / "input0" / "dict.txt"))
