@@ -32,6 +32,9 @@ assert checkpoint_utils.PathManager is not before["PathManager"]
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+    code = "import logging, fairseq_lambda; assert logging.root.level == logging.WARNING and not logging.root.handlers"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_other_models_load_as_they_did(monkeypatch):
