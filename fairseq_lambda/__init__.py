@@ -5,29 +5,9 @@ would import ``models/`` and ``tasks/`` only, and nothing at all if the package 
 ``modules``, ``ops`` and what stands on them work all the same.
 """
 
-import logging
+from fairseq_lambda.fairseq_import import require_fairseq
 
 __version__ = "0.1.0"
-
-
-def require_fairseq() -> None:
-    """Return if fairseq can be imported.
-
-    Raises:
-        ImportError: it cannot; the message says what to install.
-    """
-    root, taken = logging.getLogger(), logging.NullHandler()
-    root.addHandler(taken)  # else fairseq's import sets up logging for the whole process, and advertises tensorboardX
-    try:
-        import fairseq  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"this part of fairseq_lambda needs fairseq ({error}). Install the distribution that fits this Python with "
-            '`pip install "fairseq_lambda[fairseq]"` (from a checkout: `pip install -e ".[fairseq]"`)'
-        ) from error
-    finally:
-        root.removeHandler(taken)
-
 
 try:
     require_fairseq()

@@ -1,6 +1,6 @@
 """The fairseq model; importing it registers it and its sizes."""
 
-from fairseq_lambda import require_fairseq
+from fairseq_lambda.fairseq_import import require_fairseq
 
 require_fairseq()
 

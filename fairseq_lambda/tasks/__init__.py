@@ -1,6 +1,6 @@
 """The pretraining task; importing it registers it."""
 
-from fairseq_lambda import require_fairseq
+from fairseq_lambda.fairseq_import import require_fairseq
 
 require_fairseq()
 
