@@ -87,7 +87,7 @@ FLAGS = {
     "--short-sample-prob -1": 1, "--sentence-objective sos": 2, "--sentence-loss-weight -1": 1,
     "--encoder-layers 0": 1, "--encoder-layers -3": 1, "--encoder-embed-dim 0": 1, "--encoder-attention-heads 3": 1,
     "--encoder-attention-heads 0": 1, "--lambda-key-depth 0": 1, "--lambda-intra-depth -1": 1,
-    "--lambda-local-context 4": 1, "--lambda-local-context -1": 1, "--lambda-local-context 99999": 1,
+    "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,
     "--lambda-layers 5-1": 1, "--lambda-layers 9": 1, "--lambda-layers x": 1, "--lambda-norm group": 2,
     "--dropout 1": 1, "--dropout -0.1": 1, "--encoder-layerdrop 1": 1, "--max-positions 8": 1, "--autocast int4": 2,
 }  # fmt: skip

@@ -25,7 +25,7 @@ def run_checks(interpret: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-@pytest.mark.skipif(not support._why_not_installed() is not None, reason=str(support._why_not_installed()))
+@pytest.mark.skipif(support._why_not_installed() is not None, reason=str(support._why_not_installed()))
 def test_kernels_under_the_interpreter():
     run_checks("1")
 
