@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def run_checks(interpret: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-@pytest.mark.skipif(support._why_not_installed() is not None, reason=str(support._why_not_installed()))
+@pytest.mark.skipif(support.WHY_NOT_INSTALLED is not None, reason=str(support.WHY_NOT_INSTALLED))
 def test_kernels_under_the_interpreter():
     run_checks("1")
 
@@ -60,12 +61,12 @@ def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
 def interpreted(monkeypatch):
     """A process that says it interprets: enough for the choice, which imports no Triton."""
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(support, "_why_not_installed", lambda: None)
+    monkeypatch.setattr(support, "WHY_NOT_INSTALLED", None)
 
 
 def test_without_a_device_it_is_refused_with_the_reason(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(support, "_why_not_installed", lambda: None)
+    monkeypatch.setattr(support, "WHY_NOT_INSTALLED", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="backend=triton: there is no CUDA device.*TRITON_INTERPRET=1.*banded"):
         LambdaLayer(16, 2, backend="triton")
@@ -77,9 +78,24 @@ def test_without_a_device_it_is_refused_with_the_reason(monkeypatch):
 
 def test_without_the_package_it_is_refused_with_the_reason(interpreted, monkeypatch):
     LambdaLayer(16, 2, backend="triton")
-    monkeypatch.setattr(support, "_why_not_installed", lambda: "the package triton is not installed")
+    monkeypatch.setattr(support, "WHY_NOT_INSTALLED", "the package triton is not installed")
     with pytest.raises(ValueError, match="backend=triton: the package triton is not installed"):
         LambdaLayer(16, 2, backend="triton")
+
+
+@pytest.mark.parametrize(
+    "version,reason", [("3.3.1", "triton 3.3.1 is too old.*3.4"), ("3.4.0+git1", None), (None, None)]
+)
+def test_an_old_triton_is_told_by_its_version(monkeypatch, version, reason):
+    def installed(name):
+        if version is None or name != "triton":
+            raise support.importlib.metadata.PackageNotFoundError
+        return version
+
+    monkeypatch.setattr(support.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(support.importlib.metadata, "version", installed)
+    found = support._why_not_installed()
+    assert found is None if reason is None else re.match(reason, found)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +123,7 @@ def on_cuda(dtype=torch.bfloat16):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(support, "_why_not_installed", lambda: None)
+    monkeypatch.setattr(support, "WHY_NOT_INSTALLED", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
@@ -134,7 +150,7 @@ def test_auto_takes_banded_on_cuda_only_with_the_reason_in_the_log(gpu, monkeypa
     assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, 1023)) == "banded"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     assert resolve_backend("auto", on_cuda(), VALUES, local) == "banded"
-    monkeypatch.setattr(support, "_why_not_installed", lambda: "the package triton is not installed")
+    monkeypatch.setattr(support, "WHY_NOT_INSTALLED", "the package triton is not installed")
     assert resolve_backend("auto", on_cuda(), VALUES, local) == "banded"
     start = "lambda backend auto: using 'banded' on cuda, not 'triton': "
     reasons = ["no kernel for torch.float64", "the context is global", "the GPU's compute", "the package triton is not"]

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ OLDEST = (3, 4)  # has triton.knobs
 DISTRIBUTIONS = ("triton", "pytorch-triton", "triton-windows")  # all of them install the package triton
 
 
-@cache
 def _why_not_installed() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
@@ -30,15 +28,17 @@ def _why_not_installed() -> str | None:
     return None
 
 
+WHY_NOT_INSTALLED = _why_not_installed()  # asked once, and not while a compiler traces
+
+
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 def why_not_here() -> str | None:
     """Return why no tensor can go through the kernels in this process, None if some can."""
-    reason = _why_not_installed()
-    if reason:
-        return reason
+    if WHY_NOT_INSTALLED:
+        return WHY_NOT_INSTALLED
     if not torch.cuda.is_available() and not _interpreted():
         return "there is no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
     return None
