@@ -87,7 +87,7 @@ MESSAGE
   rm -f "$folder"/*.stamp
   # All in one command, so that nothing takes another torch. -I: packages of PYTHONPATH do not count as installed.
   PYTHONUNBUFFERED=1 "$python" -I -m pip install --progress-bar off --disable-pip-version-check \
-    ${TORCH_WHEEL:+"$TORCH_WHEEL"} -r "$root/$requirements" | awk '/Downloading .* [MG]B\)/ { print; fflush() }'
+    ${TORCH_WHEEL:+"$TORCH_WHEEL"} -r "$root/$requirements" | awk '/Downloading .*\(([0-9][0-9][0-9.]* M|[0-9.]* G)B\)/ { print; fflush() }'
   # ve-fairseq asks for torchaudio, for speech, of any version: one that does not fit torch cannot be imported, and
   # transformers imports it wherever it is installed.
   "$python" -I -m pip uninstall --quiet --yes torchaudio

@@ -1,0 +1,119 @@
+"""A training step on a CPU beside another process that keeps a core busy, with OMP_WAIT_POLICY=PASSIVE and without.
+
+OpenMP's threads meet at a barrier after every operation. By default those that are early spin there, on the core that
+the late one waits for; with PASSIVE they sleep. Two processes, one with the variable and one without, take turns in
+both situations. A step is all of fairseq's Trainer.train_step, float32.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+POLICIES = {"default": None, "passive": "PASSIVE"}
+
+
+def work(options) -> None:
+    """Read numbers of steps from stdin; write the seconds of each step, a list for a number."""
+    import torch  # before measuring, which sets the variable
+    from training_step import parse, random_batch, trainer_of
+
+    shape = parse(["--device", "cpu", "--size", options.size, "--seed", str(options.seed)])
+    shape.autocast = "none"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(shape.vocabulary)))
+        trainer = trainer_of("lambda", options.length, shape, Path(folder))
+    sample = random_batch(options.length, options.batch, shape)
+    torch.manual_seed(options.seed)
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            trainer.train_step([sample])
+            seconds.append(time.perf_counter() - start)
+        print(json.dumps(seconds), flush=True)
+
+
+@contextlib.contextmanager
+def neighbour(busy: bool):
+    """A process that computes without a pause, if ``busy``."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        yield
+    finally:
+        if process:
+            process.kill()
+            process.wait()
+
+
+def worker(policy: str | None, arguments: list[str]) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | {"PYTHONWARNINGS": "ignore"}
+    if policy:
+        environment["OMP_WAIT_POLICY"] = policy
+    command = [sys.executable, __file__, "--worker", *arguments]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
+    """Return the median seconds of a step for each policy, quiet and busy."""
+    times = {name: {"quiet": [], "busy": []} for name in POLICIES}
+    workers = {name: worker(policy, arguments) for name, policy in POLICIES.items()}
+
+    def steps(name: str, count: int) -> list[float]:
+        workers[name].stdin.write(f"{count}\n")
+        workers[name].stdin.flush()
+        return json.loads(workers[name].stdout.readline() or sys.exit("error: the process that trains has ended"))
+
+    try:
+        for name in POLICIES:
+            steps(name, 3)
+        for turn in range(options.rounds):
+            order = list(POLICIES) if turn % 2 == 0 else list(POLICIES)[::-1]
+            for situation in ("quiet", "busy"):
+                with neighbour(situation == "busy"):
+                    for name in order:
+                        times[name][situation] += steps(name, options.steps)
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.wait()
+    return {name: {k: statistics.median(v) for k, v in of.items()} for name, of in times.items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="mini", help="of lambda_bert (%(default)s)")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sample (%(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="samples (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each in each situation (%(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps in a turn (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=FOLDER.parent / "results/speed/busy_neighbour.jsonl")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(arguments)
+    if options.worker:
+        return work(options)
+    from measuring import markdown, setting, setting_line
+
+    seconds = measure(options, arguments)
+    rows = [["ms per step", "quiet", "busy"]]
+    rows += [[name, *(f"{1000 * s[k]:.0f}" for k in ("quiet", "busy"))] for name, s in seconds.items()]
+    ratio = {k: seconds["passive"][k] / seconds["default"][k] for k in ("quiet", "busy")}
+    rows.append(["passive / default", *(f"{ratio[k]:.2f}" for k in ("quiet", "busy"))])
+    shape = {k: getattr(options, k) for k in ("size", "length", "batch", "rounds", "steps")}
+    where = setting("cpu", options.seed)
+    print(f"{markdown(rows)}\n\n{setting_line(shape)}\n{setting_line(where)}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps({"seconds": seconds, "shape": shape, "setting": where}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
