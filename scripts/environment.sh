@@ -79,7 +79,7 @@ update_environment() {
     echo "environment: making $folder with $("$base" --version)"
     "$base" -m venv --clear "$folder"
     [[ -n "${TORCH_WHEEL:-}" ]] || cat <<MESSAGE
-  About 3 GB are downloaded if pip takes torch for CUDA, which is what the package index has. On a CPU 0.4 GB do, with
+  About 3 GB are downloaded if pip takes torch for CUDA, which is what the package index has. On a CPU 0.6 GB do, with
   TORCH_WHEEL=(path or address of a CPU wheel of $(grep '^torch==' "$root/requirements.txt")). Nothing is downloaded with
   PYTHON=(an interpreter that has the packages of $requirements).
 MESSAGE
