@@ -15,7 +15,7 @@ from processes import ROOT
 
 @pytest.mark.slow
 def test_both_policies_are_timed_quiet_and_busy(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'benchmarks'}")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'benchmarks'}", prepend=":")
     toy = "--size tiny --length 32 --batch 2 --rounds 1 --steps 1".split()
     busy_neighbour.main([*toy, "--out", str(tmp_path / "out.jsonl")])
     assert "passive / default" in capsys.readouterr().out
@@ -38,5 +38,5 @@ def test_tests_of_benchmarks_find_packages_that_come_by_pythonpath(tmp_path, mon
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/came_by_path.py").touch()
     (tmp_path / "test_it.py").write_text("import came_by_path\ndef test_it():\n    pass\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"), prepend=":")
     assert measuring.tests_fail(str(tmp_path / "test_it.py"), "-c", "/dev/null", "--rootdir", str(tmp_path)) == ""

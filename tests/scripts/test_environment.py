@@ -75,7 +75,8 @@ def test_a_half_made_environment_is_made_again(checkout):
 
 
 def test_an_existing_environment_is_checked_and_nothing_is_installed(checkout, tmp_path):
-    assert ensure(checkout, PYTHON=sys.executable)[0].endswith(f"{sys.executable}\n")
+    here = {"PYTHON": sys.executable, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    assert ensure(checkout, **here)[0].endswith(f"{sys.executable}\n")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True)
     for python, message in [
         ("empty/bin/python", "lacks torch fairseq .*: install requirements.txt"),
