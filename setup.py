@@ -2,8 +2,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# An extra and not a requirement: several distributions install the package `fairseq`, and one that is there already is
-# never overwritten. This one has wheels for Linux on x86-64 only. The core needs none: torch alone runs it anywhere.
+# An extra and not a requirement: several distributions install the package `fairseq`, and none should overwrite one
+# that is there. This one has wheels for Linux on x86-64 only; the core needs none and runs wherever torch does.
 # Without tensorboardX fairseq asks for it at the start of every command.
 WHEELS = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.13'"
 FAIRSEQ = [f"ve-fairseq==0.12.3; {WHEELS}", f"tensorboardX>=2.6; {WHEELS}"]

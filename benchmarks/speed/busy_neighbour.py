@@ -2,7 +2,7 @@
 
 OpenMP's threads meet at a barrier after every operation. By default those that are early spin there, on the core that
 the late one waits for; with PASSIVE they sleep. Two processes, one with the variable and one without, take turns in
-both situations. A step is all of fairseq's Trainer.train_step, float32.
+both situations. A step is all of fairseq's Trainer.train_step.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def work(options) -> None:
     from training_step import parse, random_batch, trainer_of
 
     shape = parse(["--device", "cpu", "--size", options.size, "--seed", str(options.seed)])
-    shape.autocast = "none"
+    shape.autocast = options.autocast
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(shape.vocabulary)))
         trainer = trainer_of("lambda", options.length, shape, Path(folder))
@@ -92,8 +92,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", default="mini", help="of lambda_bert (%(default)s)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a sample (%(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="samples (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each in each situation (%(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps in a turn (%(default)s)")
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 where the processor has it")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of each in each situation (%(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=FOLDER.parent / "results/speed/busy_neighbour.jsonl")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -101,14 +102,15 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.worker:
         return work(options)
-    from measuring import markdown, setting, setting_line
+    from measuring import markdown, multiplies_bfloat16, setting, setting_line
 
-    seconds = measure(options, arguments)
+    options.autocast = options.autocast or ("bfloat16" if multiplies_bfloat16("cpu") else "none")
+    seconds = measure(options, [*arguments, "--autocast", options.autocast])
     rows = [["ms per step", "quiet", "busy"]]
     rows += [[name, *(f"{1000 * s[k]:.0f}" for k in ("quiet", "busy"))] for name, s in seconds.items()]
     ratio = {k: seconds["passive"][k] / seconds["default"][k] for k in ("quiet", "busy")}
     rows.append(["passive / default", *(f"{ratio[k]:.2f}" for k in ("quiet", "busy"))])
-    shape = {k: getattr(options, k) for k in ("size", "length", "batch", "rounds", "steps")}
+    shape = {k: getattr(options, k) for k in ("size", "length", "batch", "autocast", "rounds", "steps")}
     where = setting("cpu", options.seed)
     print(f"{markdown(rows)}\n\n{setting_line(shape)}\n{setting_line(where)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
