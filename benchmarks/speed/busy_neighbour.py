@@ -2,7 +2,8 @@
 
 OpenMP's threads meet at a barrier after every operation. By default those that are early spin there, on the core that
 the late one waits for; with PASSIVE they sleep. Two processes, one with the variable and one without, take turns in
-both situations. A step is all of fairseq's Trainer.train_step.
+both situations. A turn in which other work had more than 5 % of the cores is done again. A step is all of fairseq's
+Trainer.train_step. Needs Linux.
 """
 
 import argparse
@@ -21,7 +22,7 @@ POLICIES = {"default": None, "passive": "PASSIVE"}
 
 
 def work(options) -> None:
-    """Read numbers of steps from stdin; write the seconds of each step, a list for a number."""
+    """Read numbers of steps from stdin; for each write the seconds of its steps and those of all cores on them."""
     import torch  # before measuring, which sets the variable
     from training_step import parse, random_batch, trainer_of
 
@@ -33,20 +34,27 @@ def work(options) -> None:
     sample = random_batch(options.length, options.batch, shape)
     torch.manual_seed(options.seed)
     for line in sys.stdin:
-        seconds = []
+        seconds, before = [], time.process_time()
         for _ in range(int(line)):
             start = time.perf_counter()
             trainer.train_step([sample])
             seconds.append(time.perf_counter() - start)
-        print(json.dumps(seconds), flush=True)
+        print(json.dumps([seconds, time.process_time() - before]), flush=True)
+
+
+def core_seconds(path: str = "/proc/stat") -> float:
+    """Return the seconds that all cores have worked, or those of the process of this ``stat`` file."""
+    fields = Path(path).read_text().split("\n")[0].split()
+    ticks = fields[13:15] if path != "/proc/stat" else fields[1:4] + fields[6:8]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
 def neighbour(busy: bool):
-    """A process that computes without a pause, if ``busy``."""
+    """A process that computes without a pause, if ``busy``; yields a function of the seconds that it has had."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
-        yield
+        yield (lambda: core_seconds(f"/proc/{process.pid}/stat")) if busy else (lambda: 0.0)
     finally:
         if process:
             process.kill()
@@ -66,20 +74,28 @@ def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
     times = {name: {"quiet": [], "busy": []} for name in POLICIES}
     workers = {name: worker(policy, arguments) for name, policy in POLICIES.items()}
 
-    def steps(name: str, count: int) -> list[float]:
+    def steps(name: str, count: int) -> tuple[list[float], float]:
         workers[name].stdin.write(f"{count}\n")
         workers[name].stdin.flush()
         return json.loads(workers[name].stdout.readline() or sys.exit("error: the process that trains has ended"))
 
+    def turn(name: str, others) -> list[float]:
+        for _ in range(options.tries):
+            before = core_seconds() - others()
+            seconds, own = steps(name, options.steps)
+            if core_seconds() - others() - before - own < 0.05 * sum(seconds) * os.cpu_count():
+                return seconds
+        sys.exit(f"error: other work had more than 5 % of the cores, {options.tries} times: wait until it has ended")
+
     try:
         for name in POLICIES:
             steps(name, 3)
-        for turn in range(options.rounds):
-            order = list(POLICIES) if turn % 2 == 0 else list(POLICIES)[::-1]
+        for number in range(options.rounds):
+            order = list(POLICIES) if number % 2 == 0 else list(POLICIES)[::-1]
             for situation in ("quiet", "busy"):
-                with neighbour(situation == "busy"):
+                with neighbour(situation == "busy") as others:
                     for name in order:
-                        times[name][situation] += steps(name, options.steps)
+                        times[name][situation] += turn(name, others)
     finally:
         for process in workers.values():
             process.kill()
@@ -95,6 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 where the processor has it")
     parser.add_argument("--rounds", type=int, default=8, help="turns of each in each situation (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn (%(default)s)")
+    parser.add_argument("--tries", type=int, default=50, help="of a turn, until nothing else runs (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=FOLDER.parent / "results/speed/busy_neighbour.jsonl")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
