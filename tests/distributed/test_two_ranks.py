@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import make_model
-from training import PACKAGE, arguments, differences, load, state_of_training, train, write_data
+from processes import ROOT, environment
+from training import arguments, differences, load, state_of_training, train, write_data
 
 from fairseq_lambda.checkpointing.fairseq_hooks import _check_ranks
 from fairseq_lambda.commands.fairseq_train import ranks_from_torchrun
 
-ROOT = PACKAGE.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 STILL = ["--dropout", "0", "--num-workers", "0"]  # every rank draws the same dropout masks, over other samples
 
@@ -32,9 +32,9 @@ def data(tmp_path_factory):
 def launch(data, save_dir, updates, *flags, of=None, torchrun=("--standalone", "--nproc-per-node", "2"), entry=None):
     entry = entry or "fairseq_lambda.commands.fairseq_train"
     command = [*TORCHRUN, *torchrun, "-m", entry, *arguments(data, save_dir, updates, *flags, of=of)[1:]]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as the script does, and says why
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    variables = environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
+    variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as the script does, and says why
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process, code=0):
@@ -150,7 +150,7 @@ def test_two_machines_by_the_script(data, tmp_path):
         port = free.getsockname()[1]
     script = [ROOT / "scripts/train_lambda_bert.sh", "tiny", data, "--save-dir", tmp_path / "run", "--updates", "6"]
     script += ["--tokens-per-sample", "32", "--batch-size", "4", "--lambda-local-context", "7", "--autocast", "none"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+    variables = environment(OMP_NUM_THREADS="1", PYTHON=sys.executable)
 
     def machines(*flags, second=()):
         nodes = []
@@ -158,7 +158,7 @@ def test_two_machines_by_the_script(data, tmp_path):
             torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
             command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun, *flags, *more]]
             nodes.append(
-                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             )
         return nodes
 

@@ -1,7 +1,6 @@
 """The Triton backend: its kernels, in processes of their own, and when it is picked or refused."""
 
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -10,19 +9,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from processes import ROOT, environment
 
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend
 from fairseq_lambda.ops.triton import support
 
 CHECKS = Path(__file__).with_name("triton_kernel_checks.py")
-ROOT = CHECKS.parents[2]
 
 
 def run_checks(interpret: str) -> None:
-    environment = {**os.environ, "TRITON_INTERPRET": interpret, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(CHECKS)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment(TRITON_INTERPRET=interpret), cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
@@ -52,9 +52,7 @@ def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
         "LambdaLayer(16, 2)(torch.randn(1, 9, 16)).sum().backward(); "
         "assert 'triton' not in sys.modules and 'fairseq_lambda.ops.triton.mix' not in sys.modules"
     )
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment())
 
 
 @pytest.fixture

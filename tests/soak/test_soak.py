@@ -1,20 +1,20 @@
 """Short versions of the soak tests."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import environment
 
 pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent
 
 
 def soak(script, *arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    variables = environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
     command = [sys.executable, FOLDER / script, *arguments]
-    done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([str(c) for c in command], env=variables, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return {
         what: int(count) for count, _, what in (line.strip().partition(" ") for line in done.stdout.splitlines()[:-1])
