@@ -12,6 +12,7 @@ from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 from fairseq_lambda.models.lambda_bert_config import SIZES, LambdaBertConfig, core_options, in_flags, sized_config
 from fairseq_lambda.models.older_checkpoints import is_older, with_present_names, with_present_optimizer
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
+from fairseq_lambda.ops.unrolled import is_recording
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,9 @@ class LambdaBertEncoder(FairseqEncoder):
             ValueError: more tokens than ``max_positions``.
         """
         padding_mask = src_tokens.eq(self.dictionary.pad())
-        if not (padding_mask.any() if has_padding is None else has_padding):
-            padding_mask = None
+        if has_padding is None:
+            has_padding = is_recording() or bool(padding_mask.any())  # a graph has to serve both
+        padding_mask = padding_mask if has_padding else None
         x, states, lambdas = self.bert(
             src_tokens, padding_mask, return_states=return_all_hiddens, return_lambdas=return_lambdas
         )

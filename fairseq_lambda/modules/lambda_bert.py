@@ -177,7 +177,7 @@ def segment_ids(tokens: Tensor, eos: int) -> Tensor:
     Derived from the tokens, so that pretraining, hub and fine-tuning cannot disagree.
     """
     is_eos = tokens.eq(eos)
-    second_eos = F.pad(is_eos[:, 1:] & is_eos[:, :-1], (1, 0))
+    second_eos = is_eos & F.pad(is_eos, (1, -1))  # and the token before it is one
     return second_eos.cumsum(dim=1).clamp(max=1)
 
 

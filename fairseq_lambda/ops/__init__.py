@@ -10,6 +10,7 @@ from fairseq_lambda.ops.fourier.cost import prefers_fourier
 from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
 from fairseq_lambda.ops.triton.support import why_not, why_not_here
+from fairseq_lambda.ops.unrolled import is_recording, lambda_mix_unrolled
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ def lambda_mix(
         backend: "auto"; "reference", the equations as they stand; "banded", block-banded matrix products; "fourier",
             fast Fourier transforms, for long contexts; "triton", kernels for CUDA.
 
-    Differentiable in every tensor. All four must have one dtype and device.
+    Differentiable in every tensor. All four must have one dtype and device. Exporters and tracers record a graph that
+    serves any length, whatever the backend: :mod:`fairseq_lambda.ops.unrolled`.
 
     Raises:
         ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r.
@@ -112,8 +114,11 @@ def lambda_mix(
     context, length = position_embedding.shape[-1], queries.shape[1]
     if context % 2 == 0:
         raise ValueError(f"position_embedding has {context} offsets; a centred context needs an odd number")
+    backend = check_backend(backend)
+    if is_recording():
+        return lambda_mix_unrolled(queries, keys, values, position_embedding)
     excess = context // 2 - (length - 1)
     if excess > 0:  # offsets that no pair of this sequence has
         position_embedding = position_embedding[..., excess:-excess]
-    backend = resolve_backend(check_backend(backend), queries, values, position_embedding)
+    backend = resolve_backend(backend, queries, values, position_embedding)
     return _FUNCTIONS[backend](queries, keys, values, position_embedding)
