@@ -99,7 +99,7 @@ def test_nothing_whole_is_refused_and_nothing_touched(folder):
     for path in folder.iterdir():
         tear(path)
     before = content(folder)
-    with pytest.raises(CheckpointError, match=r"no whole checkpoint to go on from.*another --save-dir"):
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint to resume from.*another --save-dir"):
         recover(folder)
     assert content(folder) == before
 

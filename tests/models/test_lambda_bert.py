@@ -245,16 +245,18 @@ def test_classification_head_of_fairseq_fine_tuning():
     model.load_state_dict(model.state_dict())
 
 
-@pytest.mark.parametrize("code", [
-    "import fairseq_lambda; from fairseq import utils, models, tasks; import argparse; "
-    "utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
-    "assert 'lambda_bert_mini' in models.ARCH_MODEL_REGISTRY and 'masked_lm_sop' in tasks.TASK_REGISTRY",
-    "from fairseq import utils; import argparse; utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
-    "from fairseq.criterions import CRITERION_REGISTRY; assert 'masked_lm_sop' in CRITERION_REGISTRY; "
-    "import sys; assert 'triton' not in sys.modules",
-])  # fmt: skip
-def test_registers_in_a_fresh_process_either_way(code):
-    code = code.replace("PATH", repr(str(PACKAGE)))
+@pytest.mark.parametrize("first", ["", "import fairseq_lambda"])
+def test_registers_in_a_fresh_process_either_way_and_imports_no_triton(first):
+    code = f"""{first}
+import argparse, sys, torch
+from fairseq import criterions, models, tasks, utils
+utils.import_user_module(argparse.Namespace(user_dir={str(PACKAGE)!r}))
+assert "lambda_bert_mini" in models.ARCH_MODEL_REGISTRY
+assert "masked_lm_sop" in tasks.TASK_REGISTRY and "masked_lm_sop" in criterions.CRITERION_REGISTRY
+from fairseq_lambda.modules import LambdaLayer
+LambdaLayer(16, 2)(torch.randn(1, 9, 16)).sum().backward()
+assert "triton" not in sys.modules and "fairseq_lambda.ops.triton.mix" not in sys.modules
+"""
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
 
 

@@ -1,5 +1,6 @@
 """The Triton backend: its kernels, in processes of their own, and when it is picked or refused."""
 
+import inspect
 import logging
 import os
 import subprocess
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from comparisons import draw
 
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend
@@ -25,7 +27,7 @@ def run_checks(interpret: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-@pytest.mark.skipif(not support._why_not_installed() is not None, reason=str(support._why_not_installed()))
+@pytest.mark.skipif(support._why_not_installed() is not None, reason=str(support._why_not_installed()))
 def test_kernels_under_the_interpreter():
     run_checks("1")
 
@@ -37,23 +39,8 @@ class TestOnAGPU:
         run_checks("0")
 
     def test_auto_picks_triton(self):
-        queries = torch.zeros(1, 9, 2, 4, device="cuda")
-        assert (
-            resolve_backend("auto", queries, torch.zeros(1, 9, 3, 1, device="cuda"), torch.zeros(4, 1, 5)) == "triton"
-        )
-
-
-def test_importing_the_package_and_training_on_the_cpu_imports_no_triton():
-    code = (
-        "import sys, torch, argparse; from fairseq import utils; "
-        f"utils.import_user_module(argparse.Namespace(user_dir={str(ROOT / 'fairseq_lambda')!r})); "
-        "from fairseq_lambda.modules import LambdaLayer; "
-        "LambdaLayer(16, 2)(torch.randn(1, 9, 16)).sum().backward(); "
-        "assert 'triton' not in sys.modules and 'fairseq_lambda.ops.triton.mix' not in sys.modules"
-    )
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+        queries, _, values, embedding = draw(9, dtype=torch.float32, device="cuda")
+        assert resolve_backend("auto", queries, values, embedding) == "triton"
 
 
 @pytest.fixture
@@ -72,7 +59,7 @@ def test_without_a_device_it_is_refused_with_the_reason(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     LambdaLayer(16, 2, backend="triton")
     with pytest.raises(ValueError, match="backend=triton: the tensors are on cpu"):
-        resolve_backend("triton", torch.zeros(1, 3, 2, 4), torch.zeros(1, 3, 3, 1), torch.zeros(4, 1, 5))
+        lambda_mix(*draw(3), backend="triton")
 
 
 def test_without_the_package_it_is_refused_with_the_reason(interpreted, monkeypatch):
@@ -82,19 +69,23 @@ def test_without_the_package_it_is_refused_with_the_reason(interpreted, monkeypa
         LambdaLayer(16, 2, backend="triton")
 
 
-@pytest.mark.parametrize(
-    "dtype,dim_k,context,reason",
-    [
-        (torch.float64, 4, 5, "no kernel for torch.float64, only for float32"),
-        (torch.float32, 4, 257, "the context is global, or longer than local_context=255"),
-        (torch.float32, 129, 5, "the key depth is above dim_k=128"),
-    ],
-)
-def test_tensors_that_it_cannot_serve_are_refused_with_the_reason(interpreted, dtype, dim_k, context, reason):
-    length = 200
-    tensors = torch.zeros(1, length, 2, dim_k), torch.zeros(1, length, dim_k, 1), torch.zeros(1, length, 3, 1)
+def test_an_old_triton_is_refused_with_the_reason(monkeypatch, tmp_path):
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(support.importlib.util, "find_spec", lambda name: spec)
+    why_not_installed = inspect.unwrap(support._why_not_installed)  # without its cache
+    assert "too old for the kernels, which need 3.4" in why_not_installed()
+    (tmp_path / "knobs.py").touch()
+    assert why_not_installed() is None
+
+
+@pytest.mark.parametrize("options,reason", [
+    ({"dtype": torch.float64}, "no kernel for torch.float64, only for float32"),
+    ({"context": 257}, "the context is global, or longer than local_context=255"),
+    ({"dim_k": 129}, "the key depth is above dim_k=128"),
+])  # fmt: skip
+def test_tensors_that_it_cannot_serve_are_refused_with_the_reason(interpreted, options, reason):
     with pytest.raises(ValueError, match=f"backend=triton: {reason}"):
-        lambda_mix(*(t.to(dtype) for t in (*tensors, torch.zeros(dim_k, 1, context))), backend="triton")
+        lambda_mix(*draw(200, **{"dtype": torch.float32, **options}), backend="triton")
 
 
 VALUES = torch.zeros(2, 30, 64, 1)
