@@ -86,16 +86,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
-    try:
-        hub = LambdaBertModel.from_pretrained(args.checkpoint)
-        hub.task.cfg.data = args.data
-        if torch.cuda.is_available() and not args.cpu:
-            hub = hub.cuda()
-        begin = time.time()
-        show = "tqdm" if sys.stderr.isatty() else "none"
-        results = evaluate(hub, args.splits.split(","), args.batch_size, show)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    hub = LambdaBertModel.from_pretrained(args.checkpoint)
+    hub.task.cfg.data = args.data
+    if torch.cuda.is_available() and not args.cpu:
+        hub = hub.cuda()
+    begin = time.time()
+    show = "tqdm" if sys.stderr.isatty() else "none"
+    results = evaluate(hub, args.splits.split(","), args.batch_size, show)
     objective = hub.task.sentence_objective
     print(table(results, objective))
     where = torch.cuda.get_device_name() if hub.device.type == "cuda" else "CPU"

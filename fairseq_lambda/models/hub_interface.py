@@ -58,9 +58,8 @@ class SentencePieceEncoder:
         return [first, *pieces[1:]] if first in self.dictionary else [*first, *pieces[1:]]
 
     def decode(self, pieces: str) -> str:
-        return (
-            re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "").replace("\0", " ").replace(WORD_START, " ").strip()
-        )
+        spaced = re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "")
+        return spaced.replace("\0", " ").replace(WORD_START, " ").strip()
 
 
 class LambdaBertHubInterface(RobertaHubInterface):
@@ -168,11 +167,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
         starts = [match.start() for match in re.finditer(MASK, masked_input)]
         predictions = [
-            [
-                _fill(masked_input, start, dictionary[index], probability)
-                for probability, index in zip(value, row, strict=True)
-            ]
-            for start, value, row in zip(starts, values.tolist(), indices.tolist(), strict=True)
+            [_fill(masked_input, start, dictionary[i], probability) for probability, i in zip(*best, strict=True)]
+            for start, *best in zip(starts, values.tolist(), indices.tolist(), strict=True)
         ]
         return predictions[0] if len(predictions) == 1 else predictions
 

@@ -1,7 +1,6 @@
 """After a kill the run goes on from the newest whole checkpoint, and says what it skipped; else nothing is touched."""
 
 import logging
-import pickle
 import shutil
 
 import pytest
@@ -67,24 +66,18 @@ def test_newest_is_told_by_the_updates_in_it_not_by_its_date(folder):
     assert recover(folder)[0].updates == 10
 
 
-def test_a_save_cut_short_between_its_copies_is_completed(folder):
-    """The new file is whole, and neither the best nor the last one is it yet."""
+@pytest.mark.parametrize("better", [True, False])
+def test_a_save_cut_short_between_its_copies_is_completed(folder, better):
+    """The new file is whole, and neither the best nor the last one is it yet; a worse one does not become the best."""
     state = load(folder)
     state["optimizer_history"][-1]["num_updates"] = 12
-    state["extra_state"]["best"] = state["extra_state"]["val_loss"]
+    state["extra_state"]["best"] = state["extra_state"]["val_loss"] - (not better)
     torch.save(state, folder / "checkpoint_1_12.pt")
+    before = content(folder)
     newest, done = recover(folder)
-    assert newest.updates == 12 and len(done) == 2
-    assert content(folder)[LAST] == content(folder)["checkpoint_best.pt"] == content(folder)["checkpoint_1_12.pt"]
-
-
-def test_a_worse_one_does_not_become_the_best(folder):
-    state = load(folder)
-    state["optimizer_history"][-1]["num_updates"] = 12
-    state["extra_state"]["best"] = state["extra_state"]["val_loss"] - 1
-    torch.save(state, folder / "checkpoint_1_12.pt")
-    best = (folder / "checkpoint_best.pt").read_bytes()
-    assert recover(folder)[0].updates == 12 and (folder / "checkpoint_best.pt").read_bytes() == best
+    after, new = content(folder), before["checkpoint_1_12.pt"]
+    assert newest.updates == 12 and len(done) == 1 + better and after[LAST] == new
+    assert after["checkpoint_best.pt"] == (new if better else before["checkpoint_best.pt"])
 
 
 def test_unfinished_writes_are_removed_and_other_files_are_not(folder):
@@ -124,7 +117,7 @@ def test_a_save_that_fails_once_is_whole_the_second_time(folder, monkeypatch):
     def failing(state, file):
         calls.append(1)
         if len(calls) == 1:
-            file.write(b"half")
+            file.write_bytes(b"half")
             raise OSError(5, "Input/output error")
         save(state, file)
 
@@ -132,14 +125,6 @@ def test_a_save_that_fails_once_is_whole_the_second_time(folder, monkeypatch):
     monkeypatch.setattr(writing, "PAUSE", 0)
     writing.save_whole({"a": torch.ones(2)}, folder / LAST)
     assert len(calls) == 2 and torch.equal(load(folder)["a"], torch.ones(2))
-
-    from fairseq.checkpoint_utils import torch_persistent_save
-
-    calls.clear()
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    torch_persistent_save.__wrapped__({"a": torch.ones(2)}, str(folder / LAST))  # fairseq's own
-    with pytest.raises((RuntimeError, KeyError, pickle.UnpicklingError)):
-        load(folder)
 
 
 def test_training_goes_on_by_itself_and_ends_as_if_nothing_had_been(toy_data, folder, tmp_path, caplog):
@@ -183,23 +168,13 @@ def test_another_architecture_is_refused(name, toy_data, folder, capsys):
 
 
 def test_another_dictionary_of_the_same_size_is_refused(toy_data, folder, capsys, tmp_path):
-    """fairseq resumes over it without a word: the last assertion."""
+    """fairseq resumes over it without a word."""
     other = shutil.copytree(toy_data, tmp_path / "other")
     words = (toy_data / "dict.txt").read_text().splitlines()
     (other / "dict.txt").write_text("\n".join(words[::-1]) + "\n")
     before = content(folder)
     assert "another dictionary" in refused(capsys, other, folder, 20)
     assert content(folder) == before
-
-    from fairseq import checkpoint_utils
-
-    patched = checkpoint_utils.load_checkpoint
-    checkpoint_utils.load_checkpoint = patched.__wrapped__
-    try:
-        train(other, folder, 11, of=40)
-    finally:
-        checkpoint_utils.load_checkpoint = patched
-    assert load(folder)["optimizer_history"][-1]["num_updates"] == 11
 
 
 def test_code_is_refused_even_beside_whole_checkpoints(toy_data, folder, capsys, tmp_path, monkeypatch):

@@ -97,34 +97,22 @@ def test_lambdas_one_a_layer_none_for_softmax():
     assert len(extra["inner_states"]) == 4 and extra["inner_states"][0].shape == (6, 20, 16)
 
 
-def test_checkpointing_changes_no_gradient():
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_checkpointing_changes_no_gradient_and_counts_running_statistics_once(norm):
     task = make_task()
     tokens = random_batch(task)["net_input"]["src_tokens"]
-    grads = []
+    results = []
     for checkpoint in (False, True):
         torch.manual_seed(0)
-        model = make_model(task, checkpoint_activations=checkpoint, dropout=0.1).train()
+        model = make_model(task, checkpoint_activations=checkpoint, dropout=0.1, lambda_norm=norm).train()
         torch.manual_seed(1)
         model(tokens)[0].square().sum().backward()
-        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-    assert grads[0].keys() == grads[1].keys()
-    for name in grads[0]:
-        torch.testing.assert_close(grads[0][name], grads[1][name])
-
-
-def test_checkpointed_activations_enter_the_running_statistics_once():
-    task = make_task()
-    batch = random_batch(task)["net_input"]
-    statistics = []
-    for checkpoint in (False, True):
-        torch.manual_seed(0)
-        model = make_model(task, checkpoint_activations=checkpoint, lambda_norm="batch").train()
-        for _ in range(2):
-            model(**batch)[0].square().sum().backward()
-        statistics.append(dict(model.named_buffers()))
-    assert any("running_var" in name for name in statistics[0])
-    for name, value in statistics[0].items():
-        torch.testing.assert_close(value, statistics[1][name])
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append(grads | dict(model.named_buffers()))
+    assert results[0].keys() == results[1].keys()
+    assert any("running_var" in name for name in results[0]) == (norm == "batch")
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name])
 
 
 def test_layer_drop_leaves_layers_out_in_training_only():
