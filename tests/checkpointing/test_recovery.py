@@ -21,6 +21,10 @@ def folder(toy_run, tmp_path):
     return shutil.copytree(toy_run, tmp_path / "run")
 
 
+def updates(folder, name=LAST):
+    return load(folder, name)["optimizer_history"][-1]["num_updates"]
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -53,12 +57,12 @@ def test_a_torn_last_one_is_put_aside_and_an_older_one_serves(folder):
 
 @pytest.mark.parametrize("kept", ["checkpoint_best.pt", "checkpoint_1_4.pt"])
 def test_any_one_that_is_whole_will_do(folder, kept):
-    updates = load(folder, kept)["optimizer_history"][-1]["num_updates"]
+    expected = updates(folder, kept)
     for path in folder.iterdir():
         if path.name != kept:
             tear(path)
     newest, _ = recover(folder)
-    assert newest.updates == updates == load(folder, LAST)["optimizer_history"][-1]["num_updates"]
+    assert newest.updates == expected == updates(folder)
 
 
 def test_newest_is_told_by_the_updates_in_it_not_by_its_date(folder):
@@ -197,25 +201,27 @@ def test_files_named_by_flags_are_checked_too(toy_data, folder, capsys, tmp_path
     ):
         assert message in refused(capsys, toy_data, tmp_path / "new", 20, flag, file)
     train(toy_data, tmp_path / "new", 2, "--finetune-from-model", folder / LAST)
-    assert load(tmp_path / "new")["optimizer_history"][-1]["num_updates"] == 2
+    assert updates(tmp_path / "new") == 2
 
 
-def test_a_finished_run_is_left_alone(toy_data, folder, caplog):
-    """fairseq makes one more update."""
+@pytest.mark.parametrize("flags", [[], ["--finetune-from-model", LAST]])
+def test_a_finished_run_is_left_alone(toy_data, folder, caplog, monkeypatch, flags):
+    """fairseq makes one more update; with its own file for fine-tuning too, since it resumes where it can."""
     caplog.set_level(logging.INFO)
+    monkeypatch.chdir(folder)
     before = content(folder)
     with pytest.raises(SystemExit) as caught:
-        train(toy_data, folder, 10, of=40)
+        train(toy_data, folder, 10, *flags, of=40)
     assert caught.value.code == 0 and "nothing left to do" in caplog.text and content(folder) == before
 
 
 def test_another_data_folder_of_the_same_dictionary_is_welcome(folder, tmp_path):
     train(write_data(tmp_path / "more", documents=50), folder, 12, of=40)
-    assert load(folder)["optimizer_history"][-1]["num_updates"] == 12
+    assert updates(folder) == 12
 
 
 def test_a_run_with_one_of_the_older_optimizers_resumes(toy_data, tmp_path):
     """fairseq keeps their options in a Namespace, which weights_only refuses by itself."""
     train(toy_data, tmp_path / "run", 3, "--optimizer", "sgd", of=6)
     train(toy_data, tmp_path / "run", 6, "--optimizer", "sgd")
-    assert load(tmp_path / "run")["optimizer_history"][-1]["num_updates"] == 6
+    assert updates(tmp_path / "run") == 6

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fairseq.dataclass.configs import CheckpointConfig
 from test_reading import Evil
-from test_recovery import LAST, content, refused, tear
+from test_recovery import LAST, content, refused, tear, updates
 from training import load, train
 
 from fairseq_lambda.checkpointing import fairseq_hooks
@@ -22,10 +22,6 @@ from fairseq_lambda.checkpointing.recovery import recover
 @pytest.fixture
 def folder(toy_run, tmp_path):
     return shutil.copytree(toy_run, tmp_path / "run")
-
-
-def updates(folder):
-    return load(folder)["optimizer_history"][-1]["num_updates"]
 
 
 def test_who_goes_back_to_an_older_one_is_not_sent_forward_again(toy_data, folder, caplog):
@@ -93,13 +89,6 @@ def test_a_run_without_last_ones_is_given_none(toy_data, folder):
     before = content(folder)
     train(toy_data, folder, 2, "--no-last-checkpoints", "--no-save")
     assert content(folder) == before
-
-
-def test_a_finished_run_stays_so_if_it_names_itself_for_fine_tuning(toy_data, folder):
-    """fairseq goes on from the last one where there is one."""
-    with pytest.raises(SystemExit) as caught:
-        train(toy_data, folder, 10, "--finetune-from-model", folder / LAST, of=40)
-    assert caught.value.code == 0
 
 
 def test_batches_of_all_processes_are_skipped(toy_data, folder):

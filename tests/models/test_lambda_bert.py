@@ -19,21 +19,16 @@ from fairseq_lambda.modules.lambda_bert import segment_ids
 PACKAGE = Path(fairseq_lambda.__file__).parent
 
 
-def from_command_line(arch, *flags):
-    argv = ["data", "--user-dir", str(PACKAGE), "--task", "masked_lm_sop", "--criterion", "masked_lm_sop"]
-    argv += ["--arch", arch, "--tokens-per-sample", "32", "--optimizer", "adam", *flags]
-    args = options.parse_args_and_arch(options.get_training_parser(), argv)
-    return convert_namespace_to_omegaconf(args)
-
-
 def test_command_line_flags_reach_the_model():
-    cfg = from_command_line(
-        "lambda_bert_tiny", *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
+    argv = [
+        "data", "--user-dir", str(PACKAGE), *"--task masked_lm_sop --criterion masked_lm_sop --optimizer adam".split(),
+        *"--arch lambda_bert_tiny --tokens-per-sample 32 --lambda-gate none".split(),
+        *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
         *"--lambda-norm rms --lambda-backend reference --lambda-layers 1 --encoder-attention-heads 4".split(),
         *"--max-positions 64 --dropout 0.3 --checkpoint-activations".split(),
         *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal --attention-rotary".split(),
-        *"--lambda-gate none".split(),
-    )  # fmt: skip
+    ]  # fmt: skip
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), argv))
     model = build_model(cfg.model, make_task())
     bert = model.encoder.bert
     softmax, layer = bert.encoder.layers
@@ -151,20 +146,13 @@ def test_positions_limit_the_input_only_where_there_is_a_table():
         assert logits.shape[1] == 40
 
 
-@pytest.mark.parametrize(
-    "options_,learned",
-    [
-        ({}, False),
-        ({"lambda_terms": "content"}, True),
-        ({"lambda_layers": "none"}, True),
-        ({"lambda_layers": "1"}, True),
-        ({"lambda_layers": "none", "attention_rotary": True}, False),
-        ({"lambda_layers": "1", "attention_rotary": True}, False),
-        ({"lambda_layers": "1", "attention_rotary": True, "lambda_terms": "content"}, True),
-        ({"absolute_positions": "learned"}, True),
-        ({"absolute_positions": "none", "lambda_layers": "none"}, False),
-    ],
-)
+@pytest.mark.parametrize("options_,learned", [
+    ({}, False), ({"lambda_terms": "content"}, True), ({"absolute_positions": "learned"}, True),
+    ({"lambda_layers": "none"}, True), ({"lambda_layers": "none", "attention_rotary": True}, False),
+    ({"lambda_layers": "1"}, True), ({"lambda_layers": "1", "attention_rotary": True}, False),
+    ({"lambda_layers": "1", "attention_rotary": True, "lambda_terms": "content"}, True),
+    ({"absolute_positions": "none", "lambda_layers": "none"}, False),
+])  # fmt: skip
 def test_absolute_positions_are_learned_where_a_layer_sees_no_offsets(options_, learned):
     positions = make_model(**options_).encoder.bert.embed_positions
     assert (type(positions).__name__ == "LearnedPositions") == learned
