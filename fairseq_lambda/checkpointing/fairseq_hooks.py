@@ -101,7 +101,7 @@ def _loading(original, is_ours):
 def _carry_over(extra_state: dict, trainer) -> None:
     """fairseq saves at the end of an epoch before the scheduler has seen its loss, and resumes with all meters at zero.
 
-    One of them, of the updates since the last line of the log, goes on over epochs in a run that is not interrupted.
+    One of them, of the updates since the last line of the log, spans epochs in a run that is not interrupted.
     """
     trainer.lr_step(extra_state["train_iterator"]["epoch"] - 1, extra_state["val_loss"])
     inner = extra_state["metrics"].get("train_inner")
@@ -186,7 +186,7 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     again = had % trainer.data_parallel_world_size
     if again and not cfg.reset_dataloader:
         logger.warning(
-            f"{path} was written by {before} processes and {trainer.data_parallel_world_size} go on: "
+            f"{path} was written by {before} processes and {trainer.data_parallel_world_size} resume: "
             f"{again} of the {had} batches that this epoch has had are seen again"
         )
     return GO_ON, had

@@ -25,7 +25,7 @@ def evaluate(
     for every model trained with that seed. The whole split counts, the last batch too.
 
     Returns:
-        ``mlm_ppl`` and ``mlm_loss`` (nats a masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
+        ``mlm_ppl`` and ``mlm_loss`` (nats per masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
         ``pairs``; without sentence pairs no ``sop_acc``.
     """
     criterion = hub.task.build_criterion(hub.cfg.criterion).eval()

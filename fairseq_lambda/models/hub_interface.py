@@ -51,7 +51,7 @@ class SentencePieceEncoder:
         return " ".join(pieces)
 
     def _attach(self, pieces: list[str]) -> list[str]:
-        """Undo the space that SentencePiece puts before a text: here the text goes on without one, as in ``<mask>.``"""
+        """Undo the space that SentencePiece puts in front: here the text continues without one, as in ``<mask>.``"""
         first = pieces[0].removeprefix(WORD_START)
         if not first:
             return pieces[1:]
@@ -141,7 +141,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
     @torch.no_grad()
     def fill_mask(self, masked_input: str, topk: int = 5):
-        """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; with several masks a list a mask.
+        """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; for several masks, one list each.
 
         All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
         the special symbols, which are never targets in training.
@@ -191,7 +191,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     before, after = text[:start], text[start + len(MASK) :]
     token = piece.removeprefix(WORD_START)
-    before = before.rstrip()  # a piece that starts no word goes on the word before it
+    before = before.rstrip()  # a piece that starts no word continues the one before it
     if before and piece.startswith(WORD_START):
         before += " "
     return Prediction(before + token + after, probability, token)

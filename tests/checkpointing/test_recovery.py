@@ -1,4 +1,4 @@
-"""After a kill the run goes on from the newest whole checkpoint, and says what it skipped; else nothing is touched."""
+"""After a kill the run resumes from the newest whole checkpoint, and says what it skipped; else nothing is touched."""
 
 import logging
 import shutil
@@ -131,7 +131,7 @@ def test_a_save_that_fails_once_is_whole_the_second_time(folder, monkeypatch):
     assert len(calls) == 2 and torch.equal(load(folder)["a"], torch.ones(2))
 
 
-def test_training_goes_on_by_itself_and_ends_as_if_nothing_had_been(toy_data, folder, tmp_path, caplog):
+def test_training_resumes_by_itself_and_ends_as_if_nothing_had_been(toy_data, folder, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(toy_data, tmp_path / "whole", 16, "--save-interval-updates", 4, of=40)
     tear(folder / LAST)
@@ -156,7 +156,7 @@ OTHER = {
     "width": (["--encoder-embed-dim", 24], "another architecture"),
     "layers": (["--encoder-layers", 3], "another architecture"),
     "norm": (["--lambda-norm", "none"], "another architecture"),
-    "twin": (["--lambda-layers", "none"], "another architecture"),
+    "softmax": (["--lambda-layers", "none"], "another architecture"),
     "objective": (["--sentence-objective", "none"], "another architecture"),
     "order of norms": (["--post-norm"], "--post-norm False, and this run has True"),
     "activation": (["--activation-fn", "relu"], "--activation-fn gelu, and this run has relu"),

@@ -1,4 +1,4 @@
-"""The model: sizes both ways in, segments, options, twin, and padding end to end."""
+"""The model: sizes both ways in, segments, options, and padding end to end."""
 
 import subprocess
 import sys
@@ -83,7 +83,7 @@ def test_has_padding_spares_the_look_and_is_believed():
     assert asked.equal(told) and not asked.allclose(wrong)
 
 
-def test_lambdas_one_a_layer_none_for_softmax():
+def test_one_lambda_per_layer_and_none_for_softmax():
     task = make_task()
     model = make_model(task, encoder_layers=3, lambda_layers="0,2").eval()
     tokens = random_batch(task)["net_input"]["src_tokens"]
