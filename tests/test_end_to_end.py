@@ -88,14 +88,8 @@ def test_train_resume_evaluate_export_move_fill(workspace):
         assert again[split]["masked_tokens"] == r["masked_tokens"] and again[split]["sop_acc"] == r["sop_acc"]
 
     validate = [sys.executable, "-m", "fairseq_cli.validate", workspace / "data", "--user-dir", ROOT / "fairseq_lambda"]
-    validate += [
-        "--path",
-        workspace / "run/checkpoint_best.pt",
-        "--task",
-        "masked_lm_sop",
-        "--criterion",
-        "masked_lm_sop",
-    ]
+    validate += ["--path", workspace / "run/checkpoint_best.pt"]
+    validate += "--task masked_lm_sop --criterion masked_lm_sop".split()
     validate += "--batch-size 8 --required-batch-size-multiple 1 --cpu --log-format simple".split()
     out = run(*validate, PYTHONPATH=str(ROOT))
     shown = float(re.search(r"valid \| .*mlm_ppl ([\d.]+)", out).group(1))
@@ -150,8 +144,6 @@ def test_bad_input_is_one_readable_line(command, message):
     assert lines[-1].startswith(message) and "Traceback" not in out
 
 
-@pytest.mark.parametrize(
-    "script", sorted(p.name for p in (ROOT / "scripts").glob("*.sh") if p.name != "environment.sh")
-)
+@pytest.mark.parametrize("script", sorted({p.name for p in (ROOT / "scripts").glob("*.sh")} - {"environment.sh"}))
 def test_help(script):
     assert "usage:" in run(ROOT / "scripts" / script, "--help")

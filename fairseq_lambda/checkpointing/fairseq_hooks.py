@@ -101,7 +101,7 @@ def _loading(original, is_ours):
 def _carry_over(extra_state: dict, trainer) -> None:
     """fairseq saves at the end of an epoch before the scheduler has seen its loss, and resumes with all meters at zero.
 
-    One of them, of the updates since the last line of the log, goes on over epochs in a run that is not interrupted.
+    One of them, of the updates since the last line of the log, spans epochs in a run that is not interrupted.
     """
     trainer.lr_step(extra_state["train_iterator"]["epoch"] - 1, extra_state["val_loss"])
     inner = extra_state["metrics"].get("train_inner")
@@ -127,42 +127,39 @@ def _one_line(had: int):
 
 
 @contextlib.contextmanager
+def _changed(owner, name: str, change):
+    """Within, what ``owner.name`` returns goes through ``change`` first."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *arguments, **options: change(original(*arguments, **options)))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
 def _position_for_these_ranks(had: int, trainer):
     """fairseq stores the batches of an epoch that each process has had, and skips as many for each of the new ones.
 
     The processes take turns in one order of batches. So ``had``, those of all processes together, are divided anew;
-    what is left over is seen again, less than a batch a process.
+    what is left over is seen again, less than one batch per process.
     """
-    load = trainer.load_checkpoint
 
-    def load_checkpoint(*arguments, **options):
-        extra_state = load(*arguments, **options)
+    def divided(extra_state):
         if extra_state is not None:
             extra_state["train_iterator"]["iterations_in_epoch"] = had // trainer.data_parallel_world_size
         return extra_state
 
-    trainer.load_checkpoint = load_checkpoint
-    try:
-        yield
-    finally:
-        del trainer.load_checkpoint
+    return _changed(trainer, "load_checkpoint", divided)
 
 
-@contextlib.contextmanager
 def _upgraded(model):
     """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state beside them."""
-    original = checkpoint_utils.load_checkpoint_to_cpu
 
-    def load_checkpoint_to_cpu(*arguments, **options):
-        state = original(*arguments, **options)
+    def upgraded(state):
         model.upgrade_older_state(state)
         return state
 
-    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
-    try:
-        yield
-    finally:
-        checkpoint_utils.load_checkpoint_to_cpu = original
+    return _changed(checkpoint_utils, "load_checkpoint_to_cpu", upgraded)
 
 
 def _prepare(cfg, trainer) -> tuple[int, int]:
@@ -189,7 +186,7 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     again = had % trainer.data_parallel_world_size
     if again and not cfg.reset_dataloader:
         logger.warning(
-            f"{path} was written by {before} processes and {trainer.data_parallel_world_size} go on: "
+            f"{path} was written by {before} processes and {trainer.data_parallel_world_size} resume: "
             f"{again} of the {had} batches that this epoch has had are seen again"
         )
     return GO_ON, had

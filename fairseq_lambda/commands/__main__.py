@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> None:
         command = importlib.import_module(f"fairseq_lambda.commands.{name.replace('-', '_')}")
     except ImportError as error:
         sys.exit(f"error: {error}: install the requirements (README.md), or set PYTHON to a Python that has them")
-    sys.exit(command.main(arguments))
+    try:
+        sys.exit(command.main(arguments))
+    except (ValueError, OSError) as error:  # what a user can put right
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

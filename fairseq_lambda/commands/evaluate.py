@@ -25,7 +25,7 @@ def evaluate(
     for every model trained with that seed. The whole split counts, the last batch too.
 
     Returns:
-        ``mlm_ppl`` and ``mlm_loss`` (nats a masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
+        ``mlm_ppl`` and ``mlm_loss`` (nats per masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
         ``pairs``; without sentence pairs no ``sop_acc``.
     """
     criterion = hub.task.build_criterion(hub.cfg.criterion).eval()
@@ -86,16 +86,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
-    try:
-        hub = LambdaBertModel.from_pretrained(args.checkpoint)
-        hub.task.cfg.data = args.data
-        if torch.cuda.is_available() and not args.cpu:
-            hub = hub.cuda()
-        begin = time.time()
-        show = "tqdm" if sys.stderr.isatty() else "none"
-        results = evaluate(hub, args.splits.split(","), args.batch_size, show)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    hub = LambdaBertModel.from_pretrained(args.checkpoint)
+    hub.task.cfg.data = args.data
+    if torch.cuda.is_available() and not args.cpu:
+        hub = hub.cuda()
+    begin = time.time()
+    show = "tqdm" if sys.stderr.isatty() else "none"
+    results = evaluate(hub, args.splits.split(","), args.batch_size, show)
     objective = hub.task.sentence_objective
     print(table(results, objective))
     where = torch.cuda.get_device_name() if hub.device.type == "cuda" else "CPU"

@@ -1,7 +1,6 @@
 """``lambda-bert export``: a folder to hand on, made of a training run."""
 
 import json
-import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -36,13 +35,7 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
     parameters = sum(p.numel() for p in hub.model.parameters())
     # as plain dictionaries, the way fairseq saves
     parts = {part: OmegaConf.to_container(cfg[part], resolve=True, enum_to_str=True) for part in PARTS}
-    config = {
-        **parts,
-        "parameters": parameters,
-        "updates": updates,
-        "data": data,
-        "scores": scores,
-    }
+    config = {**parts, "parameters": parameters, "updates": updates, "data": data, "scores": scores}
 
     destination.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(destination) as part:
@@ -98,10 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
     parser.add_argument("--scores", type=Path, help="JSON of lambda-bert evaluate, for the card (default: no scores)")
     args = parser.parse_args(argv)
-    try:
-        scores = json.loads(args.scores.read_text()) if args.scores else None
-        config = export(args.checkpoint, args.dest, scores)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    scores = json.loads(args.scores.read_text()) if args.scores else None
+    config = export(args.checkpoint, args.dest, scores)
     names = ", ".join(sorted(p.name for p in args.dest.iterdir()))
     print(f"exported {config['parameters']:,} parameters to {args.dest}: {names}")

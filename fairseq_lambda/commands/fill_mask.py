@@ -1,7 +1,5 @@
 """``lambda-bert fill-mask``: predictions for the masks of texts."""
 
-import sys
-
 from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.models import LambdaBertModel
 
@@ -13,12 +11,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("texts", nargs="+", help="texts with one <mask> or more")
     parser.add_argument("--topk", type=int, default=5, help="predictions per mask (default: %(default)s)")
     args = parser.parse_args(argv)
-    try:
-        bert = LambdaBertModel.from_pretrained(args.checkpoint)
-        for text in args.texts:
-            predictions = bert.fill_mask(text, topk=args.topk)
-            print(text)
-            for mask in [predictions] if text.count("<mask>") == 1 else predictions:
-                print("  " + "  ".join(f"{p.token} {p.probability:.2f}" for p in mask))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    bert = LambdaBertModel.from_pretrained(args.checkpoint)
+    for text in args.texts:
+        predictions = bert.fill_mask(text, topk=args.topk)
+        print(text)
+        for mask in [predictions] if text.count("<mask>") == 1 else predictions:
+            print("  " + "  ".join(f"{p.token} {p.probability:.2f}" for p in mask))

@@ -51,16 +51,15 @@ class SentencePieceEncoder:
         return " ".join(pieces)
 
     def _attach(self, pieces: list[str]) -> list[str]:
-        """Undo the space that SentencePiece puts before a text: here the text goes on without one, as in ``<mask>.``"""
+        """Undo the space that SentencePiece puts in front: here the text continues without one, as in ``<mask>.``"""
         first = pieces[0].removeprefix(WORD_START)
         if not first:
             return pieces[1:]
         return [first, *pieces[1:]] if first in self.dictionary else [*first, *pieces[1:]]
 
     def decode(self, pieces: str) -> str:
-        return (
-            re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "").replace("\0", " ").replace(WORD_START, " ").strip()
-        )
+        spaced = re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "")
+        return spaced.replace("\0", " ").replace(WORD_START, " ").strip()
 
 
 class LambdaBertHubInterface(RobertaHubInterface):
@@ -142,7 +141,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
     @torch.no_grad()
     def fill_mask(self, masked_input: str, topk: int = 5):
-        """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; with several masks a list a mask.
+        """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; for several masks, one list each.
 
         All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
         the special symbols, which are never targets in training.
@@ -168,11 +167,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
         starts = [match.start() for match in re.finditer(MASK, masked_input)]
         predictions = [
-            [
-                _fill(masked_input, start, dictionary[index], probability)
-                for probability, index in zip(value, row, strict=True)
-            ]
-            for start, value, row in zip(starts, values.tolist(), indices.tolist(), strict=True)
+            [_fill(masked_input, start, dictionary[i], probability) for probability, i in zip(*best, strict=True)]
+            for start, *best in zip(starts, values.tolist(), indices.tolist(), strict=True)
         ]
         return predictions[0] if len(predictions) == 1 else predictions
 
@@ -195,7 +191,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     before, after = text[:start], text[start + len(MASK) :]
     token = piece.removeprefix(WORD_START)
-    before = before.rstrip()  # a piece that starts no word goes on the word before it
+    before = before.rstrip()  # a piece that starts no word continues the one before it
     if before and piece.startswith(WORD_START):
         before += " "
     return Prediction(before + token + after, probability, token)

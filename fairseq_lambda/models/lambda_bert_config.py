@@ -1,5 +1,6 @@
 """Options of ``lambda_bert`` and the shapes of its sizes."""
 
+# ruff: noqa: RUF009  what _option returns is a field
 import re
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -24,78 +25,55 @@ SIZES = {
 }
 
 
+def _option(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass
 class LambdaBertConfig(FairseqDataclass):
-    encoder_layers: int = field(default=12, metadata={"help": "number of layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "width of the model"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner width of the feed-forward networks"})
-    encoder_attention_heads: int = field(default=12, metadata={"help": "heads of each lambda or softmax layer"})
-    lambda_layers: str = field(
-        default="all",
-        metadata={
-            "help": "which layers are lambda layers: all, none, or a list such as 0,1,3-5; the others are "
-            "softmax self-attention"
-        },
+    encoder_layers: int = _option(12, "number of layers")
+    encoder_embed_dim: int = _option(768, "width of the model")
+    encoder_ffn_embed_dim: int = _option(3072, "inner width of the feed-forward networks")
+    encoder_attention_heads: int = _option(12, "heads of each lambda or softmax layer")
+    lambda_layers: str = _option(
+        "all", "which layers are lambda layers: all, none, or a list such as 0,1,3-5; the others are softmax layers"
     )
-    lambda_key_depth: int = field(default=16, metadata={"help": "query and key depth k"})
-    lambda_intra_depth: int = field(default=1, metadata={"help": "intra-depth u"})
-    lambda_local_context: int = field(
-        default=23,
-        metadata={"help": "positions around a token that its position lambda sees, odd; 0: all of them"},
+    lambda_key_depth: int = _option(16, "query and key depth k")
+    lambda_intra_depth: int = _option(1, "intra-depth u")
+    lambda_local_context: int = _option(
+        23, "positions around a token that its position lambda sees, odd; 0: all of them"
     )
-    lambda_norm: ChoiceEnum(NORMS) = field(
-        default="layer", metadata={"help": "norm of queries and values; batch is the paper's"}
+    lambda_norm: ChoiceEnum(NORMS) = _option("layer", "norm of queries and values; batch is the paper's")
+    lambda_backend: ChoiceEnum((*BACKENDS, *OLD_NAMES)) = _option(
+        "auto", "implementation of the lambda products; 'chunked' is the old name of 'banded'"
     )
-    lambda_backend: ChoiceEnum((*BACKENDS, *OLD_NAMES)) = field(
-        default="auto",
-        metadata={"help": "implementation of the lambda products; 'chunked' is the old name of 'banded'"},
-    )
-    lambda_terms: ChoiceEnum(TERMS) = field(
-        default="both", metadata={"help": "content: no position lambdas; position: no content lambda (ablations)"}
+    lambda_terms: ChoiceEnum(TERMS) = _option(
+        "both", "content: no position lambdas; position: no content lambda (ablations)"
     )
     # docs/ablations.md has the rows that decided for the gate, and for no absolute positions where the order is known.
-    lambda_gate: ChoiceEnum(GATES) = field(
-        default="silu",
-        metadata={"help": "factor of each lambda layer's output, silu(x W) with W width x width; none: the paper's"},
+    lambda_gate: ChoiceEnum(GATES) = _option(
+        "silu", "factor of each lambda layer's output, silu(x W) with W width x width; none: the paper's"
     )
-    absolute_positions: ChoiceEnum(POSITIONS) = field(
-        default="auto",
-        metadata={
-            "help": "kind of absolute position embeddings; auto: none where every layer sees offsets "
-            "(position lambdas, --attention-rotary), else learned"
-        },
+    absolute_positions: ChoiceEnum(POSITIONS) = _option(
+        "auto",
+        "kind of absolute position embeddings; auto: none where every layer sees offsets (position lambdas, "
+        "--attention-rotary), else learned",
     )
-    max_positions: Optional[int] = field(  # noqa: UP045  fairseq's argparse bridge knows this form only
-        default=None,
-        metadata={"help": "longest input in tokens (default: --tokens-per-sample)"},
+    max_positions: Optional[int] = _option(  # noqa: UP045  fairseq's argparse bridge knows this form only
+        None, "longest input in tokens (default: --tokens-per-sample)"
     )
-    dropout: float = field(default=0.0, metadata={"help": "dropout of the embeddings and the residual branches"})
-    attention_dropout: float = field(
-        default=0.0,
-        metadata={"help": "dropout of softmax attention weights; torch's fused CPU kernel needs 0"},
+    dropout: float = _option(0.0, "dropout of the embeddings and the residual branches")
+    attention_dropout: float = _option(0.0, "dropout of softmax attention weights; torch's fused CPU kernel needs 0")
+    attention_rotary: bool = _option(False, "rotary positions in the softmax layers: they then see offsets, too")
+    activation_dropout: float = _option(0.0, "dropout after the activation of the feed-forward networks")
+    activation_fn: ChoiceEnum(ACTIVATIONS) = _option("gelu", "activation of the feed-forward networks")
+    post_norm: bool = _option(False, "LayerNorm after the residual sums, as in BERT; default is before")
+    encoder_layerdrop: float = _option(0.0, "probability of leaving out a layer in training")
+    checkpoint_activations: bool = _option(False, "recompute activations in the backward pass to save memory")
+    pooler_activation_fn: ChoiceEnum(ACTIVATIONS) = _option(
+        "tanh", "activation of the sentence and classification heads"
     )
-    attention_rotary: bool = field(
-        default=False, metadata={"help": "rotary positions in the softmax layers: they then see offsets, too"}
-    )
-    activation_dropout: float = field(
-        default=0.0, metadata={"help": "dropout after the activation of the feed-forward networks"}
-    )
-    activation_fn: ChoiceEnum(ACTIVATIONS) = field(
-        default="gelu", metadata={"help": "activation of the feed-forward networks"}
-    )
-    post_norm: bool = field(
-        default=False,
-        metadata={"help": "LayerNorm after the residual sums, as in BERT; default is before"},
-    )
-    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "recompute activations in the backward pass to save memory"},
-    )
-    pooler_activation_fn: ChoiceEnum(ACTIVATIONS) = field(
-        default="tanh", metadata={"help": "activation of the sentence and classification heads"}
-    )
-    pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of the sentence and classification heads"})
+    pooler_dropout: float = _option(0.0, "dropout of the sentence and classification heads")
 
 
 # Flags whose names differ from the core's options, which are those of LambdaBertOptions.

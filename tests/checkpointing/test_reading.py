@@ -4,6 +4,7 @@ import io
 import pickle
 import random
 import zipfile
+from argparse import Namespace
 
 import pytest
 import torch
@@ -103,9 +104,9 @@ def zipped(pickled, compression=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-def saved(obj):
+def saved(obj, **options):
     buffer = io.BytesIO()
-    torch.save(obj, buffer)
+    torch.save(obj, buffer, **options)
     return buffer.getvalue()
 
 
@@ -119,7 +120,8 @@ HOSTILE = {
     "code at the top": lambda: saved(Evil()),
     "a bare pickle": lambda: pickle.dumps(Evil()),
     "a bare pickle in a zip": lambda: zipped(pickle.dumps(Evil(), 2)),
-    "the old format": lambda: _legacy(Evil()),
+    "code in a namespace": lambda: saved({"args": Namespace(x=Evil())}),
+    "the old format": lambda: saved(Evil(), _use_new_zipfile_serialization=False),
     "a compressed bomb": lambda: zipped(b"\0" * 10**7, zipfile.ZIP_DEFLATED),
     "an endless pickle": lambda: zipped(b"\x80\x02" + b"(" * 10**5),
     "memo out of range": lambda: zipped(b"\x80\x02j\xff\xff\xff\xff."),
@@ -135,12 +137,6 @@ HOSTILE = {
     "text": lambda: b"not a checkpoint\n",
     "nothing": lambda: b"",
 }
-
-
-def _legacy(obj):
-    buffer = io.BytesIO()
-    torch.save(obj, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("override", [False, True])

@@ -9,10 +9,9 @@ UPDATES, EPOCH = 30, 21  # an epoch has 21 batches
 NOISE = ["--dropout", ".1", "--encoder-layerdrop", ".3", "--log-interval", "4"]
 
 
+# each pair of workers and update frequency, each norm, and both places to stop
 @pytest.mark.parametrize("norm,workers,update_freq,stop", [
-    ("layer", 0, 1, 13), ("layer", 2, 1, 13), ("layer", 0, 2, 13), ("layer", 2, 2, 13), ("layer", 0, 1, EPOCH),
-    ("rms", 0, 1, 13), ("rms", 2, 2, 13), ("none", 0, 1, 13), ("none", 2, 2, 13),
-    ("batch", 0, 1, 13), ("batch", 2, 2, 13),
+    ("layer", 0, 1, EPOCH), ("rms", 2, 1, 13), ("none", 0, 2, 13), ("batch", 2, 2, 13),
 ])  # fmt: skip
 def test_resumed_run_is_the_uninterrupted_one(toy_data, tmp_path, caplog, norm, workers, update_freq, stop):
     caplog.set_level(logging.INFO)
@@ -26,8 +25,5 @@ def test_resumed_run_is_the_uninterrupted_one(toy_data, tmp_path, caplog, norm, 
     train(toy_data, tmp_path / "parts", UPDATES, *flags)
     second = [line for line in logged(caplog) if line[0] != "valid"]
     assert not differences(state_of_training(tmp_path / "whole"), state_of_training(tmp_path / "parts"))
-    for line in first + second:
-        assert line in expected
-    assert len([n for n, _ in first + second if n == "train_inner"]) == len(
-        [n for n, _ in expected if n == "train_inner"]
-    )
+    assert all(line in expected for line in first + second)
+    assert len([n for n, _ in first + second if n == "train_inner"]) == [n for n, _ in expected].count("train_inner")

@@ -1,4 +1,4 @@
-"""Which file a run goes on from, under every flag that has a say in it, and from where in the epoch."""
+"""Which file a run resumes from, under every flag that has a say in it, and from where in the epoch."""
 
 import errno
 import logging
@@ -11,7 +11,7 @@ import pytest
 import torch
 from fairseq.dataclass.configs import CheckpointConfig
 from test_reading import Evil
-from test_recovery import LAST, content, refused, tear
+from test_recovery import LAST, content, refused, tear, updates
 from training import load, train
 
 from fairseq_lambda.checkpointing import fairseq_hooks
@@ -22,10 +22,6 @@ from fairseq_lambda.checkpointing.recovery import recover
 @pytest.fixture
 def folder(toy_run, tmp_path):
     return shutil.copytree(toy_run, tmp_path / "run")
-
-
-def updates(folder):
-    return load(folder)["optimizer_history"][-1]["num_updates"]
 
 
 def test_who_goes_back_to_an_older_one_is_not_sent_forward_again(toy_data, folder, caplog):
@@ -95,13 +91,6 @@ def test_a_run_without_last_ones_is_given_none(toy_data, folder):
     assert content(folder) == before
 
 
-def test_a_finished_run_stays_so_if_it_names_itself_for_fine_tuning(toy_data, folder):
-    """fairseq goes on from the last one where there is one."""
-    with pytest.raises(SystemExit) as caught:
-        train(toy_data, folder, 10, "--finetune-from-model", folder / LAST, of=40)
-    assert caught.value.code == 0
-
-
 def test_batches_of_all_processes_are_skipped(toy_data, folder):
     """As if three processes had written the file: four batches each of the 21 of the epoch."""
     state = load(folder, "checkpoint_1_4.pt")
@@ -119,7 +108,7 @@ def test_what_does_not_divide_by_the_processes_is_said(toy_data, folder, monkeyp
     three = SimpleNamespace(task=one.task, get_model=one.get_model, cfg=one.cfg, data_parallel_world_size=3)
     cfg = CheckpointConfig(restore_file=str(folder / "checkpoint_1_4.pt"))
     assert fairseq_hooks._prepare(cfg, three) == (fairseq_hooks.GO_ON, 4)
-    assert "by 1 processes and 3 go on: 1 of the 4 batches that this epoch has had are seen again" in caplog.text
+    assert "by 1 processes and 3 resume: 1 of the 4 batches that this epoch has had are seen again" in caplog.text
 
 
 def test_an_epoch_that_has_got_shorter_is_begun_again_on_request(toy_data, folder):

@@ -11,6 +11,11 @@ from fairseq_lambda.commands.__main__ import COMMANDS, main
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _logging_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+
+
 def test_help_lists_the_commands_and_imports_none(capsys):
     main(["--help"])
     out = capsys.readouterr().out
@@ -27,8 +32,7 @@ def test_help_lists_the_commands_and_imports_none(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help_with_an_example(command, capsys, monkeypatch):
-    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+def test_each_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     out = capsys.readouterr().out
@@ -43,8 +47,13 @@ def test_an_unknown_command(capsys):
 
 
 def test_a_python_without_torch_is_one_line(monkeypatch):
-    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "fairseq_lambda.commands.train", raising=False)
     with pytest.raises(SystemExit, match="^error: .*torch.*: install the requirements"):
         main(["train"])
+
+
+@pytest.mark.parametrize("arguments", [["export", "absent", "--dest", "x"], ["evaluate", "absent", "--data", "x"]])
+def test_what_a_user_can_put_right_is_one_line(arguments):
+    with pytest.raises(SystemExit, match="^error: absent: no such folder; [^\\n]*$"):
+        main(arguments)

@@ -3,8 +3,6 @@
 import math
 import re
 import shutil
-import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -12,29 +10,13 @@ import sentencepiece
 import torch
 from conftest import random_documents, write_split
 from fairseq.data import Dictionary
+from training import train
 
 from fairseq_lambda.commands import export as export_command
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import load_checkpoint
 
 WORDS = "the river runs north of a small town and its people built many bridges over the water in spring".split()
-
-
-def train(data, save_dir, *flags):
-    """A real fairseq-train of a few updates in this process."""
-    from fairseq_cli import train as fairseq_train
-
-    package = Path(__file__).parents[2] / "fairseq_lambda"
-    argv = ["fairseq-train", str(data), "--user-dir", str(package), "--task", "masked_lm_sop"]
-    argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", "--encoder-embed-dim", "16"]
-    argv += ["--encoder-ffn-embed-dim", "32", "--tokens-per-sample", "64", "--lambda-local-context", "7"]
-    argv += ["--optimizer", "adam", "--lr", "1e-2", "--batch-size", "4", "--max-update", "4", "--cpu"]
-    argv += ["--required-batch-size-multiple", "1", "--save-dir", str(save_dir), "--log-format", "none", *flags]
-    old, sys.argv = sys.argv, argv
-    try:
-        fairseq_train.cli_main()
-    finally:
-        sys.argv = old
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +37,7 @@ def trained(tmp_path_factory):
     for split in ("train", "valid"):
         write_split(data, split, random_documents(words=len(dictionary) - 4))
     save_dir = folder / "run"
-    train(data, save_dir)
+    train(data, save_dir, 4, "--tokens-per-sample", 64, "--absolute-positions", "auto")
     shutil.rmtree(data)  # what follows has the checkpoint and nothing else
     return save_dir
 
@@ -73,13 +55,8 @@ def test_encode_and_decode(bert):
     assert bert.decode(ids) == ["the river runs north.", "many bridges."]
     assert bert.decode(bert.encode("a small town")) == "a small town"
     assert d.unk() not in bert.encode("the river <mask> north.")
+    assert d[bert.encode("the <mask>.")[-2]] == "."  # it starts no new word
     assert bert.decode(bert.encode("the <mask>.")) == "the <mask> ."
-
-
-def test_a_text_goes_on_behind_a_mask_without_a_new_word(bert):
-    d = bert.task.source_dictionary
-    assert d[bert.encode("the <mask>.")[-2]] == "."
-    assert d[bert.encode("the <mask> .")[-2]] != "<mask>"
 
 
 def test_fill_mask_gives_distributions_over_real_pieces(bert):
@@ -116,7 +93,7 @@ def test_features_and_content_lambdas(bert):
     ids = bert.encode("the river runs")
     features, lambdas = bert.extract_features(ids, return_lambdas=True)
     assert features.shape == (1, len(ids), 16)
-    assert [tuple(x.shape) for x in lambdas] == [(1, 16, 8)] * 2
+    assert [tuple(x.shape) for x in lambdas] == [(1, 4, 8)] * 2
     assert len(bert.extract_features(ids, return_all_hiddens=True)) == 3
     assert torch.equal(bert.extract_features(ids), features)
 
@@ -144,7 +121,7 @@ def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):
     for name in ("config.json", "README.md"):
         assert str(trained.parent) not in (tmp_path / "out" / name).read_text()
     assert str(trained.parent).encode() not in (tmp_path / "out" / "model.safetensors").read_bytes()
-    with pytest.raises(SystemExit, match="exists already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         export_command.main([str(trained), "--dest", str(tmp_path / "out")])
 
 
@@ -178,31 +155,6 @@ def test_loading_draws_nothing_from_the_global_generator(trained):
 def test_folders_without_a_model(make, message, tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
         LambdaBertModel.from_pretrained(make(tmp_path))
-
-
-class Evil:
-    def __reduce__(self):
-        import os
-
-        return os.mkdir, ("evil-was-here",)
-
-
-@pytest.mark.parametrize("content", ["torn", "empty", "foreign", "code", "namespace"])
-def test_files_that_are_no_checkpoint_are_refused_and_run_nothing(content, trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "model.pt"
-    whole = (trained / "checkpoint_last.pt").read_bytes()
-    if content == "torn":
-        file.write_bytes(whole[: len(whole) // 2])
-    elif content == "empty":
-        file.write_bytes(b"")
-    else:
-        torch.save(
-            {"foreign": {"a": 1}, "code": {"cfg": Evil()}, "namespace": {"args": Namespace(x=Evil())}}[content], file
-        )
-    with pytest.raises(ValueError, match="cannot be read as a fairseq checkpoint"):
-        LambdaBertModel.from_pretrained(tmp_path)
-    assert not (tmp_path / "evil-was-here").exists()
 
 
 def test_training_checkpoints_load_with_weights_only(trained):

@@ -1,4 +1,4 @@
-"""The model: sizes both ways in, segments, options, twin, and padding end to end."""
+"""The model: sizes both ways in, segments, options, and padding end to end."""
 
 import subprocess
 import sys
@@ -19,21 +19,16 @@ from fairseq_lambda.modules.lambda_bert import segment_ids
 PACKAGE = Path(fairseq_lambda.__file__).parent
 
 
-def from_command_line(arch, *flags):
-    argv = ["data", "--user-dir", str(PACKAGE), "--task", "masked_lm_sop", "--criterion", "masked_lm_sop"]
-    argv += ["--arch", arch, "--tokens-per-sample", "32", "--optimizer", "adam", *flags]
-    args = options.parse_args_and_arch(options.get_training_parser(), argv)
-    return convert_namespace_to_omegaconf(args)
-
-
 def test_command_line_flags_reach_the_model():
-    cfg = from_command_line(
-        "lambda_bert_tiny", *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
+    argv = [
+        "data", "--user-dir", str(PACKAGE), *"--task masked_lm_sop --criterion masked_lm_sop --optimizer adam".split(),
+        *"--arch lambda_bert_tiny --tokens-per-sample 32 --lambda-gate none".split(),
+        *"--lambda-key-depth 8 --lambda-intra-depth 2 --lambda-local-context 7".split(),
         *"--lambda-norm rms --lambda-backend reference --lambda-layers 1 --encoder-attention-heads 4".split(),
         *"--max-positions 64 --dropout 0.3 --checkpoint-activations".split(),
         *"--encoder-layerdrop 0.5 --post-norm --absolute-positions sinusoidal --attention-rotary".split(),
-        *"--lambda-gate none".split(),
-    )  # fmt: skip
+    ]  # fmt: skip
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), argv))
     model = build_model(cfg.model, make_task())
     bert = model.encoder.bert
     softmax, layer = bert.encoder.layers
@@ -88,7 +83,7 @@ def test_has_padding_spares_the_look_and_is_believed():
     assert asked.equal(told) and not asked.allclose(wrong)
 
 
-def test_lambdas_one_a_layer_none_for_softmax():
+def test_one_lambda_per_layer_and_none_for_softmax():
     task = make_task()
     model = make_model(task, encoder_layers=3, lambda_layers="0,2").eval()
     tokens = random_batch(task)["net_input"]["src_tokens"]
@@ -97,34 +92,22 @@ def test_lambdas_one_a_layer_none_for_softmax():
     assert len(extra["inner_states"]) == 4 and extra["inner_states"][0].shape == (6, 20, 16)
 
 
-def test_checkpointing_changes_no_gradient():
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_checkpointing_changes_no_gradient_and_counts_running_statistics_once(norm):
     task = make_task()
     tokens = random_batch(task)["net_input"]["src_tokens"]
-    grads = []
+    results = []
     for checkpoint in (False, True):
         torch.manual_seed(0)
-        model = make_model(task, checkpoint_activations=checkpoint, dropout=0.1).train()
+        model = make_model(task, checkpoint_activations=checkpoint, dropout=0.1, lambda_norm=norm).train()
         torch.manual_seed(1)
         model(tokens)[0].square().sum().backward()
-        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-    assert grads[0].keys() == grads[1].keys()
-    for name in grads[0]:
-        torch.testing.assert_close(grads[0][name], grads[1][name])
-
-
-def test_checkpointed_activations_enter_the_running_statistics_once():
-    task = make_task()
-    batch = random_batch(task)["net_input"]
-    statistics = []
-    for checkpoint in (False, True):
-        torch.manual_seed(0)
-        model = make_model(task, checkpoint_activations=checkpoint, lambda_norm="batch").train()
-        for _ in range(2):
-            model(**batch)[0].square().sum().backward()
-        statistics.append(dict(model.named_buffers()))
-    assert any("running_var" in name for name in statistics[0])
-    for name, value in statistics[0].items():
-        torch.testing.assert_close(value, statistics[1][name])
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append(grads | dict(model.named_buffers()))
+    assert results[0].keys() == results[1].keys()
+    assert any("running_var" in name for name in results[0]) == (norm == "batch")
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name])
 
 
 def test_layer_drop_leaves_layers_out_in_training_only():
@@ -163,20 +146,13 @@ def test_positions_limit_the_input_only_where_there_is_a_table():
         assert logits.shape[1] == 40
 
 
-@pytest.mark.parametrize(
-    "options_,learned",
-    [
-        ({}, False),
-        ({"lambda_terms": "content"}, True),
-        ({"lambda_layers": "none"}, True),
-        ({"lambda_layers": "1"}, True),
-        ({"lambda_layers": "none", "attention_rotary": True}, False),
-        ({"lambda_layers": "1", "attention_rotary": True}, False),
-        ({"lambda_layers": "1", "attention_rotary": True, "lambda_terms": "content"}, True),
-        ({"absolute_positions": "learned"}, True),
-        ({"absolute_positions": "none", "lambda_layers": "none"}, False),
-    ],
-)
+@pytest.mark.parametrize("options_,learned", [
+    ({}, False), ({"lambda_terms": "content"}, True), ({"absolute_positions": "learned"}, True),
+    ({"lambda_layers": "none"}, True), ({"lambda_layers": "none", "attention_rotary": True}, False),
+    ({"lambda_layers": "1"}, True), ({"lambda_layers": "1", "attention_rotary": True}, False),
+    ({"lambda_layers": "1", "attention_rotary": True, "lambda_terms": "content"}, True),
+    ({"absolute_positions": "none", "lambda_layers": "none"}, False),
+])  # fmt: skip
 def test_absolute_positions_are_learned_where_a_layer_sees_no_offsets(options_, learned):
     positions = make_model(**options_).encoder.bert.embed_positions
     assert (type(positions).__name__ == "LearnedPositions") == learned
@@ -245,16 +221,18 @@ def test_classification_head_of_fairseq_fine_tuning():
     model.load_state_dict(model.state_dict())
 
 
-@pytest.mark.parametrize("code", [
-    "import fairseq_lambda; from fairseq import utils, models, tasks; import argparse; "
-    "utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
-    "assert 'lambda_bert_mini' in models.ARCH_MODEL_REGISTRY and 'masked_lm_sop' in tasks.TASK_REGISTRY",
-    "from fairseq import utils; import argparse; utils.import_user_module(argparse.Namespace(user_dir=PATH)); "
-    "from fairseq.criterions import CRITERION_REGISTRY; assert 'masked_lm_sop' in CRITERION_REGISTRY; "
-    "import sys; assert 'triton' not in sys.modules",
-])  # fmt: skip
-def test_registers_in_a_fresh_process_either_way(code):
-    code = code.replace("PATH", repr(str(PACKAGE)))
+@pytest.mark.parametrize("first", ["", "import fairseq_lambda"])
+def test_registers_in_a_fresh_process_either_way_and_imports_no_triton(first):
+    code = f"""{first}
+import argparse, sys, torch
+from fairseq import criterions, models, tasks, utils
+utils.import_user_module(argparse.Namespace(user_dir={str(PACKAGE)!r}))
+assert "lambda_bert_mini" in models.ARCH_MODEL_REGISTRY
+assert "masked_lm_sop" in tasks.TASK_REGISTRY and "masked_lm_sop" in criterions.CRITERION_REGISTRY
+from fairseq_lambda.modules import LambdaLayer
+LambdaLayer(16, 2)(torch.randn(1, 9, 16)).sum().backward()
+assert "triton" not in sys.modules and "fairseq_lambda.ops.triton.mix" not in sys.modules
+"""
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
 
 

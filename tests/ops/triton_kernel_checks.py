@@ -6,8 +6,10 @@ belongs to a process: with it these run on the CPU, without it on CUDA.
 
 import os
 
+import comparisons
 import pytest
 import torch
+from comparisons import assert_same, errors, kept_for_backward, poison, results, where
 
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import lambda_mix
@@ -16,7 +18,6 @@ from fairseq_lambda.ops.triton.mix import lambda_mix_triton
 from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD, backward_tile
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-NAMES = ("y", "content_lambda", "queries", "keys", "values", "position_embedding")
 # length, dim_u, context, batch, heads, dim_k, dim_v
 SIZES = [
     (1, 1, 1, 2, 3, 4, 5),
@@ -35,38 +36,16 @@ SIZES = [
 
 @pytest.fixture(autouse=True)
 def _poisoned(monkeypatch):
-    """Fresh memory holds NaN, so that a number that no kernel wrote shows."""
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(float("nan")))
+    poison(monkeypatch)
 
 
-def draw(length, dim_u, context, batch, heads, dim_k, dim_v, dtype=torch.float32, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    shapes = [(batch, length, heads, dim_k), (batch, length, dim_k, dim_u), (batch, length, dim_v, dim_u)]
-    shapes += [(dim_k, dim_u, context), (batch, length, heads, dim_v), (batch, dim_k, dim_v)]
-    tensors = [torch.randn(*shape, generator=g).to(DEVICE, dtype) for shape in shapes]
-    return tensors[:4], tensors[4:]
-
-
-def run(function, inputs, grads):
-    """y, content lambda and the four gradients, as NAMES."""
-    inputs = [t.detach().requires_grad_() for t in inputs]
-    outputs = function(*inputs)
-    torch.autograd.backward(outputs, grads)
-    return [*(t.detach() for t in outputs), *(t.grad for t in inputs)]
-
-
-def errors(function, inputs, grads):
-    """Relative to the reference in float64 on the same numbers."""
-    expected = run(lambda_mix_reference, [t.double() for t in inputs], [t.double() for t in grads])
-    results = run(function, inputs, grads)
-    assert all(r.dtype == inputs[0].dtype and r.shape == e.shape for r, e in zip(results, expected, strict=True))
-    return [float((r.double() - e).norm() / e.norm()) for r, e in zip(results, expected, strict=True)]
+def draw(*shape, dtype=torch.float32, seed=0):
+    return comparisons.draw(*shape, dtype=dtype, device=DEVICE, seed=seed)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_float32_equals_reference_with_every_gradient(size):
-    for name, error in zip(NAMES, errors(lambda_mix_triton, *draw(*size)), strict=True):
+    for name, error in errors(lambda_mix_triton, draw(*size)).items():
         assert error < 2e-6, name
 
 
@@ -75,78 +54,67 @@ def test_float32_equals_reference_with_every_gradient(size):
     "size", [(63, 1, 23, 2, 3, 16, 64), (70, 2, 47, 1, 2, 8, 20), (130, 1, 5, 1, 5, 16, 33)], ids=str
 )
 def test_half_precision_errs_at_most_twice_what_plain_torch_errs(size, dtype):
-    inputs, grads = draw(*size, dtype=dtype)
-    ours, plain = errors(lambda_mix_triton, inputs, grads), errors(lambda_mix_reference, inputs, grads)
-    for name, got, bound in zip(NAMES, ours, plain, strict=True):
-        assert got <= 2 * bound, name
+    tensors = draw(*size, dtype=dtype)
+    plain = errors(lambda_mix_reference, tensors)
+    for name, error in errors(lambda_mix_triton, tensors).items():
+        assert error <= 2 * plain[name], name
 
 
 def test_finite_differences():
     """The outputs are linear in each tensor, so that central differences are exact but for rounding."""
-    inputs, grads = draw(35, 2, 23, 1, 3, 4, 5)
-    results = run(lambda_mix_triton, inputs, grads)[2:]
-    directions, _ = draw(35, 2, 23, 1, 3, 4, 5, seed=1)
-    for i, (direction, gradient) in enumerate(zip(directions, results, strict=True)):
+    inputs, directions = draw(35, 2, 23, 1, 3, 4, 5), draw(35, 2, 23, 1, 3, 4, 5, seed=1)
+    weights = [torch.randn(1, 35, 3, 5).to(DEVICE), torch.randn(1, 4, 5).to(DEVICE)]
 
-        def loss(step, i=i, direction=direction):
-            moved = [t + step * direction if j == i else t for j, t in enumerate(inputs)]
-            return sum((o.double() * g).sum() for o, g in zip(lambda_mix_triton(*moved), grads, strict=True))
+    def loss(*tensors):
+        return sum((o.double() * w).sum() for o, w in zip(lambda_mix_triton(*tensors), weights, strict=True))
 
-        difference = (loss(1) - loss(-1)) / 2
-        torch.testing.assert_close(difference, (gradient.double() * direction).sum(), rtol=1e-5, atol=1e-3)
+    gradients = torch.autograd.grad(loss(*inputs), inputs)
+    for i, (direction, gradient) in enumerate(zip(directions, gradients, strict=True)):
+        up, down = (loss(*(t + step * direction if j == i else t for j, t in enumerate(inputs))) for step in (1, -1))
+        torch.testing.assert_close((up - down) / 2, (gradient.double() * direction).sum(), rtol=1e-5, atol=1e-3)
 
 
 def test_two_runs_give_the_same_bits():
-    inputs, grads = draw(130, 1, 23, 2, 3, 4, 20, dtype=torch.bfloat16)
-    first, second = run(lambda_mix_triton, inputs, grads), run(lambda_mix_triton, inputs, grads)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert_same(lambda_mix_triton, lambda_mix_triton, draw(130, 1, 23, 2, 3, 4, 20, dtype=torch.bfloat16), 0, 0)
 
 
 def test_any_strides():
     """Queries, keys and values cut from one projection, values with u before v, the gradient of a sum."""
-    (q, k, v, e), _ = draw(40, 2, 5, 2, 3, 4, 6)
+    q, k, v, e = (t.detach() for t in draw(40, 2, 5, 2, 3, 4, 6))
     packed = torch.cat([q.flatten(2), k.flatten(2), v.transpose(2, 3).flatten(2)], dim=2)
     q2, k2, v2 = packed.split([12, 8, 12], dim=2)
     strided = q2.unflatten(2, (3, 4)), k2.unflatten(2, (4, 2)), v2.unflatten(2, (2, 6)).transpose(2, 3), e
     assert not any(t.is_contiguous() for t in strided[:3])
-    grads = torch.ones((), device=DEVICE).expand(2, 40, 3, 6), torch.ones((), device=DEVICE).expand(2, 4, 6)
-    expected, results = run(lambda_mix_triton, (q, k, v, e), grads), run(lambda_mix_triton, strided, grads)
-    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+    gradients = []
+    for tensors in ((q, k, v, e), strided):
+        tensors = [t.requires_grad_() for t in tensors]
+        outputs = lambda_mix_triton(*tensors)
+        gradients.append([*outputs, *torch.autograd.grad(sum(o.sum() for o in outputs), tensors)])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("used", [0, 1])
 def test_one_output_alone_has_a_gradient(used):
-    inputs, grads = draw(20, 1, 5, 1, 2, 4, 5)
-    expected = [t.clone().requires_grad_() for t in inputs]
-    results = [t.clone().requires_grad_() for t in inputs]
-    for function, tensors in ((lambda_mix_reference, expected), (lambda_mix_triton, results)):
-        function(*tensors)[used].backward(grads[used])
-    for got, wanted in zip(results, expected, strict=True):
-        torch.testing.assert_close(got.grad, torch.zeros_like(got) if wanted.grad is None else wanted.grad)
+    ours, expected = (results(f, draw(20, 1, 5, 1, 2, 4, 5), [used]) for f in (lambda_mix_triton, lambda_mix_reference))
+    for got, wanted in zip(ours, expected, strict=True):
+        torch.testing.assert_close(got, wanted)
 
 
 def test_keeps_nothing_but_inputs_and_content_lambda_for_the_backward_pass():
-    inputs, _ = draw(130, 1, 23, 1, 2, 4, 5)
-    inputs = [t.requires_grad_() for t in inputs]
-    saved = set()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.add(t.data_ptr()) or t, lambda t: t):
-        _, content = lambda_mix_triton(*inputs)
-    assert saved == {t.data_ptr() for t in (*inputs, content)}
+    tensors = draw(130, 1, 23, 1, 2, 4, 5)
+    content_lambda, kept = kept_for_backward(lambda_mix_triton, tensors)
+    assert kept == {where(t) for t in (*tensors, content_lambda)}
 
 
 def test_a_gradient_of_the_gradient_is_refused():
-    inputs, _ = draw(5, 1, 3, 1, 1, 4, 5)
-    inputs = [t.requires_grad_() for t in inputs]
-    with pytest.raises(RuntimeError, match="no second derivative.*--lambda-backend reference"):
+    inputs = draw(5, 1, 3, 1, 1, 4, 5)
+    with pytest.raises(RuntimeError, match="no second derivative: use backend=reference"):
         torch.autograd.grad(lambda_mix_triton(*inputs)[0].sum(), inputs[0], create_graph=True)
 
 
 def test_compiled_gives_the_same():
-    inputs, grads = draw(20, 1, 5, 1, 2, 4, 5)
     compiled = torch.compile(lambda *t: [2 * x for x in lambda_mix(*t, backend="triton")], backend="eager")
-    expected = run(lambda *t: [2 * x for x in lambda_mix_triton(*t)], inputs, grads)
-    results = run(compiled, inputs, grads)
-    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+    assert_same(compiled, lambda *t: [2 * x for x in lambda_mix_triton(*t)], draw(20, 1, 5, 1, 2, 4, 5), 0, 0)
 
 
 @pytest.mark.parametrize("length", [1, 45])

@@ -21,7 +21,7 @@ BAND_ALIGNMENT = 32
 
 
 def block_size(context: int) -> int:
-    """Return B, queries a block: a power of two, from 8 and about an eighth of the context on.
+    """Return B, queries per block: a power of two, from 8 and about an eighth of the context on.
 
     B - 1 entries of a band's row are zeros, hence small blocks; but every block reads all that it sees anew, hence not
     too small. Powers of two leave the fewest queries over at the end of a span.

@@ -4,7 +4,7 @@ The positions of a batch are worked on a span at a time, so that all between the
 
 1. scores s[n, h, u, j] = q[n, h] . E[:, u, j], one matrix product;
 2. the scores of each block of queries skewed into a band over the positions that it sees (:mod:`.bands`);
-3. y = q lc + sum_u band[u] V[u], one product a sequence and one a block and depth.
+3. y = q lc + sum_u band[u] V[u], one product per sequence, and one per block and depth.
 
 No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the backward pass, which computes scores
 and bands again: they are the largest tensors, and the least work.
@@ -29,7 +29,7 @@ def lambda_mix_banded(
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    ``span``: positions worked on at a time; ``block``: queries a block. The result does not depend on them, but for
+    ``span``: positions worked on at a time; ``block``: queries per block. The result does not depend on them, but for
     rounding; the defaults are measured.
     """
     with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype already
@@ -79,7 +79,7 @@ class _LambdaMix(torch.autograd.Function):
             for blocks in bands.blocks(positions):
                 g_blocks = g[blocks.positions].view(blocks.count, -1, g.shape[-1])  # (count, B * h, v)
                 q_blocks = q[blocks.positions].flatten(0, 1)
-                scores = torch.mm(q_blocks, embedding)  # overwritten with their gradient, a depth after the other
+                scores = torch.mm(q_blocks, embedding)  # overwritten with their gradient, one depth after the other
                 for depth, of_depth in enumerate(bands.by_depth(scores, blocks)):
                     band, seen = bands.skew(of_depth, blocks), bands.seen(padded[depth], blocks)
                     bands.add_seen(grad_padded[depth], torch.bmm(band.transpose(1, 2), g_blocks), blocks)

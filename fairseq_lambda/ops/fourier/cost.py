@@ -23,7 +23,7 @@ class Rates(NamedTuple):
     block: float
     transform: float  # a number of a block's lambdas, (L, k, v): transforms, transposes, products with the queries
     product: float  # the same, for each partition, times u, that is summed in the frequency domain
-    spill: float  # numbers a block that double the cost of ``transform``, because they leave the caches
+    spill: float  # numbers per block that double the cost of ``transform``, because they leave the caches
     band: float  # a multiply-add of the band, position x offset x head x u x (k + v)
 
 

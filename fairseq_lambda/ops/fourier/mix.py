@@ -11,7 +11,7 @@ positions fill (b, n, k, v). So it is cut up as convolution reverbs are (uniform
 - E in partitions of P offsets, V in overlapping windows of L = 3 P positions, one every P, all transformed once, which
   is cheap, since E and V have k u and v u channels where lp has k v;
 - for each block of 2 P positions, the products of the partitions with the windows they see are summed in the frequency
-  domain, one matrix product a frequency, and one inverse transform gives the block's lp, (2 P, k, v);
+  domain, one matrix product per frequency, and one inverse transform gives the block's lp, (2 P, k, v);
 - the content lambda is the same at every position, so it rides in the bin of frequency zero at no cost;
 - the block's queries are applied, and its lp is dropped. The backward pass makes it again.
 

@@ -1,6 +1,6 @@
 """Triton kernels of the lambda layer with local context: forward and backward, deterministic, no position lambdas.
 
-Scores and bands live on chip. For ``BLOCK`` positions and ``GROUP`` heads, one row a pair (i, h), and for a tile of
+Scores and bands live on chip. For ``BLOCK`` positions and ``GROUP`` heads, one row per pair (i, h), and for a tile of
 ``BLOCK`` offsets j, the scores are one small product, and the band is the scores with row i moved right by i. It meets
 the values that these positions see, 2 BLOCK rows that all heads share, in a near and a far half::
 
@@ -11,7 +11,7 @@ the values that these positions see, 2 BLOCK rows that all heads share, in a nea
 
 One rotation, ``tl.gather`` along the row, thus serves both halves, and neither scores nor bands touch device memory.
 The backward computes both again, and rotates the gradient of the band back. Every sum over blocks of positions is made
-of partial sums in float32, one slot a program, added in a fixed order afterwards: no atomics, the same bits every time.
+of partial sums in float32, one slot per program, added in a fixed order afterwards: no atomics, always the same bits.
 
 Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles of ``BLOCK_V`` value channels,
 ``slice`` the combinations of a channel tile, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits;
@@ -328,7 +328,7 @@ def combine_kernel(
 
     glc            = sum_content + grad_content                              gradient of the content lambda
     grad_keys[m]   = V[m] glc^T
-    grad_values[m] = K[m] glc + the partial sums whose blocks of positions see m, two a tile of offsets
+    grad_values[m] = K[m] glc + the partial sums whose blocks of positions see m, two per tile of offsets
     """
     TILES: tl.constexpr = (CONTEXT + BLOCK - 1) // BLOCK
     spans = tl.cdiv(length, SPAN)

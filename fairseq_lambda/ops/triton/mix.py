@@ -14,8 +14,8 @@ from fairseq_lambda.ops.triton.kernels import (
 )
 from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile
 
-CONTENT_SPAN, CONTENT_BLOCK = 256, 64  # positions a program of content_kernel, and a step of it
-COMBINE_SPAN = 64  # context positions a program of combine_kernel
+CONTENT_SPAN, CONTENT_BLOCK = 256, 64  # positions per program of content_kernel, and per step of it
+COMBINE_SPAN = 64  # context positions per program of combine_kernel
 
 
 @runs_eagerly

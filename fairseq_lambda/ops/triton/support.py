@@ -1,34 +1,29 @@
 """Why the Triton backend cannot serve, if it cannot. Imports no Triton."""
 
-import importlib.metadata
 import importlib.util
 import os
-import re
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from fairseq_lambda.ops.eager import runs_eagerly
+
 # Larger ones work too, but partial sums grow with the context, and banded has large products to make by then.
 MAX_CONTEXT = 255
 MAX_DIM_K = 128  # a tile of queries holds all of k
-OLDEST = (3, 4)  # has triton.knobs
-DISTRIBUTIONS = ("triton", "pytorch-triton", "triton-windows")  # all of them install the package triton
 
 
+@runs_eagerly  # torch.compile would trace the look at the file system, and ignore the cache
+@cache
 def _why_not_installed() -> str | None:
-    if importlib.util.find_spec("triton") is None:
+    spec = importlib.util.find_spec("triton")
+    if spec is None:
         return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
-    for name in DISTRIBUTIONS:
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
-            return f"{name} {version} is too old for the kernels, which need {'.'.join(map(str, OLDEST))} or later"
+    # No version is asked for: it is that of a distribution, of which several contain the package.
+    if not any(os.path.isfile(os.path.join(folder, "knobs.py")) for folder in spec.submodule_search_locations or ()):
+        return "the installed Triton is too old for the kernels, which need 3.4 or later"
     return None
-
-
-WHY_NOT_INSTALLED = _why_not_installed()  # asked once, and not while a compiler traces
 
 
 def _interpreted() -> bool:
@@ -37,8 +32,9 @@ def _interpreted() -> bool:
 
 def why_not_here() -> str | None:
     """Return why no tensor can go through the kernels in this process, None if some can."""
-    if WHY_NOT_INSTALLED:
-        return WHY_NOT_INSTALLED
+    reason = _why_not_installed()
+    if reason:
+        return reason
     if not torch.cuda.is_available() and not _interpreted():
         return "there is no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
     return None

@@ -10,7 +10,7 @@ class Tile:
     """What one program works on.
 
     Args:
-        block: positions, and offsets a step; the values tile has 2 block rows. A power of two, at least 16.
+        block: positions, and offsets per step; the values tile has 2 block rows. A power of two, at least 16.
         group: heads; block * group rows of queries. A power of two.
         channels: value channels at most. A power of two, at least 16.
         warps, stages: Triton's num_warps and num_stages.
@@ -23,7 +23,7 @@ class Tile:
     stages: int
 
 
-# Keyed by bytes a number and block. Chosen so that no kernel spills registers and a multiprocessor holds several
+# Keyed by bytes per number and block. Chosen so that no kernel spills registers and a multiprocessor holds several
 # programs, by ``benchmarks/speed/tune_triton.py --compile-only``; on a GPU that command without the flag times the
 # candidates and prints these tables. Products of float32 that tensor cores do not make need smaller tiles.
 FORWARD = {
