@@ -21,7 +21,8 @@ CHECKS = Path(__file__).with_name("triton_kernel_checks.py")
 
 def run_checks(interpret: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(CHECKS)]
-    done = subprocess.run(command, env=environment(TRITON_INTERPRET=interpret), cwd=ROOT, capture_output=True, text=True)
+    variables = environment(TRITON_INTERPRET=interpret)
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
