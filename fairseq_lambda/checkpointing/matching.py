@@ -5,9 +5,6 @@ from pathlib import Path
 from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.symbols import difference
 
-# Options that change what the weights mean and not their shapes.
-SAME = ("encoder_attention_heads", "activation_fn", "pooler_activation_fn", "post_norm")
-
 
 def check_match(state: dict, path: Path, task, model, with_optimizer: bool = True) -> None:
     """Return if ``state`` was trained with this dictionary and this architecture.
@@ -33,14 +30,17 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
         raise CheckpointError(f"{path} does not fit: {error}") from error
 
     remedy = "train with the flags of the checkpoint, or start afresh with another --save-dir"
-    theirs, ours = state["cfg"].get("model") or {}, model.cfg
-    for name in SAME:
-        if name in theirs and str(theirs[name]) != str(getattr(ours, name)):
-            flag = "--" + name.replace("_", "-")
-            raise CheckpointError(
-                f"{path} does not fit: it was trained with {flag} {theirs[name]}, and this run has "
-                f"{getattr(ours, name)}: {remedy}"
-            )
+    cfg = state["cfg"]
+    try:
+        different = model.differing_options(cfg.get("model") or {})
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit: {error}") from error
+    if with_optimizer:
+        different += _differing_task(cfg.get("task") or {}, task)
+    for flag, there, here in different:
+        raise CheckpointError(
+            f"{path} does not fit: it was trained with {flag} {there}, and this run has {here}: {remedy}"
+        )
     weights = dict(state["model"])
     try:
         model.upgrade_older_state({"model": weights})
@@ -53,6 +53,16 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise CheckpointError(
-                f"{path} does not fit: it is of another architecture ({theirs.get('_name')}), whose {name} is "
-                f"{there.get(name, 'missing')}, and this run's ({ours._name}) {here.get(name, 'missing')}: {remedy}"
+                f"{path} does not fit: it is of another architecture, whose {name} is "
+                f"{there.get(name, 'missing')}, and this run's {here.get(name, 'missing')}: {remedy}"
             )
+
+
+def _differing_task(theirs: dict, task) -> list[tuple[str, object, object]]:
+    """Return (flag, value in the checkpoint, value here) of the differing options that a task of ours lists."""
+    harmless = getattr(task, "HARMLESS_OPTIONS", None)
+    if harmless is None or theirs.get("_name") != task.cfg.get("_name"):
+        return []
+    names = [name for name in task.cfg if name in theirs and name not in harmless]
+    values = [("--" + name.replace("_", "-"), str(theirs[name]), str(task.cfg[name])) for name in names]
+    return [(flag, there, here) for flag, there, here in values if there != here]

@@ -95,7 +95,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
         saved = state.get("task_state") or {}
         cfg = state["cfg"]
         with open_dict(cfg):
-            with_present_options(cfg)
+            with_present_options(cfg.model)
+            cfg.task.setdefault("required_seq_len_multiple", 1)  # of before it was an option
         dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)

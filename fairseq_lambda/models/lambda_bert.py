@@ -1,6 +1,7 @@
 """fairseq's ``lambda_bert`` models: :class:`fairseq_lambda.modules.LambdaBert` behind the hooks of its RoBERTa."""
 
 import logging
+from types import SimpleNamespace
 
 import torch
 from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
@@ -9,8 +10,20 @@ from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing import fairseq_hooks
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
-from fairseq_lambda.models.lambda_bert_config import SIZES, LambdaBertConfig, core_options, in_flags, sized_config
-from fairseq_lambda.models.older_checkpoints import is_older, with_present_names, with_present_optimizer
+from fairseq_lambda.models.lambda_bert_config import (
+    SIZES,
+    LambdaBertConfig,
+    core_options,
+    flag_of,
+    in_flags,
+    sized_config,
+)
+from fairseq_lambda.models.older_checkpoints import (
+    is_older,
+    with_present_names,
+    with_present_optimizer,
+    with_present_options,
+)
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
 from fairseq_lambda.ops.unrolled import is_recording
 
@@ -137,6 +150,16 @@ class LambdaBertModel(RobertaModel):
         elif not saved:
             logger.warning("the checkpoint has no sentence head: this one starts from scratch")
             state_dict.update({key + k: v for k, v in own.state_dict().items()})
+
+    def differing_options(self, cfg: dict) -> list[tuple[str, object, object]]:
+        """Return (flag, value in ``cfg``, value here) where a checkpoint's options give its weights another meaning."""
+        present, options = dict(cfg), self.encoder.bert.options
+        with_present_options(present)
+        present = SimpleNamespace(**{**vars(LambdaBertConfig()), **present})
+        theirs = core_options(present, self.encoder.dictionary, options.max_positions).meaning()
+        ours = options.meaning()
+        names = [name for name in ours | theirs if theirs.get(name) != ours.get(name)]
+        return [(flag_of(name), theirs.get(name), ours.get(name)) for name in names]
 
     def upgrade_older_state(self, state: dict) -> None:
         """Change fairseq's state of a checkpoint of an older version in place: its weights and its optimizer's state.

@@ -113,8 +113,12 @@ def core_options(cfg: LambdaBertConfig, dictionary, max_positions: int) -> Lambd
 def in_flags(message: str) -> str:
     """Return an error message of the core with ``option=value`` as ``--flag value``."""
     names = "|".join(f.name for f in fields(LambdaBertOptions))
-    flag = lambda match: "--" + FLAGS.get(match[1], match[1]).replace("_", "-") + " "  # noqa: E731
-    return re.sub(rf"\b({names})=(?=\S)", flag, message)
+    return re.sub(rf"\b({names})=(?=\S)", lambda match: f"{flag_of(match[1])} ", message)
+
+
+def flag_of(option: str) -> str:
+    """Return the command-line flag of one of the core's options."""
+    return "--" + FLAGS.get(option, option).replace("_", "-")
 
 
 def sized_config(layers: int, width: int, heads: int) -> type[LambdaBertConfig]:

@@ -14,22 +14,20 @@ from fairseq_lambda.modules import LambdaBertOptions
 REMOVED = "which was tried, lost, and is gone (docs/ablations.md): read this checkpoint with fairseq_lambda 0.1.0"
 
 
-def with_present_options(cfg) -> None:
-    """Change the configuration of a checkpoint, ``model`` and ``task``, in place.
+def with_present_options(model) -> None:
+    """Change the model's options of a checkpoint, a mapping, in place.
 
     Raises:
         ValueError: an option that no longer exists, at a value that changes what the weights mean.
     """
-    model = cfg.model
     for name, harmless in (("lambda_output_projection", False), ("attention_gate", "none")):
         if str(model.get(name, harmless)) != str(harmless):
             raise ValueError(f"the model was trained with --{name.replace('_', '-')} {model[name]}, {REMOVED}")
     if model.get("no_token_positional_embeddings"):
-        model.absolute_positions = "none"
+        model["absolute_positions"] = "none"
     if model.get("lambda_backend") == "chunked":
-        model.lambda_backend = "banded"
+        model["lambda_backend"] = "banded"
     model.setdefault("lambda_gate", "none")  # a model from before there were gates
-    cfg.task.setdefault("required_seq_len_multiple", 1)  # likewise
 
 
 def is_older(weights: dict[str, Tensor], prefix: str = "") -> bool:

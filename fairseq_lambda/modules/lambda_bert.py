@@ -1,6 +1,6 @@
 """BERT with lambda layers in torch alone: embeddings, encoder, heads. fairseq's model and transformers' wrap it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,11 @@ from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
 
 POSITIONS = ("auto", "learned", "sinusoidal", "none")
 INITIAL_STD = 0.02  # of linear layers and embeddings, as in BERT
+# Options that change neither what weights mean nor what is computed of them, but for noise in training and rounding.
+HARMLESS = frozenset(
+    "backend checkpoint_activations max_positions dropout attention_dropout activation_dropout pooler_dropout "
+    "layerdrop vocab_size padding_idx eos_idx".split()  # the last three are the dictionary's: it is compared by itself
+)
 NO_LIMIT = 2**31 - 1  # positions of a model that has no table of them
 
 
@@ -76,6 +81,15 @@ class LambdaBertOptions:
         lambdas_see_offsets = self.terms != "content" or not lambda_layers
         softmax_sees_offsets = self.attention_rotary or len(lambda_layers) == self.layers
         return "none" if lambdas_see_offsets and softmax_sees_offsets else "learned"
+
+    def meaning(self) -> dict:
+        """Return the options that two models must have in common for the weights of one to serve in the other."""
+        options = {name: value for name, value in asdict(self).items() if name not in HARMLESS}
+        lambda_layers = parse_layers(self.lambda_layers, self.layers)
+        options |= {"absolute_positions": self.positions, "lambda_layers": sorted(lambda_layers)}
+        if len(lambda_layers) == self.layers:
+            del options["attention_rotary"]
+        return options
 
 
 class LambdaBertOutput(NamedTuple):

@@ -36,6 +36,11 @@ class MaskedLMSOPTask(FairseqTask):
     """
 
     cfg: MaskedLMSOPConfig
+    # they change neither what weights nor what labels mean; a resumed run has to have all others of its checkpoint
+    HARMLESS_OPTIONS = frozenset(
+        "_name data tokens_per_sample mask_prob leave_unmasked_prob random_token_prob mask_whole_words seed "
+        "short_sample_prob persistent_workers train_subset required_seq_len_multiple".split()
+    )
 
     def __init__(self, cfg: MaskedLMSOPConfig, dictionary: Dictionary):
         super().__init__(cfg)

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import fields
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from fairseq_lambda.checkpointing import recovery, writing
 from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.checkpointing.recovery import recover
 from fairseq_lambda.files import UNFINISHED
+from fairseq_lambda.modules.lambda_bert import HARMLESS, LambdaBertOptions
+from fairseq_lambda.tasks import MaskedLMSOPTask
 
 LAST = "checkpoint_last.pt"
 
@@ -153,11 +156,12 @@ def refused(capsys, *arguments):
 
 
 OTHER = {
-    "width": (["--encoder-embed-dim", 24], "another architecture"),
-    "layers": (["--encoder-layers", 3], "another architecture"),
-    "norm": (["--lambda-norm", "none"], "another architecture"),
-    "softmax": (["--lambda-layers", "none"], "another architecture"),
-    "objective": (["--sentence-objective", "none"], "another architecture"),
+    "width": (["--encoder-embed-dim", 24], "--encoder-embed-dim 16, and this run has 24"),
+    "layers": (["--encoder-layers", 3], "--encoder-layers 2, and this run has 3"),
+    "norm": (["--lambda-norm", "none"], "--lambda-norm layer, and this run has none"),
+    "softmax": (["--lambda-layers", "none"], "--lambda-layers [0, 1], and this run has []"),
+    "objective": (["--sentence-objective", "none"], "--sentence-objective sop, and this run has none"),
+    "other labels": (["--sentence-objective", "nsp"], "--sentence-objective sop, and this run has nsp"),
     "order of norms": (["--post-norm"], "--post-norm False, and this run has True"),
     "activation": (["--activation-fn", "relu"], "--activation-fn gelu, and this run has relu"),
 }
@@ -169,6 +173,23 @@ def test_another_architecture_is_refused(name, toy_data, folder, capsys):
     before = content(folder)
     assert message in refused(capsys, toy_data, folder, 20, *flags)
     assert content(folder) == before
+
+
+@pytest.mark.parametrize("before,after,message", [
+    (["--lambda-layers", 0, "--attention-rotary"], ["--lambda-layers", 0], "--attention-rotary True, and this run has"),
+    (["--absolute-positions", "sinusoidal"], ["--absolute-positions", "none"], "--absolute-positions sinusoidal, and"),
+])  # fmt: skip
+def test_options_that_no_shape_shows_are_compared(before, after, message, toy_data, tmp_path, capsys):
+    train(toy_data, tmp_path, 2, *before, of=40)
+    assert message in refused(capsys, toy_data, tmp_path, 4, *after)
+
+
+def test_every_option_is_compared_or_listed_as_harmless(toy_run):
+    """A new option that nobody thought of is compared."""
+    options = {f.name for f in fields(LambdaBertOptions)}
+    assert options - HARMLESS == LambdaBertOptions(lambda_layers="none").meaning().keys()
+    state = load(toy_run)
+    assert MaskedLMSOPTask.HARMLESS_OPTIONS | {"sentence_objective"} == state["cfg"]["task"].keys()
 
 
 def test_another_dictionary_of_the_same_size_is_refused(toy_data, folder, capsys, tmp_path):
