@@ -17,6 +17,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 
+from fairseq_lambda.checkpointing import patience
 from fairseq_lambda.checkpointing.matching import check_match
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.checkpointing.recovery import LAST, recover
@@ -57,6 +58,10 @@ def _saving(original):
     @functools.wraps(original)
     def torch_persistent_save(obj, filename, async_write: bool = False):
         """fairseq retries a failed save at the end of what it has written, and renames the two over the old file."""
+        if isinstance(obj, dict) and "extra_state" in obj:
+            patience.remember(obj["extra_state"])
+            if "lambda_backend" in (obj["cfg"].get("model") or {}):
+                obj["cfg"]["model"]["lambda_backend"] = "auto"  # a matter of this machine, not of the model
         if async_write or PathManager.path_requires_pathmanager(str(filename)):
             return original(obj, filename, async_write=async_write)
         save_whole(obj, filename)
@@ -90,6 +95,8 @@ def _loading(original, is_ours):
         with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer), _upgraded(trainer.get_model()):
             extra_state, epoch_itr = original(cfg, trainer, **passthrough)
         _check_same_file(extra_state, trainer)
+        if extra_state is not None and not cfg.reset_optimizer:
+            patience.restore(extra_state)
         resets = cfg.reset_optimizer or cfg.reset_lr_scheduler or cfg.reset_meters or cfg.reset_dataloader
         if extra_state is not None and trainer.get_num_updates() > 0 and had == 0 and not resets:
             _carry_over(extra_state, trainer)
@@ -176,9 +183,17 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     if weights_alone:
         return GO_ON, 0
     if not cfg.reset_optimizer:
+        if not state.get("last_optimizer_state"):
+            raise CheckpointError(
+                f"{path} was saved with --no-save-optimizer-state, so that its run cannot be resumed: use it as "
+                "--finetune-from-model of a new run with another --save-dir"
+            )
         updates = state["optimizer_history"][-1]["num_updates"]
         if 0 < trainer.cfg.optimization.max_update <= updates:
             logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
+            return FINISHED, 0
+        if patience.is_spent(state["extra_state"], cfg.patience):
+            logger.info(f"{path}: its run has stopped early, nothing left to do (raise --patience to train longer)")
             return FINISHED, 0
         logger.info(f"resuming from {path} at {updates} updates (another --save-dir starts afresh)")
     before = state["cfg"]["distributed_training"]["distributed_world_size"]

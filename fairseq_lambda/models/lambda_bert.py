@@ -121,6 +121,7 @@ class LambdaBertModel(RobertaModel):
     def build_model(cls, cfg, task):
         """Return the model; from now on fairseq's handling of its checkpoints is ours."""
         fairseq_hooks.install(cls._trains)
+        _check_format(task)
         max_positions = task.max_positions() if cfg.max_positions is None else cfg.max_positions
         sentence_head = getattr(task, "sentence_objective", "none") != "none"
         options = core_options(cfg, task.source_dictionary, max_positions)
@@ -182,6 +183,26 @@ class LambdaBertModel(RobertaModel):
     def from_pretrained(cls, folder, checkpoint_file=None):
         """Return a :class:`LambdaBertHubInterface` over the model in ``folder``: see its ``from_folder``."""
         return LambdaBertHubInterface.from_folder(folder, checkpoint_file)
+
+
+def _check_format(task) -> None:
+    """Let a task of fairseq's that joins texts itself do so as ``<s> A </s> </s> B </s>``, which tells the segments.
+
+    Raises:
+        ValueError: a flag says otherwise.
+    """
+    for name, index in (
+        ("init_token", task.source_dictionary.bos()),
+        ("separator_token", task.source_dictionary.eos()),
+    ):
+        value = getattr(task.cfg, name, index)
+        if value is None:
+            setattr(task.cfg, name, index)
+        elif value != index:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value}: has to be {index} (leave the flag out), as a lambda_bert reads "
+                "<s> A </s> </s> B </s>"
+            )
 
 
 for _size, (_layers, _width, _heads) in SIZES.items():

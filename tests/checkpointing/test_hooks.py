@@ -4,17 +4,19 @@ import logging
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import make_dictionary, make_model, write_split
 from test_recovery import LAST, refused, tear
-from training import differences, state_of_training, train
+from training import differences, load, state_of_training, train
 
 from fairseq_lambda.checkpointing import fairseq_hooks
+from fairseq_lambda.models.lambda_bert import _check_format
 
 OWN_TASK = ["--task", "sentence_prediction", "--criterion", "sentence_prediction", "--num-classes", 2]
-OWN_TASK += ["--init-token", 0, "--separator-token", 2, "--max-positions", 32, "--best-checkpoint-metric", "loss"]
+OWN_TASK += ["--max-positions", 32, "--best-checkpoint-metric", "loss"]
 
 
 def test_import_patches_nothing_and_sets_no_log_level():
@@ -88,3 +90,47 @@ def test_fine_tuning_under_fairseqs_own_task_resumes_recovers_and_refuses(
         assert "another dictionary: 55 symbols" in refused(capsys, labelled_data, tmp_path / "whole", 20, *flags)
     finally:
         make_dictionary().save(str(labelled_data / "input0" / "dict.txt"))
+
+
+@pytest.mark.parametrize("flag", ["--init-token", "--separator-token"])
+def test_texts_are_joined_as_in_pretraining_or_not_at_all(flag, labelled_data, tmp_path):
+    with pytest.raises(ValueError, match=f"{flag} 3: has to be . .leave the flag out.*<s> A </s> </s> B </s>"):
+        train(labelled_data, tmp_path, 2, *OWN_TASK, flag, 3)
+    task = SimpleNamespace(
+        source_dictionary=make_dictionary(), cfg=SimpleNamespace(init_token=None, separator_token=None)
+    )
+    _check_format(task)
+    assert (task.cfg.init_token, task.cfg.separator_token) == (0, 2)
+
+
+def test_a_file_that_does_not_exist_ends_fine_tuning_too(labelled_data, tmp_path, capsys):
+    absent = ("--restore-file", tmp_path / "nosuch.pt")
+    assert "nosuch.pt does not exist" in refused(capsys, labelled_data, tmp_path, 2, *OWN_TASK, *absent)
+
+
+def test_a_run_without_its_optimizer_is_not_resumed(toy_data, tmp_path, capsys):
+    train(toy_data, tmp_path, 4, "--no-save-optimizer-state", of=40)
+    message = refused(capsys, toy_data, tmp_path, 8, "--no-save-optimizer-state")
+    assert "--no-save-optimizer-state" in message and "--finetune-from-model" in message
+    train(toy_data, tmp_path / "new", 2, "--finetune-from-model", tmp_path / LAST)
+
+
+def test_patience_counts_on_over_a_restart_and_a_stopped_run_stays_stopped(toy_data, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    flags = ["--patience", 3, "--validate-interval-updates", 2, "--lr", 1e-9, "--maximize-best-checkpoint-metric"]
+    flags += ["--best-checkpoint-metric", "sop_acc"]  # which stays what it is
+    train(toy_data, tmp_path / "whole", 40, *flags)
+    stopped = load(tmp_path / "whole")
+    train(toy_data, tmp_path / "parts", 4, *flags, of=40)
+    train(toy_data, tmp_path / "parts", 40, *flags)
+    number = lambda state: state["optimizer_history"][-1]["num_updates"]  # noqa: E731
+    assert number(load(tmp_path / "parts")) == number(stopped) < 40
+    caplog.clear()
+    with pytest.raises(SystemExit, match="^0$"):
+        train(toy_data, tmp_path / "whole", 40, *flags)
+    assert "has stopped early, nothing left to do" in caplog.text
+
+
+def test_the_backend_is_not_stored(toy_data, tmp_path):
+    train(toy_data, tmp_path, 2, "--lambda-backend", "reference")
+    assert load(tmp_path)["cfg"]["model"]["lambda_backend"] == "auto"
