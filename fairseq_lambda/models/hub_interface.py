@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
+from fairseq_lambda.models.lambda_bert_config import plain
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.symbols import MASK, UNK, WORD_START
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
@@ -71,7 +72,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
 
     def __init__(self, cfg, task, model, sentencepiece_model: bytes | None):
         nn.Module.__init__(self)  # fairseq's own would build the bpe of cfg, by default one from the network
-        self.cfg, self.task, self.model = cfg, task, model
+        self.cfg, self.task, self.model = plain(cfg), task, model
+        task.cfg = self.cfg.task
         self.bpe = None
         if sentencepiece_model is not None:
             self.bpe = SentencePieceEncoder(sentencepiece_model, task.source_dictionary)

@@ -16,6 +16,7 @@ from fairseq_lambda.models.lambda_bert_config import (
     core_options,
     flag_of,
     in_flags,
+    plain,
     sized_config,
 )
 from fairseq_lambda.models.older_checkpoints import (
@@ -109,7 +110,7 @@ class LambdaBertModel(RobertaModel):
 
     def __init__(self, cfg, encoder: LambdaBertEncoder):
         FairseqEncoderModel.__init__(self, encoder)
-        self.args = self.cfg = cfg
+        self.args = self.cfg = plain(cfg)  # classes of enumerations that fairseq makes cannot be pickled
         self.classification_heads = nn.ModuleDict()
 
     @classmethod
@@ -206,6 +207,6 @@ def _check_format(task) -> None:
 
 
 for _size, (_layers, _width, _heads) in SIZES.items():
-    register_model(f"lambda_bert_{_size}", dataclass=sized_config(_layers, _width, _heads))(
-        type(f"LambdaBert{_size.capitalize()}Model", (LambdaBertModel,), {})
-    )
+    _name = f"LambdaBert{_size.capitalize()}Model"
+    globals()[_name] = type(_name, (LambdaBertModel,), {"__module__": __name__})  # where pickle looks for it
+    register_model(f"lambda_bert_{_size}", dataclass=sized_config(_layers, _width, _heads))(globals()[_name])

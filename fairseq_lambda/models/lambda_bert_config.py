@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import DictConfig, OmegaConf
 
 from fairseq_lambda.modules import LambdaBertOptions
 from fairseq_lambda.modules.activations import ACTIVATIONS
@@ -108,6 +109,11 @@ def core_options(cfg: LambdaBertConfig, dictionary, max_positions: int) -> Lambd
         return LambdaBertOptions(**{name: v.value if isinstance(v, Enum) else v for name, v in values.items()})
     except ValueError as error:
         raise ValueError(in_flags(str(error))) from error
+
+
+def plain(cfg) -> DictConfig:
+    """Return a configuration of plain values: no enumerations, no interpolations, no classes behind it."""
+    return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(cfg), resolve=True, enum_to_str=True))
 
 
 def in_flags(message: str) -> str:

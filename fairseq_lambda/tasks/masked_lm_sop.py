@@ -8,6 +8,7 @@ import torch
 from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks.fairseq_task import StatefulContainer
 
 from fairseq_lambda.data.corpus import Corpus
 from fairseq_lambda.data.dataset import SentencePairDataset
@@ -170,6 +171,13 @@ class MaskedLMSOPTask(FairseqTask):
                 f"--max-positions {model.max_positions()}: lower the former or raise the latter"
             )
         return model
+
+    def __getstate__(self) -> dict:
+        # neither data, which is on the disk, nor fairseq's container of state, which nobody can copy
+        return {**vars(self), "datasets": {}, "dataset_to_epoch_iter": {}, "state": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, state=StatefulContainer())
 
     def state_dict(self) -> dict:
         """Return what makes a checkpoint usable by itself; fairseq stores it as ``task_state``.
