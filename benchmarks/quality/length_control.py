@@ -4,15 +4,11 @@
 samples of several lengths. Read in windows, ``<s> W </s>`` with as many tokens as a sample of training
 has, a token counts in the window that it is nearest the middle of. What reading more at once does to a model is the
 ratio of the two perplexities; that samples of another length are other samples, easier or harder, drops out.
-
-The second table says in what they differ: how many masked tokens stand next to a special symbol, which tells that a
-sentence begins or ends there, and how well those are predicted.
 """
 
 import argparse
 import math
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
@@ -24,6 +20,15 @@ from fairseq import utils
 
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
+
+COLUMNS = {
+    "model": ("model",),
+    "tokens": ("tokens",),
+    "read whole": ("whole", 1, 2),
+    "in windows": ("windows", 1, 2),
+    "whole / windows": ("ratio", 1, 3),
+    "±": ("standard_error", 1, 3),
+}
 
 
 def windows(tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +79,7 @@ def read(hub: LambdaBertHubInterface, length: int, width: int) -> dict:
     hub.task.cfg.tokens_per_sample = length
     hub.task.load_dataset("valid")
     dataset = hub.task.dataset("valid")
-    special = [hub.task.source_dictionary.bos(), hub.task.source_dictionary.eos()]
-    whole, pieces, beside, counts = [], [], [], []
+    whole, pieces = [], []
     for index in range(len(dataset)):
         sample = dataset[index]
         source, target = sample["source"].numpy(), sample["target"].numpy()
@@ -86,37 +90,19 @@ def read(hub: LambdaBertHubInterface, length: int, width: int) -> dict:
         whole.append(losses(hub, sample["source"][None], np.zeros_like(at), at, labels))
         batch, row, column = in_windows(source, width)
         pieces.append(losses(hub, torch.from_numpy(batch), row[at - 1], column[at - 1], labels))
-        is_special = np.isin(source, special)
-        beside.append(torch.from_numpy(is_special[at - 1] | is_special[at + 1]))
-        counts.append(len(at))
     difference = np.array([(a - b).sum().item() for a, b in zip(whole, pieces, strict=True)])
-    whole, pieces, beside = torch.cat(whole), torch.cat(pieces), torch.cat(beside)
+    whole, pieces = torch.cat(whole), torch.cat(pieces)
     log_ratio = (whole - pieces).mean().item()
     return {
         "tokens": length,
-        "samples": len(counts),
+        "samples": len(difference),
         "masked_tokens": len(whole),
         "whole": math.exp(whole.mean().item()),
         "windows": math.exp(pieces.mean().item()),
         "ratio": math.exp(log_ratio),
         # samples are what is independent: the spread of their sums
-        "standard_error": float(math.exp(log_ratio) * difference.std(ddof=1) * len(counts) ** 0.5 / sum(counts)),
-        "share_beside": beside.float().mean().item(),
-        "beside": math.exp(whole[beside].mean().item()),
-        "elsewhere": math.exp(whole[~beside].mean().item()),
+        "standard_error": float(math.exp(log_ratio) * difference.std(ddof=1) * len(difference) ** 0.5 / len(whole)),
     }
-
-
-def tables(models: dict[str, list[dict]]) -> str:
-    ratios = [["model", "tokens", "read whole", "in windows", "whole / windows"]]
-    places = [["model", "tokens", "beside a special symbol", "perplexity there", "elsewhere"]]
-    for name, rows in models.items():
-        for r in rows:
-            ratio = f"{r['ratio']:.3f} ± {r['standard_error']:.3f}"
-            ratios.append([name, f"{r['tokens']:,}", f"{r['whole']:.2f}", f"{r['windows']:.2f}", ratio])
-            there = [f"{100 * r['share_beside']:.1f} %", f"{r['beside']:.2f}", f"{r['elsewhere']:.2f}"]
-            places.append([name, f"{r['tokens']:,}", *there])
-    return f"{measuring.markdown(ratios)}\n\n{measuring.markdown(places)}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -126,21 +112,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lengths", default="128,512,2048", help="tokens of a sample, with commas (%(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS / "length_control.jsonl")
     args = parser.parse_args(argv)
-    models = {}
+    rows = []
     try:
         for folder in args.checkpoints:
-            print(f"{time.strftime('%H:%M:%S')} {folder.name}", file=sys.stderr, flush=True)
+            measuring.say(folder.name)
             hub = LambdaBertModel.from_pretrained(folder, "checkpoint_last.pt")
             hub = hub.cuda() if torch.cuda.is_available() else hub
             hub.task.cfg.data = str(args.data)
             width = hub.task.cfg.tokens_per_sample - 2
-            models[folder.name] = [read(hub, int(length), width) for length in args.lengths.split(",")]
+            rows += [{"model": folder.name, **read(hub, int(n), width)} for n in args.lengths.split(",")]
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     setting = measuring.setting("cuda" if torch.cuda.is_available() else "cpu", hub.task.cfg.seed)
-    print(f"{tables(models)}\n\n{measuring.setting_line(setting)}")
+    print(f"{measuring.table(rows, COLUMNS)}\n\n{measuring.setting_line(setting)}")
     known = {"data": args.data.resolve().name, "setting": setting}
-    measuring.write_lines(args.json, [{"model": m, **row, **known} for m, rows in models.items() for row in rows])
+    measuring.write_lines(args.json, [row | known for row in rows])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
+import pictures
 from comparison import Comparison, open_comparison
 
 COLUMNS = ["model", "updates", "learning rate", "seeds", "parameters", "valid perplexity", "test perplexity",
@@ -97,42 +98,28 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
 
 def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
     """Draw validation perplexity against tokens per sample, if several were read, else against updates and minutes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    models = {name: runs for name, runs in by_model(comparison, lines).items() if name in comparison.draw}
-    names = ["tokens per sample, after training"] if comparison.lengths else ["updates", "minutes of training"]
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 4), squeeze=False, layout="constrained")
-    ends = {}
-    for i, (model, runs) in enumerate(models.items()):
-        style = {"color": f"C{i}", "linestyle": ("-", "--", "-.", ":")[i % 4]}
-        for run in runs:
-            if comparison.lengths:
-                read = sorted((int(n), entry["mlm_ppl"]) for n, entry in run.get("lengths", {}).items())
-                axes[0][0].plot(*zip(*read, strict=True), marker="o", **style)
-            else:
-                updates, read = [p["updates"] for p in run["curve"]], [(0, p["valid_ppl"]) for p in run["curve"]]
-                for axis, unit in zip(axes[0], (1, (ms(run) or 0) / 60_000), strict=True):
-                    axis.plot([u * unit for u in updates], [ppl for _, ppl in read], **style)
-            ends[model] = (read[-1][1], style["color"])
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set(xlabel=name, yscale="log", ylabel="validation perplexity of masked tokens")
-        axis.yaxis.set_major_formatter("{x:,.0f}")
-        axis.yaxis.set_minor_formatter("{x:,.0f}")
-        axis.tick_params(axis="y", which="both", labelsize=8)
-        axis.grid(alpha=0.3, which="both")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylim(top=min(axis.get_ylim()[1], 5 * min(ppl for ppl, _ in ends.values())))
+    chosen = by_model(comparison, lines)
+    runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
+    label = "validation perplexity of masked tokens"
     if comparison.lengths:
-        axes[0][0].set_xscale("log", base=2)
-        axes[0][0].set_xticks(comparison.lengths, [f"{n:,}" for n in comparison.lengths])
-    measuring.label_ends(axes[0][-1], ends)
-    figure.suptitle(comparison.title, fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+        read = [
+            (model, sorted((int(n), entry["mlm_ppl"]) for n, entry in run["lengths"].items()))
+            for model, run in runs
+            if "lengths" in run
+        ]
+        panels = [pictures.Panel("tokens per sample, after training", label, read, comparison.lengths)]
+    else:
+        panels = [
+            pictures.Panel(
+                name,
+                label,
+                [(model, [(p["updates"] * unit(run), p["valid_ppl"]) for p in run["curve"]]) for model, run in runs],
+            )
+            for name, unit in (("updates", lambda run: 1), ("minutes of training", lambda run: (ms(run) or 0) / 60_000))
+        ]
+    for panel in panels:
+        panel.top = 5 * min(points[-1][1] for _, points in panel.lines)
+    pictures.draw(path, comparison.title, panels)
 
 
 def main(argv: list[str] | None = None) -> None:

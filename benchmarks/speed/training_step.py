@@ -77,7 +77,7 @@ def part_rows(rows: list[dict]) -> list[dict]:
     """Return a row for each part of the rows that have parts."""
     result = []
     for row in rows:
-        of_model = row.get("parts", {})
+        of_model = row.get("parts") or {}  # lambda and softmax have them
         total = sum(part["seconds"] for part in of_model.values())
         for name, part in of_model.items():
             known = {"length": row["length"], "model": row["model"], "part": name, "seconds": part["seconds"]}

@@ -73,7 +73,7 @@ class Recorder:
 
 
 def compile_for_hopper(kernel, args: tuple, constants: dict) -> dict[str, int]:
-    """Return registers, bytes spilled and bytes of shared memory of a launch, compiled for sm_90 as the launch itself would be."""
+    """Return registers, bytes spilled and of shared memory of a launch, compiled for sm_90 as it would be."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
