@@ -96,7 +96,7 @@ def plot(rows: list[dict], path: Path, size: str) -> None:
     title = f"lambda_bert_{size}: tokens per second in training"
     if both := [row for row in rows if row["model"] == "lambda" and "over softmax" in row]:
         ratio = f"{both[-1]['over softmax']:.1f}"
-        title = f"At {both[-1]['length']:,} tokens lambda_bert_{size} trains {ratio} times as fast as with softmax"
+        title = f"At {both[-1]['length']:,} tokens lambda_bert_{size} trains\n{ratio} times as fast as with softmax"
     ticks = sorted({row["length"] for row in rows})
     panel = pictures.Panel("tokens in a sequence", "tokens per second, whole training step", lines, ticks, linear=True)
     pictures.draw(path, title, [panel])
