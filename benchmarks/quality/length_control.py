@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
 import numpy as np
+import pictures
 import torch
 from comparison import RESULTS
 from fairseq import utils
@@ -105,6 +106,16 @@ def read(hub: LambdaBertHubInterface, length: int, width: int) -> dict:
     }
 
 
+def draw(rows: list[dict], path: Path) -> None:
+    ratios = [
+        (model, [(row["tokens"], row["ratio"]) for row in rows if row["model"] == model])
+        for model in dict.fromkeys(row["model"] for row in rows)
+    ]
+    ticks = sorted({row["tokens"] for row in rows})
+    panel = pictures.Panel("tokens read at once", "perplexity over that in windows of training's length", ratios, ticks)
+    pictures.draw(path, "What reading more than in training does", [panel])
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of scripts/preprocess_wikitext.sh")
@@ -127,6 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{measuring.table(rows, COLUMNS)}\n\n{measuring.setting_line(setting)}")
     known = {"data": args.data.resolve().name, "setting": setting}
     measuring.write_lines(args.json, [row | known for row in rows])
+    draw(rows, args.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -64,25 +64,6 @@ def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
     return [*cells, f"{middle:.0f}", f"{middle * first['updates'] / 60_000:.1f}"]
 
 
-def length_table(models: dict[str, list[dict]]) -> list[str]:
-    """Return a table of perplexity by tokens per sample, with its standard error over draws of masks, or none."""
-    lengths = sorted({int(n) for runs in models.values() for run in runs for n in run.get("lengths", {})})
-    if not lengths:
-        return []
-    rows = [["valid perplexity at", *(f"{n:,} tokens" for n in lengths)]]
-    for model, runs in models.items():
-        found = [runs[0].get("lengths", {}).get(str(n)) for n in lengths]
-        rows.append([model, *(length_cell(entry) if entry else "-" for entry in found)])
-    return [measuring.markdown(rows)]
-
-
-def length_cell(entry: dict) -> str:
-    text, losses = f"{entry['mlm_ppl']:.2f}", entry["losses"]
-    if len(losses) < 2:
-        return text
-    return f"{text} ± {entry['mlm_ppl'] * statistics.stdev(losses) / len(losses) ** 0.5:.2f}"
-
-
 def tables(comparison: Comparison, lines: list[dict]) -> str:
     """Return the report as Markdown."""
     models = by_model(comparison, lines)
@@ -93,32 +74,18 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
     notes = [f"Baseline: {comparison.baseline}. Made {dates[0]} to {dates[-1]}."]
     timed = {measuring.setting_line(run["in_turns"]["setting"]) for run in shown if "in_turns" in run}
     notes += [f"Times in turns: {line}." for line in sorted(timed)] or ["Times: as each run logged them."]
-    return "\n\n".join([measuring.markdown(rows), *length_table(models), *notes])
+    return "\n\n".join([measuring.markdown(rows), *notes])
 
 
 def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
-    """Draw validation perplexity against tokens per sample, if several were read, else against updates and minutes."""
+    """Draw validation perplexity against updates and against minutes."""
     chosen = by_model(comparison, lines)
     runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
-    label = "validation perplexity of masked tokens"
-    if comparison.lengths:
-        read = [
-            (model, sorted((int(n), entry["mlm_ppl"]) for n, entry in run["lengths"].items()))
-            for model, run in runs
-            if "lengths" in run
-        ]
-        panels = [pictures.Panel("tokens per sample, after training", label, read, comparison.lengths)]
-    else:
-        panels = [
-            pictures.Panel(
-                name,
-                label,
-                [(model, [(p["updates"] * unit(run), p["valid_ppl"]) for p in run["curve"]]) for model, run in runs],
-            )
-            for name, unit in (("updates", lambda run: 1), ("minutes of training", lambda run: (ms(run) or 0) / 60_000))
-        ]
-    for panel in panels:
-        panel.top = 5 * min(points[-1][1] for _, points in panel.lines)
+    panels = []
+    for label, unit in (("updates", lambda run: 1), ("minutes of training", lambda run: (ms(run) or 0) / 60_000)):
+        curves = [(model, [(p["updates"] * unit(run), p["valid_ppl"]) for p in run["curve"]]) for model, run in runs]
+        top = 5 * min(points[-1][1] for _, points in curves)
+        panels.append(pictures.Panel(label, "validation perplexity of masked tokens", curves, top=top))
     pictures.draw(path, comparison.title, panels)
 
 

@@ -39,8 +39,7 @@ def test_position_lambdas_read_the_same_in_windows_and_content_lambdas_do_not(to
     assert short["ratio"] == 1 and short["standard_error"] == 0  # a single window each
     assert long["ratio"] == pytest.approx(1, abs=1e-6) and abs(content["ratio"] - 1) > 1e-5
     assert long["windows"] == pytest.approx(long["whole"]) and long["samples"] < short["samples"]
-    logs = np.log([long["beside"], long["elsewhere"]])
-    assert np.log(long["whole"]) == pytest.approx(logs @ [long["share_beside"], 1 - long["share_beside"]])
+    assert out.with_suffix(".png").stat().st_size > 10_000
     assert "| position | 64 |" in capsys.readouterr().out
 
     hub = LambdaBertModel.from_pretrained(tmp_path / "both")

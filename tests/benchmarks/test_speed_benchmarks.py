@@ -81,15 +81,15 @@ def check_tune_triton(rows):
 def test_each_benchmark_writes_rows_and_prints_them_with_their_setting(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
     monkeypatch.setattr(busy_neighbour, "core_seconds", lambda path="": 0.0)  # tests share the cores with others
+    monkeypatch.setattr(tune_triton, "CONTEXTS", {32: 23})
     rows = run(name, tmp_path)
     globals()[f"check_{name}"](rows)
     printed = capsys.readouterr().out
     for key in ("cpu", "torch", "seed", "date", "commit"):
         assert f"{key} {rows[0]['setting'][key]}" in printed
-    assert "| --- |" in printed and not printed.startswith("|\n")
-    for picture in tmp_path.glob("*.png"):
-        assert picture.stat().st_size > 10_000
-    assert len(list(tmp_path.glob("*.png"))) == (name in ("mixing", "training_step"))
+    assert "| --- |" in printed
+    drawn = [picture.stat().st_size > 10_000 for picture in tmp_path.glob("*.png")]
+    assert drawn == [True] * (name in ("mixing", "training_step"))
 
 
 @pytest.mark.parametrize("name,message", [("mixing", "no backend whose tests pass"), ("training_step", "1 failed")])
