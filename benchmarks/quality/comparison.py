@@ -44,6 +44,8 @@ class Comparison:
         baseline: the model that the others are measured against.
         models: name to flags of scripts/train_lambda_bert.sh; ``updates``, ``lr`` and ``seeds`` may be a model's own.
         flags: of all models.
+        lengths: numbers of tokens per sample to evaluate with, beside training's.
+        draws: of pairs and masks at each of these lengths.
         draw: the models in the picture; no picture if there are none.
     """
 
@@ -55,6 +57,8 @@ class Comparison:
     baseline: str
     models: dict
     flags: dict = field(default_factory=dict)
+    lengths: list = field(default_factory=list)
+    draws: int = 1
     draw: list = field(default_factory=list)
 
     @classmethod
@@ -124,9 +128,6 @@ class Results:
         lines = self.lines
         place = next((i for i, line in enumerate(lines) if same_run(line, run)), len(lines))
         lines[place : place + 1] = [known | values]
-        self.write(lines)
-
-    def write(self, lines: list[dict]) -> None:
         measuring.write_lines(self.path, lines)
 
     def best_rate(self, model: str, seed: int) -> str:

@@ -4,8 +4,10 @@
 """
 
 import argparse
+import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
@@ -64,6 +66,21 @@ def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
     return [*cells, f"{middle:.0f}", f"{middle * first['updates'] / 60_000:.1f}"]
 
 
+def length_table(models: dict[str, list[dict]], lengths: list[int]) -> str:
+    """Return a table of perplexity by tokens per sample, with its standard error over draws of masks."""
+    rows = [["valid perplexity at", *(f"{n:,} tokens" for n in lengths)]]
+    for model, runs in models.items():
+        found = [runs[0].get("lengths", {}).get(str(n)) for n in lengths]
+        rows.append([model, *(length_cell(entry) if entry else "-" for entry in found)])
+    return measuring.markdown(rows)
+
+
+def length_cell(entry: dict) -> str:
+    losses, perplexity_ = entry["losses"], entry["mlm_ppl"]
+    error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else math.nan
+    return f"{perplexity_:.2f} ± {perplexity_ * error:.2f}"
+
+
 def tables(comparison: Comparison, lines: list[dict]) -> str:
     """Return the report as Markdown."""
     models = by_model(comparison, lines)
@@ -74,18 +91,33 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
     notes = [f"Baseline: {comparison.baseline}. Made {dates[0]} to {dates[-1]}."]
     timed = {measuring.setting_line(run["in_turns"]["setting"]) for run in shown if "in_turns" in run}
     notes += [f"Times in turns: {line}." for line in sorted(timed)] or ["Times: as each run logged them."]
-    return "\n\n".join([measuring.markdown(rows), *notes])
+    longer = [length_table(models, comparison.lengths)] if comparison.lengths else []
+    return "\n\n".join([measuring.markdown(rows), *longer, *notes])
 
 
 def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
-    """Draw validation perplexity against updates and against minutes."""
+    """Draw validation perplexity against tokens per sample, if several were read, else against updates and minutes."""
     chosen = by_model(comparison, lines)
     runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
     panels = []
-    for label, unit in (("updates", lambda run: 1), ("minutes of training", lambda run: (ms(run) or 0) / 60_000)):
-        curves = [(model, [(p["updates"] * unit(run), p["valid_ppl"]) for p in run["curve"]]) for model, run in runs]
+
+    def panel(label: str, points: Callable[[dict], list], ticks: list[int] | None = None) -> None:
+        curves = [(model, points(run)) for model, run in runs]
         top = 5 * min(points[-1][1] for _, points in curves)
-        panels.append(pictures.Panel(label, "validation perplexity of masked tokens", curves, top=top))
+        panels.append(pictures.Panel(label, "validation perplexity of masked tokens", curves, ticks, top))
+
+    if comparison.lengths:
+        panel(
+            "tokens per sample, after training",
+            lambda run: sorted((int(n), entry["mlm_ppl"]) for n, entry in run["lengths"].items()),
+            comparison.lengths,
+        )
+    else:
+        panel("updates", lambda run: [(p["updates"], p["valid_ppl"]) for p in run["curve"]])
+        panel(
+            "minutes of training",
+            lambda run: [(p["updates"] * (ms(run) or 0) / 60_000, p["valid_ppl"]) for p in run["curve"]],
+        )
     pictures.draw(path, comparison.title, panels)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
+import numpy as np
 import torch
 from comparison import Comparison, Results, Run, open_comparison
 from curves import curve, ms_per_update
@@ -65,17 +66,28 @@ def line_of(log: str, seed: int, data: Path) -> dict:
     return known | {"ms_per_update": ms_per_update(log), "curve": curve(log)}
 
 
-def scores(data: Path, folder: Path) -> dict:
+def scores(comparison: Comparison, data: Path, folder: Path) -> dict:
     """Return what evaluating the last checkpoint gives."""
     hub = LambdaBertModel.from_pretrained(folder, "checkpoint_last.pt").to(DEVICE)
-    hub.task.cfg.data = str(data)
-    splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_PER_BATCH // hub.task.cfg.tokens_per_sample))
+    task = hub.task.cfg
+    task.data = str(data)
+    splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_PER_BATCH // task.tokens_per_sample))
+    seed, lengths = task.seed, {}
+    for length in comparison.lengths:
+        if length > hub.model.max_positions():  # learned positions end
+            continue
+        task.tokens_per_sample, losses = length, []
+        for draw in range(comparison.draws):  # samples of another length have other masks: draw them more than once
+            task.seed = seed + draw
+            losses.append(evaluate(hub, ["valid"], max(1, TOKENS_PER_BATCH // length))["valid"]["mlm_loss"])
+        lengths[str(length)] = {"mlm_ppl": float(np.exp(np.mean(losses))), "losses": losses}
     precision = {"none": "float32"}.get(hub.cfg.criterion.autocast, hub.cfg.criterion.autocast)
     parameters = sum(p.numel() for p in hub.model.parameters())
-    return {"precision": precision, "parameters": parameters, "scores": splits}
+    found = {"precision": precision, "parameters": parameters, "scores": splits}
+    return found | {"lengths": lengths} if lengths else found
 
 
-def run_all(runs, results: Results, data: Path, checkpoints: Path) -> None:
+def run_all(runs, comparison: Comparison, results: Results, data: Path, checkpoints: Path) -> None:
     for run in runs:
         if results.finished(run, data.resolve().name):
             continue
@@ -89,7 +101,7 @@ def run_all(runs, results: Results, data: Path, checkpoints: Path) -> None:
             )
 
         log = train(run, data, checkpoints / run.folder, validated)
-        results.put(run, line_of(log, run.seed, data) | scores(data, checkpoints / run.folder))
+        results.put(run, line_of(log, run.seed, data) | scores(comparison, data, checkpoints / run.folder))
 
 
 def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
@@ -113,7 +125,7 @@ def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
     for line in lines:
         if line["model"] in times:
             line["in_turns"] = {"ms_per_update": round(1000 * times[line["model"]], 1), "setting": setting}
-    results.write(lines)
+    measuring.write_lines(results.path, lines)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -138,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         seeds = args.seeds and [int(seed) for seed in args.seeds.split(",")]
         runs = (r for r in comparison.runs(results) if r.model in models and (not seeds or r.seed in seeds))
         checkpoints = args.runs or Path("checkpoints/quality") / Path(args.comparison).stem
-        run_all(runs, results, args.data, checkpoints)
+        run_all(runs, comparison, results, args.data, checkpoints)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")
 

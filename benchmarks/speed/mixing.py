@@ -118,14 +118,9 @@ def passing(backends: list[str]) -> list[str]:
 
 
 def plot(rows: list[dict], path, dtype: str) -> None:
-    quantities = {"forward_backward": (1e-6, "microseconds"), "workspace_bytes": (1024, "KB of workspace")}
-    panels = []
-    for key, (unit, label) in quantities.items():
-        lines = [
-            (name, [(r["length"], r[key] / unit / r["length"] / r["batch"]) for r in rows if r["model"] == name])
-            for name in dict.fromkeys(row["model"] for row in rows)
-        ]
-        ticks = sorted({row["length"] for row in rows})
+    ticks, panels = sorted({row["length"] for row in rows}), []
+    for key, unit, label in (("forward_backward", 1e-6, "microseconds"), ("workspace_bytes", 1024, "KB of workspace")):
+        lines = pictures.by_model(rows, lambda row, k=key, u=unit: row[k] / u / row["length"] / row["batch"])
         panels.append(pictures.Panel("tokens in a sequence", f"{label} per token", lines, ticks))
     last = [row for row in rows if row["model"] == "softmax" and "over" in row][-1]
     title = f"Lambda layers mix {last['length']:,} tokens {last['over']:.0f} times as fast as softmax attention"

@@ -1,5 +1,6 @@
 """Pictures of the benchmarks: panels side by side, each line named at its right end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,12 @@ class Panel:
     ticks: list[int] | None = None
     top: float | None = None
     linear: bool = False
+
+
+def by_model(rows: list[dict], y: Callable[[dict], float]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Return a line for each model of the rows: ``y`` of each over its length."""
+    names = dict.fromkeys(row["model"] for row in rows)
+    return [(name, [(row["length"], y(row)) for row in rows if row["model"] == name]) for name in names]
 
 
 def draw(path: Path, title: str, panels: list[Panel]) -> None:

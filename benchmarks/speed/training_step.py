@@ -89,10 +89,7 @@ def part_rows(rows: list[dict]) -> list[dict]:
 
 
 def plot(rows: list[dict], path: Path, size: str) -> None:
-    lines = [
-        (name, [(row["length"], row["tokens_per_second"]) for row in rows if row["model"] == name])
-        for name in dict.fromkeys(row["model"] for row in rows)
-    ]
+    lines = pictures.by_model(rows, lambda row: row["tokens_per_second"])
     title = f"lambda_bert_{size}: tokens per second in training"
     if both := [row for row in rows if row["model"] == "lambda" and "over softmax" in row]:
         ratio = f"{both[-1]['over softmax']:.1f}"

@@ -23,6 +23,8 @@ updates: 8
 lr: "2e-2"
 seeds: [1]
 baseline: softmax
+lengths: [32, 64]
+draws: 2
 draw: [softmax, lambda]
 flags: {validate-interval-updates: 2, save-interval-updates: 2, log-interval: 1, num-workers: 0, autocast: none,
         encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8}
@@ -67,6 +69,9 @@ def test_runs_are_resumed_after_a_kill_reported_and_timed(toy, tmp_path, capsys)
     assert [point["updates"] for point in ours["curve"]] == [2, 4, 6, 8, 10] and ours["ms_per_update"] > 0
     assert {"seconds", "valid_acc", "order_acc", "train_ppl"} <= set(ours["curve"][-1])
     assert ours["scores"]["valid"]["mlm_ppl"] == pytest.approx(ours["curve"][-1]["valid_ppl"], rel=1e-3)
+    first, second = ours["lengths"]["32"]["losses"]  # the first draw is validation's in training
+    assert first == pytest.approx(ours["scores"]["valid"]["mlm_loss"]) and second != pytest.approx(first)
+    assert set(ours["lengths"]) == {"32", "64"} and set(theirs["lengths"]) == {"32"}  # learned positions end
 
     before = results.path.read_bytes()
     (tmp_path / "runs").rename(tmp_path / "gone")
@@ -79,7 +84,7 @@ def test_runs_are_resumed_after_a_kill_reported_and_timed(toy, tmp_path, capsys)
     report.main([toy[0]])
     table = capsys.readouterr().out
     assert "| lambda | 10 | 2e-2 | 1 |" in table and "| softmax | 8 | 2e-2 | 1 |" in table
-    assert "Times in turns" in table
+    assert "± " in table and "Times in turns" in table
     assert (tmp_path / "toy.png").stat().st_size > 10_000
 
     (tmp_path / "toy.yaml").write_text(TOY.replace("lambda-local-context: 7", "lambda-local-context: 5"))

@@ -26,7 +26,6 @@ TOY = {
     "busy_neighbour": "--size tiny --length 32 --batch 2 --repeats 1 --steps 1",
     "tune_triton": "--compile-only",
 }
-SLOW = ("busy_neighbour", "tune_triton")
 
 
 def run(name, out):
@@ -77,7 +76,9 @@ def check_tune_triton(rows):
     assert not any(row["spilled"] for row in rows)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in TOY])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("busy_neighbour", "tune_triton"))) for n in TOY]
+)
 def test_each_benchmark_writes_rows_and_prints_them_with_their_setting(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
     monkeypatch.setattr(busy_neighbour, "core_seconds", lambda path="": 0.0)  # tests share the cores with others
