@@ -108,13 +108,14 @@ def run(backends: list[str], options) -> list[dict]:
 
 def passing(backends: list[str]) -> list[str]:
     """Return the backends whose tests pass."""
-    reasons = {}
+    result = []
     for backend in backends:
         measuring.say(f"tests of {backend}")
-        reasons[backend] = measuring.tests_fail(*TESTS[backend])
-        if reasons[backend]:
-            measuring.say(f"{backend}: its tests fail, so it is left out:\n{reasons[backend]}")
-    return [backend for backend in backends if not reasons[backend]]
+        if reason := measuring.tests_fail(*TESTS[backend]):
+            measuring.say(f"{backend}: its tests fail, so it is left out:\n{reason}")
+        else:
+            result.append(backend)
+    return result
 
 
 def plot(rows: list[dict], path, dtype: str) -> None:

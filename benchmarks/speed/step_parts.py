@@ -7,9 +7,10 @@ from fairseq_lambda.modules import LambdaLayer
 
 
 def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, float]]:
-    """Return {part: {"seconds", "floor"}} of a step of ``trainer``; floor 0 where memory, not arithmetic, is the limit.
+    """Return seconds, share, floor and time over floor of each part of a step of ``trainer``.
 
     The floor is 3 x (multiply-adds forward) x 2 / ``rate``: backward does each product twice, for inputs and weights.
+    It is 0 where memory, not arithmetic, is the limit.
     """
     bert = trainer.model.encoder.bert
     layer, count = bert.encoder.layers[0], len(bert.encoder.layers)
@@ -52,10 +53,12 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
     }
     steps = {name: function for name, (function, _, _) in functions.items()}
     seconds = measuring.interleaved(steps, device, options.repeats, budget=1.0)
-    return {
-        name: {"seconds": seconds[name] * calls, "floor": 6 * calls * cost / rate}
-        for name, (_, calls, cost) in functions.items()
-    }
+    result = {name: {"seconds": seconds[name] * calls} for name, (_, calls, _) in functions.items()}
+    total = sum(part["seconds"] for part in result.values())
+    for name, (_, calls, cost) in functions.items():
+        part, floor = result[name], 6 * calls * cost / rate
+        part |= {"share": part["seconds"] / total, "floor": floor, "over": part["seconds"] / floor if floor else None}
+    return result
 
 
 def mixing_cost(layer, length: int) -> float:

@@ -73,21 +73,6 @@ def measure(length: int, options, folder: Path) -> list[dict]:
     return rows
 
 
-def part_rows(rows: list[dict]) -> list[dict]:
-    """Return a row for each part of the rows that have parts."""
-    result = []
-    for row in rows:
-        of_model = row.get("parts") or {}  # lambda and softmax have them
-        total = sum(part["seconds"] for part in of_model.values())
-        for name, part in of_model.items():
-            known = {"length": row["length"], "model": row["model"], "part": name, "seconds": part["seconds"]}
-            known["share"] = part["seconds"] / total
-            if part["floor"]:
-                known |= {"floor": part["floor"], "over": part["seconds"] / part["floor"]}
-            result.append(known)
-    return result
-
-
 def plot(rows: list[dict], path: Path, size: str) -> None:
     lines = pictures.by_model(rows, lambda row: row["tokens_per_second"])
     title = f"lambda_bert_{size}: tokens per second in training"
@@ -128,10 +113,15 @@ def run(options) -> None:
                     trainer = trainer_of(row["model"], length, options, Path(folder))
                     row["parts"] = parts(trainer, length, options, rate)
             rows += new
+    of_parts = [
+        {"length": row["length"], "model": row["model"], "part": name, **part}
+        for row in rows
+        for name, part in row.get("parts", {}).items()
+    ]
     compared = rows
     for peer in ("softmax", "roberta"):
         compared = measuring.related(compared, peer, "tokens_per_second", f"over {peer}")
-    print(f"{measuring.table(compared, COLUMNS)}\n\n{measuring.table(part_rows(rows), PARTS)}")
+    print(f"{measuring.table(compared, COLUMNS)}\n\n{measuring.table(of_parts, PARTS)}")
     tensors = measuring.layer_inputs(1, 64, 12, 16, 64, 1, 23, device=options.device)
     shape = {key: getattr(options, key) for key in ("size", "autocast", "tokens")} | {"vocabulary": VOCABULARY}
     shape |= {"matmul": f"{rate / 1e9:,.0f} GFLOP/s", "backend": resolve_backend("auto", *tensors[::2], tensors[3])}

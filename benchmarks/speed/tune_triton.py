@@ -1,8 +1,8 @@
-"""Tile sizes of the Triton backend: the floor of the layer, what the compiler makes of each tile, and times on a GPU.
+"""Tile sizes of the Triton backend: what the compiler makes of each tile, and times on a GPU.
 
 ``python benchmarks/speed/tune_triton.py`` on a GPU times the candidates of fairseq_lambda/ops/triton/tiles.py, forward
 and backward apart, and prints its two tables with the fastest. ``--compile-only`` needs no GPU: it compiles the tables
-as they are for sm_90 and prints registers, spills and shared memory. Both print the floor first.
+as they are for sm_90 and prints registers, spills and shared memory.
 """
 
 import itertools
@@ -18,42 +18,8 @@ import torch
 
 from fairseq_lambda.ops.triton import tiles
 
-BANDWIDTH, RATE = 3.0e12, 790e12  # bytes and FLOPs per second of an H100: what a copy and a bf16 product can reach
 SHAPE = 12, 16, 64  # heads, dim_k, dim_v
 CONTEXTS = {16: 11, 32: 23, 64: 63}  # block -> a context that it is for
-
-
-def floor(heads: int, k: int, v: int, u: int, r: int, size: int, forward, backward) -> None:
-    """Print FLOPs and bytes per token, as the kernels make and move them, and the time that they take at least.
-
-    Every tensor counts once per kernel that reads or writes it; FLOPs include those on padded tiles. One slice.
-    """
-    f, b = forward.block, backward.block
-    depth = max(16, 1 << (k - 1).bit_length())
-    projected = (heads * k + u * v + u * k) * size
-    output = heads * v * size
-    partial = 4 * (u * v * (b + r - 1) + k * u * r + k * v) / b  # float32, written and read
-    moved = {
-        "forward": projected + u * v * size + output,
-        "backward": 2 * projected + output + u * v * size + 2 * partial,
-    }
-    flops = {
-        "forward": 2 * u * depth * v + heads * 2 * (depth * v + u * (depth * f + 2 * f * v)),
-        "backward": 4 * u * depth * v + heads * 2 * (2 * depth * v + u * (3 * depth * b + 4 * b * v)),
-    }
-    print(f"floor per token: heads {heads}, k {k}, v {v}, u {u}, r {r}, {size} bytes per number")
-    rows = [
-        {"pass": name, "bytes": moved[name], "moving": moved[name] / BANDWIDTH}
-        | {"flops": flops[name], "products": flops[name] / RATE}
-        for name in moved
-    ]
-    columns = {"pass": ("pass",), "B": ("bytes",), "moving, ns": ("moving", 1e-9, 2)}
-    columns |= {"kFLOP": ("flops", 1e3), "products, ns": ("products", 1e-9, 2)}
-    print(f"floor per token of an H100: heads {heads}, k {k}, v {v}, u {u}, r {r}, {size} bytes per number")
-    print(measuring.table(rows, columns))
-    attention = 12 * heads * v * size  # q, k, v, o forward; the same, do, dq, dk, dv backward
-    print(f"fused softmax attention moves {attention} B and holds {8 * heads * v * size}, ", end="")
-    print(f"the layer holds {2 * (projected + output) + partial:.0f}\n")
 
 
 def tables() -> list[tuple[torch.dtype, int, int]]:
@@ -168,7 +134,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=2048)
     options = measuring.parse(parser, argv)
-    floor(*SHAPE, 1, 23, 2, tiles.FORWARD[2, 32], tiles.BACKWARD[2, 32])
     if options.compile_only:
         os.environ.pop("TRITON_INTERPRET", None)
         rows = compile_tables()
