@@ -128,9 +128,6 @@ class Results:
         lines = self.lines
         place = next((i for i, line in enumerate(lines) if same_run(line, run)), len(lines))
         lines[place : place + 1] = [known | values]
-        self.write(lines)
-
-    def write(self, lines: list[dict]) -> None:
         measuring.write_lines(self.path, lines)
 
     def best_rate(self, model: str, seed: int) -> str:

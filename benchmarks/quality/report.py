@@ -4,12 +4,15 @@
 """
 
 import argparse
+import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
+import pictures
 from comparison import Comparison, open_comparison
 
 COLUMNS = ["model", "updates", "learning rate", "seeds", "parameters", "valid perplexity", "test perplexity",
@@ -63,23 +66,19 @@ def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
     return [*cells, f"{middle:.0f}", f"{middle * first['updates'] / 60_000:.1f}"]
 
 
-def length_table(models: dict[str, list[dict]]) -> list[str]:
-    """Return a table of perplexity by tokens per sample, with its standard error over draws of masks, or none."""
-    lengths = sorted({int(n) for runs in models.values() for run in runs for n in run.get("lengths", {})})
-    if not lengths:
-        return []
+def length_table(models: dict[str, list[dict]], lengths: list[int]) -> str:
+    """Return a table of perplexity by tokens per sample, with its standard error over draws of masks."""
     rows = [["valid perplexity at", *(f"{n:,} tokens" for n in lengths)]]
     for model, runs in models.items():
         found = [runs[0].get("lengths", {}).get(str(n)) for n in lengths]
         rows.append([model, *(length_cell(entry) if entry else "-" for entry in found)])
-    return [measuring.markdown(rows)]
+    return measuring.markdown(rows)
 
 
 def length_cell(entry: dict) -> str:
-    text, losses = f"{entry['mlm_ppl']:.2f}", entry["losses"]
-    if len(losses) < 2:
-        return text
-    return f"{text} ± {entry['mlm_ppl'] * statistics.stdev(losses) / len(losses) ** 0.5:.2f}"
+    losses, perplexity_ = entry["losses"], entry["mlm_ppl"]
+    error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else math.nan
+    return f"{perplexity_:.2f} ± {perplexity_ * error:.2f}"
 
 
 def tables(comparison: Comparison, lines: list[dict]) -> str:
@@ -92,47 +91,34 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
     notes = [f"Baseline: {comparison.baseline}. Made {dates[0]} to {dates[-1]}."]
     timed = {measuring.setting_line(run["in_turns"]["setting"]) for run in shown if "in_turns" in run}
     notes += [f"Times in turns: {line}." for line in sorted(timed)] or ["Times: as each run logged them."]
-    return "\n\n".join([measuring.markdown(rows), *length_table(models), *notes])
+    longer = [length_table(models, comparison.lengths)] if comparison.lengths else []
+    return "\n\n".join([measuring.markdown(rows), *longer, *notes])
 
 
 def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
     """Draw validation perplexity against tokens per sample, if several were read, else against updates and minutes."""
-    import matplotlib
+    chosen = by_model(comparison, lines)
+    runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
+    panels = []
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    def panel(label: str, points: Callable[[dict], list], ticks: list[int] | None = None) -> None:
+        curves = [(model, points(run)) for model, run in runs]
+        top = 5 * min(points[-1][1] for _, points in curves)
+        panels.append(pictures.Panel(label, "validation perplexity of masked tokens", curves, ticks, top))
 
-    models = {name: runs for name, runs in by_model(comparison, lines).items() if name in comparison.draw}
-    names = ["tokens per sample, after training"] if comparison.lengths else ["updates", "minutes of training"]
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 4), squeeze=False, layout="constrained")
-    ends = {}
-    for i, (model, runs) in enumerate(models.items()):
-        style = {"color": f"C{i}", "linestyle": ("-", "--", "-.", ":")[i % 4]}
-        for run in runs:
-            if comparison.lengths:
-                read = sorted((int(n), entry["mlm_ppl"]) for n, entry in run.get("lengths", {}).items())
-                axes[0][0].plot(*zip(*read, strict=True), marker="o", **style)
-            else:
-                updates, read = [p["updates"] for p in run["curve"]], [(0, p["valid_ppl"]) for p in run["curve"]]
-                for axis, unit in zip(axes[0], (1, (ms(run) or 0) / 60_000), strict=True):
-                    axis.plot([u * unit for u in updates], [ppl for _, ppl in read], **style)
-            ends[model] = (read[-1][1], style["color"])
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set(xlabel=name, yscale="log", ylabel="validation perplexity of masked tokens")
-        axis.yaxis.set_major_formatter("{x:,.0f}")
-        axis.yaxis.set_minor_formatter("{x:,.0f}")
-        axis.tick_params(axis="y", which="both", labelsize=8)
-        axis.grid(alpha=0.3, which="both")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylim(top=min(axis.get_ylim()[1], 5 * min(ppl for ppl, _ in ends.values())))
     if comparison.lengths:
-        axes[0][0].set_xscale("log", base=2)
-        axes[0][0].set_xticks(comparison.lengths, [f"{n:,}" for n in comparison.lengths])
-    measuring.label_ends(axes[0][-1], ends)
-    figure.suptitle(comparison.title, fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+        panel(
+            "tokens per sample, after training",
+            lambda run: sorted((int(n), entry["mlm_ppl"]) for n, entry in run["lengths"].items()),
+            comparison.lengths,
+        )
+    else:
+        panel("updates", lambda run: [(p["updates"], p["valid_ppl"]) for p in run["curve"]])
+        panel(
+            "minutes of training",
+            lambda run: [(p["updates"] * (ms(run) or 0) / 60_000, p["valid_ppl"]) for p in run["curve"]],
+        )
+    pictures.draw(path, comparison.title, panels)
 
 
 def main(argv: list[str] | None = None) -> None:

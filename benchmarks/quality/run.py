@@ -16,7 +16,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from fairseq_lambda.commands.evaluate import evaluate
 from fairseq_lambda.models import LambdaBertModel
 
 SCRIPT = measuring.ROOT / "scripts/train_lambda_bert.sh"
+ENVIRONMENT = {**os.environ, "PYTHON": sys.executable}
 TOKENS_PER_BATCH = 4096  # in evaluation
 TIMED_UPDATES = 25
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -48,11 +48,7 @@ def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) 
     with path.open("a", encoding="utf-8") as log:
         log.write("\n")  # after a kill the last line may be half of one
         process = subprocess.Popen(
-            [str(word) for word in command],
-            env={**os.environ, "PYTHON": sys.executable},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         for line in process.stdout:
             log.write(line)
@@ -95,12 +91,14 @@ def run_all(runs, comparison: Comparison, results: Results, data: Path, checkpoi
     for run in runs:
         if results.finished(run, data.resolve().name):
             continue
-        say(f"{run.folder}: {run.updates:,} updates")
+        measuring.say(f"{run.folder}: {run.updates:,} updates")
 
         def validated(log: str, run=run) -> None:
             line = line_of(log, run.seed, data)
             results.put(run, line)
-            say(f"{run.folder}: perplexity {line['curve'][-1]['valid_ppl']} after {line['curve'][-1]['updates']:,}")
+            measuring.say(
+                f"{run.folder}: perplexity {line['curve'][-1]['valid_ppl']} after {line['curve'][-1]['updates']:,}"
+            )
 
         log = train(run, data, checkpoints / run.folder, validated)
         results.put(run, line_of(log, run.seed, data) | scores(comparison, data, checkpoints / run.folder))
@@ -114,10 +112,8 @@ def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
     runs = {run.model: run for run in comparison.runs(results)}
     logging.disable(logging.INFO)
     for model in dict.fromkeys(line["model"] for line in lines if line["model"] in runs):
-        command = [str(word) for word in (SCRIPT, comparison.size, data, *runs[model].command_line(), "--dry-run")]
-        words = subprocess.run(
-            command, env={**os.environ, "PYTHON": sys.executable}, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+        command = [SCRIPT, comparison.size, data, *runs[model].command_line(), "--dry-run"]
+        words = subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True).stdout
         words = shlex.split(words)
         trainer = make_trainer(words[words.index(str(data)) :], comparison.seeds[0])
         trainer.task.load_dataset("train")
@@ -129,11 +125,7 @@ def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
     for line in lines:
         if line["model"] in times:
             line["in_turns"] = {"ms_per_update": round(1000 * times[line["model"]], 1), "setting": setting}
-    results.write(lines)
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    measuring.write_lines(results.path, lines)
 
 
 def main(argv: list[str] | None = None) -> None:

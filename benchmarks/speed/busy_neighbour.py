@@ -17,21 +17,20 @@ import tempfile
 import time
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent
+import torch  # isort: skip  before measuring, which sets the variable: OpenMP reads it once, when torch loads it
+import measuring
+from trainers import random_batch, trainer_of
+
+from fairseq_lambda.hardware import multiplies_bfloat16
+
 POLICIES = {"default": None, "passive": "PASSIVE"}
 
 
 def work(options) -> None:
     """Read numbers of steps from stdin; for each write the seconds of its steps and those of all cores on them."""
-    import torch  # before measuring, which sets the variable
-    from training_step import parse, random_batch, trainer_of
-
-    shape = parse(["--device", "cpu", "--size", options.size, "--seed", str(options.seed)])
-    shape.autocast = options.autocast
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(shape.vocabulary)))
-        trainer = trainer_of("lambda", options.length, shape, Path(folder))
-    sample = random_batch(options.length, options.batch, shape)
+        trainer = trainer_of("lambda", options.length, options, Path(folder))
+    sample = random_batch(options.length, options.batch, options.seed)
     torch.manual_seed(options.seed)
     for line in sys.stdin:
         seconds, before = [], time.process_time()
@@ -90,7 +89,7 @@ def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
     try:
         for name in POLICIES:
             steps(name, 3)
-        for number in range(options.rounds):
+        for number in range(options.repeats):
             order = list(POLICIES) if number % 2 == 0 else list(POLICIES)[::-1]
             for situation in ("quiet", "busy"):
                 with neighbour(situation == "busy") as others:
@@ -104,34 +103,27 @@ def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__, repeats=8)
+    parser.set_defaults(device="cpu")
     parser.add_argument("--size", default="mini", help="of lambda_bert (%(default)s)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a sample (%(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="samples (%(default)s)")
     parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 where the processor has it")
-    parser.add_argument("--rounds", type=int, default=8, help="turns of each in each situation (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn (%(default)s)")
     parser.add_argument("--tries", type=int, default=50, help="of a turn, until nothing else runs (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=FOLDER.parent / "results/speed/busy_neighbour.jsonl")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    arguments = sys.argv[1:] if argv is None else argv
-    options = parser.parse_args(arguments)
+    arguments = argv or sys.argv[1:]
+    options = measuring.parse(parser, arguments)
+    options.autocast = options.autocast or ("bfloat16" if multiplies_bfloat16("cpu") else "none")
     if options.worker:
         return work(options)
-    from measuring import markdown, multiplies_bfloat16, setting, setting_line
-
-    options.autocast = options.autocast or ("bfloat16" if multiplies_bfloat16("cpu") else "none")
-    seconds = measure(options, [*arguments, "--autocast", options.autocast])
-    rows = [["ms per step", "quiet", "busy"]]
-    rows += [[name, *(f"{1000 * s[k]:.0f}" for k in ("quiet", "busy"))] for name, s in seconds.items()]
-    ratio = {k: seconds["passive"][k] / seconds["default"][k] for k in ("quiet", "busy")}
-    rows.append(["passive / default", *(f"{ratio[k]:.2f}" for k in ("quiet", "busy"))])
-    shape = {k: getattr(options, k) for k in ("size", "length", "batch", "autocast", "rounds", "steps")}
-    where = setting("cpu", options.seed)
-    print(f"{markdown(rows)}\n\n{setting_line(shape)}\n{setting_line(where)}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"seconds": seconds, "shape": shape, "setting": where}) + "\n")
+    seconds = measure(options, arguments)
+    passive, default = seconds["passive"], seconds["default"]
+    rows = [{"policy": name, **of} for name, of in seconds.items()]
+    print(measuring.table(rows, {"ms per step": ("policy",), "quiet": ("quiet", 1e-3), "busy": ("busy", 1e-3)}))
+    print(", ".join(f"passive / default, {k}: {passive[k] / default[k]:.2f}" for k in passive))
+    shape = {k: getattr(options, k) for k in ("size", "length", "batch", "autocast", "repeats", "steps")}
+    measuring.save(options, "busy_neighbour", [{"seconds": seconds}], shape=shape)
 
 
 if __name__ == "__main__":

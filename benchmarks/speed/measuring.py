@@ -1,9 +1,10 @@
-"""What the benchmarks share: interleaved times, peak memory, matmul rate, the setting of a figure, tables, JSON lines.
+"""What the benchmarks share: flags, inputs, times in turns, peak memory, the setting of a figure, tables, JSON lines.
 
 Import it before torch: OpenMP reads OMP_WAIT_POLICY once, when it is loaded. With its default, threads spin at every
 barrier, and another process on one of the cores slows an update several times.
 """
 
+import argparse
 import datetime
 import json
 import os
@@ -25,22 +26,58 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from fairseq_lambda.files import whole
+from fairseq_lambda.hardware import multiplies_bfloat16
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results/speed"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def synchronise(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+def parser(description: str, repeats: int | None = 5) -> argparse.ArgumentParser:
+    """Return a parser of the flags that all benchmarks of speed have, ``--repeats`` with this default or not at all."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    result.add_argument("--device", choices=["cpu", "cuda"], default=default, help="(%(default)s)")
+    if repeats is not None:
+        result.add_argument("--repeats", type=int, default=repeats, help="timed runs, at least (%(default)s)")
+    result.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    result.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (%(default)s)")
+    return result
+
+
+def parse(parser_: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the options, after a check that the device can do what ``--device``, ``--dtype``, ``--autocast`` want."""
+    options = parser_.parse_args(argv)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser_.error("--device cuda: torch finds no GPU here")
+    for flag in ("dtype", "autocast"):
+        if "bfloat16" in (getattr(options, flag, None) or ()) and not multiplies_bfloat16(options.device):
+            parser_.error(f"--{flag} bfloat16: this processor has no bfloat16 products, torch would only emulate them")
+    return options
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def layer_inputs(
+    batch: int, length: int, heads: int, dim_k: int, dim_v: int, dim_u: int, context: int, dtype=None, device="cpu"
+) -> list[torch.Tensor]:
+    """Return random queries, keys, values and position embedding of a lambda layer, with gradients."""
+    shapes = (batch, length, heads, dim_k), (batch, length, dim_k, dim_u), (batch, length, dim_v, dim_u)
+    scales = 1, 1 / length, 1, (dim_k * dim_u * context) ** -0.5
+    return [
+        torch.randn(shape, dtype=dtype, device=device).mul_(scale).requires_grad_()
+        for shape, scale in zip((*shapes, (dim_k, dim_u, context)), scales, strict=True)
+    ]
 
 
 def seconds(function: Callable, device: str) -> float:
-    synchronise(device)
+    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronise()
     start = time.perf_counter()
     function()
-    synchronise(device)
+    synchronise()
     return time.perf_counter() - start
 
 
@@ -72,11 +109,11 @@ def peak_bytes(function: Callable, device: str) -> int:
     On a GPU from torch's allocator; on a CPU from the profiler's record of every allocation of a tensor.
     """
     if device == "cuda":
-        synchronise(device)
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         function()
-        synchronise(device)
+        torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         function()
@@ -111,13 +148,6 @@ def tests_fail(*arguments: str) -> str:
     return "" if run.returncode == 0 else "\n".join((run.stdout + run.stderr).strip().splitlines()[-5:])
 
 
-def cpu_info() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
 def commit() -> str:
     """Return the checkout's commit, with ``+`` if the package or the scripts differ from it."""
     git = ["git", "-C", str(ROOT)]
@@ -131,8 +161,10 @@ def commit() -> str:
 
 def setting(device: str, seed: int) -> dict:
     """Return hardware, versions, seed, date and commit."""
-    name = re.search(r"model name\s*: (.*)", cpu_info())
-    instructions = re.findall(r"\b(avx2|avx512f|avx512_bf16|amx_bf16)\b", cpu_info())
+    cpu = Path("/proc/cpuinfo")
+    cpu = cpu.read_text(encoding="utf-8") if cpu.exists() else ""
+    name = re.search(r"model name\s*: (.*)", cpu)
+    instructions = re.findall(r"\b(avx2|avx512f|avx512_bf16|amx_bf16)\b", cpu)
     versions = {}
     for package in ("torch", "triton", "ve-fairseq", "fairseq"):
         try:
@@ -159,6 +191,26 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
 
 
+def table(rows: list[dict], columns: dict[str, tuple]) -> str:
+    """Return a Markdown table: ``columns`` maps a header to a key of the rows, its unit and the digits after the point.
+
+    Text and integers stand as they are; what a row does not have is left empty.
+    """
+
+    def cell(value, unit: float = 1, digits: int = 0) -> str:
+        if value is None or isinstance(value, str):
+            return value or ""
+        return f"{value / unit:,.{digits}f}"
+
+    return markdown([list(columns), *([cell(row.get(key), *form) for key, *form in columns.values()] for row in rows)])
+
+
+def related(rows: list[dict], model: str, key: str, name: str) -> list[dict]:
+    """Return the rows with one more value, ``name``: their ``key`` over that of ``model`` at the same length."""
+    of = {row["length"]: row[key] for row in rows if row["model"] == model}
+    return [{**row, name: row[key] / of[row["length"]]} if row["length"] in of else row for row in rows]
+
+
 def setting_line(setting_: dict) -> str:
     return ", ".join(f"{key} {value}" for key, value in setting_.items() if value != "")
 
@@ -170,16 +222,9 @@ def write_lines(path: Path, rows: list[dict]) -> None:
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def label_ends(axis, ends: dict[str, tuple[float, str]]) -> None:
-    """Write the name of each line at the right of the axis, at the height of its end, in its colour, without overlap.
-
-    Args:
-        ends: name to the line's last y and its colour.
-    """
-    heights = {
-        n: axis.transAxes.inverted().transform(axis.transData.transform((1, y)))[1] for n, (y, _) in ends.items()
-    }
-    last = -1.0
-    for name in sorted(heights, key=heights.get):
-        last = max(heights[name], last + 0.06)
-        axis.text(1.02, last, name, color=ends[name][1], transform=axis.transAxes, va="center", fontsize=9)
+def save(options: argparse.Namespace, name: str, rows: list[dict], **known) -> None:
+    """Write the rows, with what is ``known`` of all and the setting, to ``--out``/NAME.jsonl; print these two."""
+    known["setting"] = setting(options.device, options.seed)
+    path = options.out / f"{name}.jsonl"
+    write_lines(path, [row | known for row in rows])
+    print("", *map(setting_line, known.values()), f"written to {path}", sep="\n")

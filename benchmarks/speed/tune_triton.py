@@ -1,11 +1,10 @@
-"""Tile sizes of the Triton backend: the floor of the layer, what the compiler makes of each tile, and times on a GPU.
+"""Tile sizes of the Triton backend: what the compiler makes of each tile, and times on a GPU.
 
 ``python benchmarks/speed/tune_triton.py`` on a GPU times the candidates of fairseq_lambda/ops/triton/tiles.py, forward
 and backward apart, and prints its two tables with the fastest. ``--compile-only`` needs no GPU: it compiles the tables
-as they are for sm_90 and prints registers, spills and shared memory. Both print the floor first.
+as they are for sm_90 and prints registers, spills and shared memory.
 """
 
-import argparse
 import itertools
 import os
 import re
@@ -17,45 +16,16 @@ from pathlib import Path
 import measuring
 import torch
 
-BANDWIDTH, RATE = 3.0e12, 790e12  # bytes and FLOPs per second of an H100: what a copy and a bf16 product can reach
-SEED = 1
+from fairseq_lambda.ops.triton import tiles
+
+SHAPE = 12, 16, 64  # heads, dim_k, dim_v
 CONTEXTS = {16: 11, 32: 23, 64: 63}  # block -> a context that it is for
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def floor(heads: int, k: int, v: int, u: int, r: int, size: int, forward, backward) -> None:
-    """Print FLOPs and bytes per token, as the kernels make and move them, and the time that they take at least.
-
-    Every tensor counts once per kernel that reads or writes it; FLOPs include those on padded tiles. One slice.
-    """
-    f, b = forward.block, backward.block
-    depth = max(16, 1 << (k - 1).bit_length())
-    projected = (heads * k + u * v + u * k) * size
-    output = heads * v * size
-    partial = 4 * (u * v * (b + r - 1) + k * u * r + k * v) / b  # float32, written and read
-    moved = {
-        "forward": projected + u * v * size + output,
-        "backward": 2 * projected + output + u * v * size + 2 * partial,
-    }
-    flops = {
-        "forward": 2 * u * depth * v + heads * 2 * (depth * v + u * (depth * f + 2 * f * v)),
-        "backward": 4 * u * depth * v + heads * 2 * (2 * depth * v + u * (3 * depth * b + 4 * b * v)),
-    }
-    print(f"floor per token: heads {heads}, k {k}, v {v}, u {u}, r {r}, {size} bytes per number")
-    for name in moved:
-        times = moved[name] / BANDWIDTH * 1e9, flops[name] / RATE * 1e9
-        print(
-            f"  {name:9s} {moved[name]:6.0f} B {times[0]:5.2f} ns   {flops[name] / 1e3:5.0f} kFLOP {times[1]:5.2f} ns"
-        )
-    attention = 12 * heads * v * size  # q, k, v, o forward; the same, do, dq, dk, dv backward
-    print(f"  fused softmax attention moves {attention} B, of which {8 * heads * v * size} are held at once")
-    ours = 2 * (projected + output) + partial
-    print(f"  the layer holds {ours:.0f} B")
-
-
-def draw(dtype, device, batch, length, heads, k, v, u, r) -> list[torch.Tensor]:
-    shapes = (batch, length, heads, k), (batch, length, k, u), (batch, length, v, u), (k, u, r)
-    return [torch.randn(shape, device=device, dtype=torch.float32).to(dtype) for shape in shapes]
+def tables() -> list[tuple[torch.dtype, int, int]]:
+    """Return dtype, block and context of the entries of the tables."""
+    kinds = itertools.product(measuring.DTYPES.values(), CONTEXTS.items())
+    return [(dtype, block, r) for dtype, (block, r) in kinds if (dtype.itemsize, block) in tiles.FORWARD]
 
 
 class Recorder:
@@ -68,8 +38,8 @@ class Recorder:
         return lambda *args, **constants: self.launches.append((args, constants))
 
 
-def compile_for_hopper(kernel, args: tuple, constants: dict) -> str:
-    """Return registers, spills and shared memory of a launch, compiled for sm_90 as the launch itself would be."""
+def compile_for_hopper(kernel, args: tuple, constants: dict) -> dict[str, int]:
+    """Return registers, bytes spilled and of shared memory of a launch, compiled for sm_90 as it would be."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -92,49 +62,47 @@ def compile_for_hopper(kernel, args: tuple, constants: dict) -> str:
         command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
         usage = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-    return f"{registers:>4} registers {stack:>5} B spilled {compiled.metadata.shared:>7} B shared"
+    return {"registers": int(registers), "spilled": int(stack), "shared": compiled.metadata.shared}
 
 
-def compile_tables() -> None:
+@torch.no_grad()
+def compile_tables() -> list[dict]:
+    """Return what the compiler makes of each kernel with each entry of the tables."""
     from fairseq_lambda.ops.triton import mix as kernels_mix
-    from fairseq_lambda.ops.triton import tiles
 
-    names = [name for name in vars(kernels_mix) if name.endswith("_kernel")]
-    kernels = {name: getattr(kernels_mix, name) for name in names}
-    for dtype, (block, context) in itertools.product(DTYPES.values(), CONTEXTS.items()):
-        if (dtype.itemsize, block) not in tiles.FORWARD:
-            continue
+    kernels = {name: kernel for name, kernel in vars(kernels_mix).items() if name.endswith("_kernel")}
+    rows = []
+    for dtype, _, context in tables():
         recorders = {name: Recorder(kernel) for name, kernel in kernels.items()}
         vars(kernels_mix).update(recorders)
         for u in (1, 2):  # u = 2 has more than one slice, hence query_kernel
-            inputs = draw(dtype, "cpu", 1, 256, 12, 16, 64, u, context)
-            content = kernels_mix.content_lambda(*inputs[1:3])
-            q, k, v, e = inputs
-            kernels_mix.mix(q, v, e, content, tiles.forward_tile(q, e))
-            y = torch.zeros(1, 256, 12, 64, dtype=dtype)
+            q, k, v, e = measuring.layer_inputs(1, 256, *SHAPE, u, context, dtype)
+            content = kernels_mix.content_lambda(k, v)
+            y = kernels_mix.mix(q, v, e, content, tiles.forward_tile(q, e))
             kernels_mix.mix_backward(q, k, v, e, content, y, content, tiles.backward_tile(q, e))
         vars(kernels_mix).update(kernels)
         for name, recorder in recorders.items():
             args, constants = recorder.launches[0]
-            label = f"{str(dtype)[6:]} r={context} u={constants['DIM_U']}"
-            print(f"{name:16s} {label:20s} {compile_for_hopper(kernels[name], args, constants)}", flush=True)
+            row = {"kernel": name, "dtype": str(dtype)[6:], "r": context, "u": constants["DIM_U"]}
+            rows.append(row | compile_for_hopper(kernels[name], args, constants))
+    return rows
 
 
-def tune(batch: int, length: int) -> None:
-    """Time every candidate and print the tables with the fastest; one that does not fit the GPU is left out."""
+@torch.no_grad()
+def tune(batch: int, length: int) -> list[dict]:
+    """Return the times of the candidates that fit the GPU, and print the tables with the fastest."""
     import triton
     from triton.testing import do_bench
 
     from fairseq_lambda.ops.triton import mix as kernels_mix
-    from fairseq_lambda.ops.triton import tiles
 
-    best = {"FORWARD": {}, "BACKWARD": {}}
-    for dtype, (block, context) in itertools.product((torch.bfloat16, torch.float32), CONTEXTS.items()):
-        if (dtype.itemsize, block) not in tiles.FORWARD:
+    best, rows = {"FORWARD": {}, "BACKWARD": {}}, []
+    for dtype, block, context in tables():
+        if dtype is torch.float16:  # has the tiles of bfloat16
             continue
-        q, k, v, e = draw(dtype, "cuda", batch, length, 12, 16, 64, 1, context)
+        q, k, v, e = measuring.layer_inputs(batch, length, *SHAPE, 1, context, dtype, "cuda")
         content = kernels_mix.content_lambda(k, v)
-        grad = torch.randn(batch, length, 12, 64, device="cuda").to(dtype)
+        grad = torch.randn(batch, length, SHAPE[0], SHAPE[2], device="cuda").to(dtype)
 
         def forward(tile, q=q, v=v, e=e, content=content):
             return kernels_mix.mix(q, v, e, content, tile)
@@ -142,45 +110,40 @@ def tune(batch: int, length: int) -> None:
         def backward(tile, q=q, k=k, v=v, e=e, content=content, grad=grad):
             return kernels_mix.mix_backward(q, k, v, e, content, grad, None, tile)
 
+        channels = (64,) if dtype.itemsize == 2 else (32, 64)
         for name, function in (("FORWARD", forward), ("BACKWARD", backward)):
             times = {}
-            for group, warps, stages in itertools.product((1, 2, 4, 8), (4, 8), (1, 2, 3)):
-                for channels in (64,) if dtype.itemsize == 2 else (32, 64):
-                    tile = tiles.Tile(block, group, channels, warps, stages)
-                    try:
-                        times[tile] = do_bench(lambda f=function, t=tile: f(t), return_mode="median")
-                    except triton.runtime.errors.OutOfResources:
-                        continue
-            for tile in sorted(times, key=times.get)[:3]:
-                print(f"{name} {dtype} r={context} {times[tile] * 1e6 / (batch * length):7.3f} ns per token  {tile}")
+            for group, width, warps, stages in itertools.product((1, 2, 4, 8), channels, (4, 8), (1, 2, 3)):
+                tile = tiles.Tile(block, group, width, warps, stages)
+                try:
+                    times[tile] = do_bench(lambda f=function, t=tile: f(t), return_mode="median")
+                except triton.runtime.errors.OutOfResources:
+                    continue
+                row = {"pass": name, "dtype": str(dtype)[6:], "r": context, **vars(tile)}
+                rows.append(row | {"ps per token": times[tile] * 1e9 / (batch * length)})
             best[name][dtype.itemsize, block] = min(times, key=times.get)
     for name, table in best.items():
-        print(f"{name} = {{")
-        for key, tile in table.items():
-            print(f"    {key}: Tile({tile.block}, {tile.group}, {tile.channels}, {tile.warps}, {tile.stages}),")
-        print("}")
+        entries = [f"    {key}: Tile{tuple(vars(tile).values())},\n" for key, tile in table.items()]
+        print(f"{name} = {{\n{''.join(entries)}}}")
+    return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> None:
+    parser = measuring.parser(__doc__, repeats=None)
     parser.add_argument("--compile-only", action="store_true", help="compile the tables for sm_90; needs no GPU")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=2048)
-    args = parser.parse_args()
-    from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD
-
-    floor(12, 16, 64, 1, 23, 2, FORWARD[2, 32], BACKWARD[2, 32])
-    if args.compile_only:
+    options = measuring.parse(parser, argv)
+    if options.compile_only:
         os.environ.pop("TRITON_INTERPRET", None)
-        compile_tables()
-    elif not torch.cuda.is_available():
-        sys.exit(
-            "there is no CUDA device, so no tile can be timed; --compile-only shows registers and spills without one"
-        )
+        rows = compile_tables()
+    elif options.device == "cpu":
+        sys.exit("error: no tile can be timed without a GPU; --compile-only shows registers and spills without one")
     else:
-        torch.manual_seed(SEED)
-        print(f"{args.batch} x {args.length} tokens; {measuring.setting_line(measuring.setting('cuda', SEED))}")
-        tune(args.batch, args.length)
+        torch.manual_seed(options.seed)
+        rows = tune(options.batch, options.length)
+    print(measuring.table(rows, {key: (key,) for key in rows[0]}))
+    measuring.save(options, f"tune_triton-{'sm_90' if options.compile_only else 'times'}", rows)
 
 
 if __name__ == "__main__":

@@ -1,72 +1,138 @@
 """The benchmarks of speed at toy size: they run, compare what they say they compare, and refuse what is not right."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import data_loading
-import global_context
-import long_text
+import busy_neighbour
 import measuring
 import mixing
 import pytest
 import torch
 import training_step
-import tune_banded
+import tune_triton
 
 from fairseq_lambda.ops import lambda_mix
 
+TOY = {
+    "mixing": "--dtype float32 --lengths 32 64 --tokens 64 --embed-dim 32 --heads 2 --repeats 1",
+    "training_step": "--autocast none --size tiny --lengths 32 --tokens 64 --repeats 1",
+    "long_text": "--size tiny --lengths 64 128 --softmax-tokens 64 --repeats 1",
+    "global_context": "--models mini --lengths 32 --local-length 64 --contexts 7 --repeats 1",
+    "tune_banded": "--contexts 7 --blocks 8 --spans 64 --batch 1 --length 64 --repeats 1",
+    "busy_neighbour": "--size tiny --length 32 --batch 2 --repeats 1 --steps 1",
+    "tune_triton": "--compile-only",
+}
 
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+
+def run(name, out):
+    """Run a benchmark at toy size; return its rows."""
+    importlib.import_module(name).main([*TOY[name].split(), "--device", "cpu", "--out", str(out)])
+    (file,) = out.glob(f"{name}*.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def run(module, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
-    module.main()
+def check_mixing(rows):
+    assert [(row["length"], row["model"]) for row in rows[:3]] == [(32, m) for m in ("banded", *mixing.PEERS)]
+    assert len(rows) == 6 and rows[-1]["batch"] == 1
+    assert all(row["peak_bytes"] > row["workspace_bytes"] and row["forward_backward"] > 0 for row in rows)
+
+
+def check_training_step(rows):
+    row = {line["model"]: line for line in rows}
+    assert set(row) == set(training_step.MODELS)
+    assert row["lambda-wide"]["parameters"] == pytest.approx(row["softmax"]["parameters"], rel=0.02)
+    assert row["lambda"]["parameters"] < row["softmax"]["parameters"]
+    parts = row["lambda"]["parts"]
+    assert parts["token mixing"]["floor"] > 0 and parts["gradient norm, optimizer"]["seconds"] > 0
+
+
+def check_long_text(rows):
+    assert [(row["model"], row["tokens"]) for row in rows] == [("lambda", 64), ("softmax", 64), ("lambda", 128)]
+
+
+def check_global_context(rows):
+    assert [(row["length"], row["context"]) for row in rows] == [(32, 63), (64, 7)]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row[f"{row['chosen']}_ms"] / min(row["band_ms"], row["fourier_ms"]) - 1)
+
+
+def check_tune_banded(rows):
+    assert [(row["what"], row["context"]) for row in rows] == [("block", 7), ("span", 7)]
+    assert set(rows[0]["seconds"]) == {"8"} and all(row["over"] >= 1 for row in rows)
+
+
+def check_busy_neighbour(rows):
+    (row,) = rows
+    assert set(row["seconds"]) == {"default", "passive"}
+    assert all(of["quiet"] > 0 and of["busy"] > 0 for of in row["seconds"].values())
+
+
+def check_tune_triton(rows):
+    assert len({row["kernel"] for row in rows}) >= 3 and all(row["registers"] > 0 for row in rows)
+    assert not any(row["spilled"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("busy_neighbour", "tune_triton"))) for n in TOY]
+)
+def test_each_benchmark_writes_rows_and_prints_them_with_their_setting(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
+    monkeypatch.setattr(busy_neighbour, "core_seconds", lambda path="": 0.0)  # tests share the cores with others
+    monkeypatch.setattr(tune_triton, "CONTEXTS", {32: 23})
+    rows = run(name, tmp_path)
+    globals()[f"check_{name}"](rows)
+    printed = capsys.readouterr().out
+    for key in ("cpu", "torch", "seed", "date", "commit"):
+        assert f"{key} {rows[0]['setting'][key]}" in printed
+    assert "| --- |" in printed
+    drawn = [picture.stat().st_size > 10_000 for picture in tmp_path.glob("*.png")]
+    assert drawn == [True] * (name in ("mixing", "training_step"))
+
+
+@pytest.mark.parametrize("name,message", [("mixing", "no backend whose tests pass"), ("training_step", "1 failed")])
+def test_nothing_is_compared_whose_tests_fail(name, message, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "1 failed")
+    with pytest.raises(SystemExit) as end:
+        run(name, tmp_path)
+    assert message in str(end.value.code) and not list(tmp_path.iterdir())
+    assert name != "mixing" or "banded: its tests fail" in capsys.readouterr().err
+
+
+def test_flags_that_the_device_cannot_serve(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(measuring, "multiplies_bfloat16", lambda device: False)
+    for parse, arguments, message in (
+        (mixing.parse, ["--device", "cuda"], "--device cuda: torch finds no GPU here"),
+        (mixing.parse, ["--dtype", "bfloat16"], "--dtype bfloat16: this processor has no"),
+        (training_step.parse, ["--autocast", "none", "bfloat16"], "--autocast bfloat16: this processor has no"),
+        (tune_triton.main, ["--device", "cpu"], "error: no tile can be timed"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            parse(arguments)
+        assert message in capsys.readouterr().err + str(end.value.code)
 
 
 def test_convolution_form_is_the_same_layer():
     options = mixing.parse("--heads 3 --embed-dim 15 --dim-k 4 --dim-u 2 --local-context 5 --device cpu".split())
-    function, (q, k, v, e), _ = mixing.make("convolution", 2, 11, options)
+    function, (q, k, v, e) = mixing.make("convolution", 2, 11, options)
     ours = q.permute(0, 3, 1, 2), k.permute(0, 3, 2, 1), v.permute(0, 3, 2, 1), e.squeeze(2)
     expected, _ = lambda_mix(*ours)
     torch.testing.assert_close(function(q, k, v, e).permute(0, 3, 1, 2), expected, rtol=1e-4, atol=1e-5)
 
 
-TOY = "--device cpu --dtype float32 --lengths 32 64 --tokens 64 --embed-dim 32 --heads 2 --repeats 1".split()
-
-
-def test_mixing_writes_table_and_picture(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
-    with pytest.raises(SystemExit) as end:
-        run(mixing, monkeypatch, *TOY, "--out", tmp_path)
-    assert end.value.code == 0
-    printed = capsys.readouterr().out
-    assert "softmax / banded, with backward" in printed and "torch" in printed and "seed 1" in printed
-    rows = lines(tmp_path / "mixing-cpu-float32.jsonl")
-    assert [(row["length"], row["model"]) for row in rows[:3]] == [(32, m) for m in ("banded", *mixing.PEERS)]
-    assert len(rows) == 6 and rows[-1]["batch"] == 1 and rows[-1]["setting"]["seed"] == 1
-    assert all(row["peak_bytes"] > row["workspace_bytes"] and row["forward_backward"] > 0 for row in rows)
-    assert (tmp_path / "mixing-cpu-float32.png").stat().st_size > 10_000
-
-
-def test_mixing_refuses_a_backend_whose_tests_fail(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "1 failed")
-    with pytest.raises(SystemExit) as end:
-        run(mixing, monkeypatch, *TOY, "--out", tmp_path)
-    assert "no backend whose tests pass" in str(end.value.code)
-    assert not list(tmp_path.iterdir()) and "banded: its tests fail" in capsys.readouterr().err
-
-
-def test_tests_fail_tells_red_from_green(tmp_path):
+def test_tests_fail_tells_red_from_green_and_finds_packages_that_come_by_pythonpath(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/came_by_path.py").write_text("value = 2")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"), prepend=os.pathsep)
     file = tmp_path / "test_it.py"
-    file.write_text("def test_it():\n    assert 1 + 1 == 3\n")
-    assert "1 failed" in measuring.tests_fail(str(file), "-c", "/dev/null", "--rootdir", str(tmp_path))
-    file.write_text("def test_it():\n    assert 1 + 1 == 2\n")
-    assert measuring.tests_fail(str(file), "-c", "/dev/null", "--rootdir", str(tmp_path)) == ""
+    for value, expected in ((3, "1 failed"), (2, "")):
+        file.write_text(f"import came_by_path\ndef test_it():\n    assert came_by_path.value == {value}\n")
+        found = measuring.tests_fail(str(file), "-c", "/dev/null", "--rootdir", str(tmp_path))
+        assert expected in found and bool(found) == bool(expected)
 
 
 def test_peak_is_the_most_that_is_held_at_one_time():
@@ -79,70 +145,27 @@ def test_peak_is_the_most_that_is_held_at_one_time():
     assert 8e6 <= measuring.peak_bytes(three_of_which_two_at_a_time, "cpu") < 8.1e6
 
 
-def test_training_step_of_four_models(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
-    arguments = (
-        "--device cpu --autocast none --size tiny --lengths 32 --tokens 64 --vocabulary 50 --repeats 1 --budget 0"
-    )
-    run(training_step, monkeypatch, *arguments.split(), "--out", tmp_path)
-    row = {line["model"]: line for line in lines(tmp_path / "training_step-cpu-none.jsonl")}
-    assert set(row) == set(training_step.MODELS)
-    assert row["lambda-wide"]["parameters"] == pytest.approx(row["softmax"]["parameters"], rel=0.02)
-    assert row["lambda"]["parameters"] < row["softmax"]["parameters"]
-    parts = row["lambda"]["parts"]
-    assert parts["token mixing"]["floor"] > 0 and parts["gradient norm, optimizer"]["seconds"] > 0
-    assert "lambda / softmax" in capsys.readouterr().out
-
-
-def test_training_step_refuses_when_tests_fail(monkeypatch, tmp_path):
-    monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "1 failed")
-    with pytest.raises(SystemExit, match="the tests fail"):
-        run(training_step, monkeypatch, "--device", "cpu", "--autocast", "none", "--out", tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_long_text(monkeypatch, tmp_path):
-    arguments = "--device cpu --size tiny --lengths 64 128 --softmax-tokens 64 --repeats 1".split()
-    run(long_text, monkeypatch, *arguments, "--json", tmp_path / "long.jsonl")
-    rows = lines(tmp_path / "long.jsonl")
-    assert [(r["model"], r["tokens"]) for r in rows] == [("lambda", 64), ("softmax", 64), ("lambda", 128)]
-
-
-def test_global_context_says_what_its_choice_loses(monkeypatch, tmp_path, capsys):
-    arguments = "--models mini --lengths 32 --local-length 64 --contexts 7 --seconds 0".split()
-    run(global_context, monkeypatch, *arguments, "--json", tmp_path / "global.jsonl")
-    rows = lines(tmp_path / "global.jsonl")
-    assert [(row["length"], row["context"]) for row in rows] == [(32, 63), (64, 7)]
-    for row in rows:
-        assert row["loss"] == pytest.approx(row[f"{row['chosen']}_ms"] / min(row["band_ms"], row["fourier_ms"]) - 1)
-    assert "is within 20 % of the faster one in" in capsys.readouterr().out
-
-
-def test_tune_banded_prints_the_default_beside_the_best(monkeypatch, capsys):
-    arguments = "--device cpu --contexts 7 --blocks 8 --spans 64 --batch 1 --length 64 --heads 2 --repeats 1".split()
-    run(tune_banded, monkeypatch, *arguments, "--dim-k", "4", "--dim-v", "8")
-    assert "| context | block 8, ms | default | over the best |" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_data_loading(monkeypatch, tmp_path, toy_data):
-    arguments = f"--data {toy_data} --tokens-per-sample 32 --batch-tokens 256 --seconds 0.1".split()
-    run(data_loading, monkeypatch, *arguments, "--json", tmp_path / "data.jsonl")
-    (row,) = lines(tmp_path / "data.jsonl")
-    assert row["samples_per_second"] > 0 and row["sentences"] > 0 and row["objective"] == "sop"
-
-
-@pytest.mark.parametrize("given,found", [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_openmp_waits_passively_before_torch_is_there_unless_told(given, found):
-    code = """import builtins, os, sys
+@pytest.mark.parametrize("module,given,found", [("mixing", None, "PASSIVE"), ("mixing", "ACTIVE", "ACTIVE"),
+                                                ("busy_neighbour", None, "None")])  # fmt: skip
+def test_openmp_waits_passively_before_torch_is_there_unless_told(module, given, found):
+    code = f"""import builtins, os, sys
 real = builtins.__import__
 def spy(name, *rest, **kwargs):
     if name == "torch" and "torch" not in sys.modules: print(os.environ.get("OMP_WAIT_POLICY"))
     return real(name, *rest, **kwargs)
 builtins.__import__ = spy
-import mixing"""
+import {module}"""
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {"OMP_WAIT_POLICY": given} if given else {}
     folder = Path(measuring.__file__).parent
     run_ = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
     assert run_.stdout.split()[0] == found
+
+
+def test_workers_beside_a_busy_neighbour_differ_in_the_policy(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # as this process has it, from scripts/test.sh
+    started = []
+    monkeypatch.setattr(busy_neighbour.subprocess, "Popen", lambda command, env, **_: started.append(env))
+    for policy in busy_neighbour.POLICIES.values():
+        busy_neighbour.worker(policy, [])
+    assert [env.get("OMP_WAIT_POLICY") for env in started] == [None, "PASSIVE"]

@@ -17,7 +17,7 @@ Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles 
 ``slice`` the combinations of a channel tile, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits;
 the batch and the first position enter in 64 bits, since b n h v may exceed 2^31.
 
-The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16 (``python benchmarks/speed/tune_triton.py`` prints it): forward 2.2 kB
+The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16: forward 2.2 kB
 and 137 kFLOP per token, backward 4.0 kB and 287 kFLOP. At 3.0 TB/s and 790 TFLOP/s that is 0.74 and 1.32 ns for the
 bytes, 0.17 and 0.36 ns for the products: memory decides, so the kernels read y's gradient once and spend products,
 half of those in a band being with zeros. Fused softmax attention moves 18.4 kB per token and holds 12.3 kB; this holds
