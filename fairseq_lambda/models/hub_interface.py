@@ -80,13 +80,17 @@ class LambdaBertHubInterface(RobertaHubInterface):
         self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq tells the device by it
 
     @classmethod
-    def from_folder(cls, folder, checkpoint_file: str | None = None) -> "LambdaBertHubInterface":
+    def from_folder(
+        cls, folder, checkpoint_file: str | None = None, backend: str = "auto"
+    ) -> "LambdaBertHubInterface":
         """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
 
         Args:
             folder: it may have moved since; or a checkpoint file itself.
             checkpoint_file: a name in it; default: the first of model.safetensors, model.pt, checkpoint_best.pt,
                 checkpoint_last.pt.
+            backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; that of the training is a matter
+                of another machine.
 
         Raises:
             FileNotFoundError: no such folder or no checkpoint in it.
@@ -98,6 +102,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         cfg = state["cfg"]
         with open_dict(cfg):
             with_present_options(cfg.model)
+            cfg.model.load_checkpoint_heads, cfg.model.lambda_backend = True, backend
             cfg.task.setdefault("required_seq_len_multiple", 1)  # of before it was an option
         dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once

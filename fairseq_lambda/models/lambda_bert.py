@@ -133,10 +133,14 @@ class LambdaBertModel(RobertaModel):
         return isinstance(trainer.get_model(), LambdaBertModel)
 
     def register_classification_head(self, name, num_classes=None, inner_dim=None, **kwargs):
-        """Add a head on ``<s>`` with ``num_classes`` outputs; an existing one of that name is replaced."""
+        """Add a head on ``<s>`` with ``num_classes`` outputs; an existing one of that name is replaced.
+
+        It takes the model's dtype, device and mode, and is saved with the model.
+        """
         if name in self.classification_heads:
             logger.warning("classification head %r is replaced", name)
-        self.classification_heads[name] = self.encoder.bert.build_head(num_classes, inner_dim)
+        head, like = self.encoder.bert.build_head(num_classes, inner_dim), self.encoder.bert.layernorm_embedding.weight
+        self.classification_heads[name] = head.to(like.device, like.dtype).train(self.training)
 
     def upgrade_state_dict_named(self, state_dict, name):
         """As RobertaModel's; older names are read; a sentence head may be missing, or not wanted."""
@@ -181,9 +185,9 @@ class LambdaBertModel(RobertaModel):
         return {}  # RobertaModel's addresses are of other models
 
     @classmethod
-    def from_pretrained(cls, folder, checkpoint_file=None):
+    def from_pretrained(cls, folder, checkpoint_file=None, backend="auto"):
         """Return a :class:`LambdaBertHubInterface` over the model in ``folder``: see its ``from_folder``."""
-        return LambdaBertHubInterface.from_folder(folder, checkpoint_file)
+        return LambdaBertHubInterface.from_folder(folder, checkpoint_file, backend)
 
 
 def _check_format(task) -> None:

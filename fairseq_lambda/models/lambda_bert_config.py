@@ -75,6 +75,7 @@ class LambdaBertConfig(FairseqDataclass):
         "tanh", "activation of the sentence and classification heads"
     )
     pooler_dropout: float = _option(0.0, "dropout of the sentence and classification heads")
+    load_checkpoint_heads: bool = _option(False, "register and load the classification heads of a loaded checkpoint")
 
 
 # Flags whose names differ from the core's options, which are those of LambdaBertOptions.

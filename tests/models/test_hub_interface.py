@@ -1,6 +1,9 @@
 """The hub: from a checkpoint alone, moved, without network; text in, predictions out."""
 
+import copy
+import io
 import math
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +13,7 @@ import sentencepiece
 import torch
 from conftest import random_documents, write_split
 from fairseq.data import Dictionary
-from training import train
+from training import load, train
 
 from fairseq_lambda.commands import export as export_command
 from fairseq_lambda.models import LambdaBertModel
@@ -161,3 +164,36 @@ def test_training_checkpoints_load_with_weights_only(trained):
     state = torch.load(trained / "checkpoint_last.pt", weights_only=True)
     assert state["task_state"]["symbols"][-1] == "<mask>"
     assert load_checkpoint(trained / "checkpoint_last.pt")["cfg"].model._name == "lambda_bert_tiny"
+
+
+def test_a_loaded_model_can_be_copied_and_pickled(bert):
+    ids = bert.encode("the river runs")
+    features = bert.extract_features(ids)
+    stored = io.BytesIO()
+    torch.save(bert, stored)
+    for again in (copy.deepcopy(bert), pickle.loads(pickle.dumps(bert))):
+        assert torch.equal(again.extract_features(again.encode("the river runs")), features)
+    assert torch.equal(pickle.loads(pickle.dumps(bert.model))(ids[None], features_only=True)[0], features)
+
+
+def test_a_head_has_dtype_and_mode_of_its_model_and_is_loaded_again_with_it(trained, tmp_path):
+    bert = LambdaBertModel.from_pretrained(trained).to(torch.bfloat16)
+    bert.register_classification_head("topic", 4)
+    ids = bert.encode("the river runs")
+    assert bert.predict("topic", ids).dtype == torch.bfloat16
+    assert not bert.model.classification_heads["topic"].training
+    state = load(trained, "checkpoint_best.pt")
+    state["model"] = bert.model.state_dict()
+    torch.save(state, tmp_path / "model.pt")
+    again = LambdaBertModel.from_pretrained(tmp_path).to(torch.bfloat16)
+    assert torch.equal(again.predict("topic", ids), bert.predict("topic", ids))
+
+
+def test_the_backend_of_the_training_is_not_asked_for(trained, tmp_path):
+    state = load(trained, "checkpoint_best.pt")
+    state["cfg"]["model"]["lambda_backend"] = "triton"
+    torch.save(state, tmp_path / "model.pt")
+    layer = LambdaBertModel.from_pretrained(tmp_path).model.encoder.bert.encoder.layers[0].mixing
+    assert layer.backend == "auto"
+    bert = LambdaBertModel.from_pretrained(tmp_path, backend="reference")
+    assert bert.model.encoder.bert.encoder.layers[0].mixing.backend == "reference"
