@@ -50,7 +50,7 @@ FOLDERS = {
     "a dictionary in Latin-1": (change("dict.txt", lambda t: b"caf\xe9 1\n" + t), "is not a fairseq dictionary"),
     "an empty dictionary": (change("dict.txt", lambda t: b""), "special symbols only"),
     # the id that is missing is that of <mask> now
-    "a word missing": (change("dict.txt", lambda t: t[: t.rindex(b"\n", 0, -1) + 1]), "holds token 53 and dict.txt has 53"),
+    "a word missing": (change("dict.txt", lambda t: t[: t.rindex(b"\n", 0, -1) + 1]), "holds token 53"),
     "no train.idx": (lambda d: (d / "train.idx").unlink(), "train.idx is missing"),
     "no train.bin": (lambda d: (d / "train.bin").unlink(), "train.bin is missing"),
     "no valid split": (lambda d: [(d / f"valid.{e}").unlink() for e in ("idx", "bin")], "valid.idx is missing"),
@@ -86,10 +86,10 @@ FLAGS = {
     "--tokens-per-sample 7": 1, "--tokens-per-sample -5": 1, "--tokens-per-sample x": 2, "--mask-prob 0": 1,
     "--mask-prob -1": 1, "--mask-prob 1": 1, "--mask-prob nan": 1, "--random-token-prob 2": 1,
     "--leave-unmasked-prob -0.1": 1, "--leave-unmasked-prob 0.95": 1,  # and 0.1 of random tokens
-    "--short-sample-prob -1": 1, "--required-seq-len-multiple 0": 1, "--sentence-objective sos": 2, "--sentence-loss-weight -1": 1,
+    "--short-sample-prob -1": 1, "--sentence-objective sos": 2, "--sentence-loss-weight -1": 1,
     "--encoder-layers 0": 1, "--encoder-layers -3": 1, "--encoder-embed-dim 0": 1, "--encoder-attention-heads 3": 1,
-    "--encoder-attention-heads 0": 1, "--lambda-key-depth 0": 1, "--lambda-intra-depth -1": 1,
-    "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,
+    "--encoder-attention-heads 0": 1, "--required-seq-len-multiple 0": 1, "--lambda-key-depth 0": 1,
+    "--lambda-intra-depth -1": 1, "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,
     "--lambda-layers 5-1": 1, "--lambda-layers 9": 1, "--lambda-layers x": 1, "--lambda-norm group": 2,
     "--dropout 1": 1, "--dropout -0.1": 1, "--encoder-layerdrop 1": 1, "--max-positions 8": 1, "--autocast int4": 2,
 }  # fmt: skip
