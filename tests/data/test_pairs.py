@@ -144,15 +144,14 @@ def test_splits_are_uniform_and_the_coin_is_fair_at_each(tmp_path):
         assert abs(plan.labels[here].mean() - 0.5) < 5 * 0.5 / 1000**0.5
 
 
-def test_epochs_and_seeds_differ(tmp_path):
+def test_seeds_and_epochs_differ(tmp_path):
+    draws = [{"seed": 1, "epoch": 1}, {"seed": 1, "epoch": 2}, {"seed": 2, "epoch": 1}]
     corpus = write_corpus(tmp_path / "train", number_tokens(random_shape(0, 40, mean=8)))
-
-    def plan(seed, epoch):
-        return segments(corpus, plan_samples(corpus, "sop", 64, seed, epoch, short_first=True))
-
-    assert plan(2, 1) != plan(1, 1)
-    chunks, again = ({tuple(sorted(a + b)) for a, b, *_ in plan(1, epoch)} for epoch in (1, 2))
-    assert len(chunks & again) < 0.5 * len(chunks)  # boundaries move, not only splits and labels
+    plans = [segments(corpus, plan_samples(corpus, "sop", 64, short_first=True, **draw)) for draw in draws]
+    first, *others = ({tuple(sorted(a + b)) for a, b, *_ in plan} for plan in plans)
+    assert all(len(first & other) < 0.5 * len(first) for other in others)  # boundaries move
+    corpus = write_corpus(tmp_path / "pairs", number_tokens([[3, 3]] * 50))  # where they cannot, labels differ
+    assert len({tuple(plan_samples(corpus, "sop", 64, **draw).labels) for draw in draws}) == 3
 
 
 def best_length_rule(plans) -> float:
