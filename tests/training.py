@@ -16,7 +16,7 @@ TIMES = ("wall", "train_wall", "wps", "ups")  # differ from run to run
 
 
 def write_data(folder, documents=40, words=50):
-    """Binarise a toy corpus of 80 samples of 32 tokens; return the folder."""
+    """Binarise a toy corpus of 84 samples of at most 32 tokens; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     make_dictionary(words).save(str(folder / "dict.txt"))
     for seed, (split, count) in enumerate({"train": documents, "valid": 7}.items()):
@@ -52,9 +52,9 @@ def train(data, save_dir, updates, *flags, of=None):
 
 def logged(caplog):
     """Return what was logged of the training and the validation, less the times, and forget it."""
-    names = ("train", "train_inner", "valid")
-    lines = [(name, json.loads(text)) for name, _, text in caplog.record_tuples if name in names and text[0] == "{"]
+    lines = [(name, text) for name, _, text in caplog.record_tuples if name in ("train", "train_inner", "valid")]
     caplog.clear()
+    lines = [(name, json.loads(text)) for name, text in lines if text.startswith("{")]
     return [(name, {k: v for k, v in line.items() if not k.endswith(TIMES)}) for name, line in lines]
 
 

@@ -84,9 +84,9 @@ def test_folder(row, data, tmp_path, monkeypatch, capsys):
 
 FLAGS = {
     "--tokens-per-sample 7": 1, "--tokens-per-sample -5": 1, "--tokens-per-sample x": 2, "--mask-prob 0": 1,
-    "--mask-prob -1": 1, "--mask-prob 1": 1, "--mask-prob nan": 1, "--random-token-prob 2": 1,
+    "--mask-prob -1": 1, "--mask-prob 1": 1, "--mask-prob nan": 1, "--random-token-prob -2": 1,
     "--leave-unmasked-prob -0.1": 1, "--leave-unmasked-prob 0.95": 1,  # and 0.1 of random tokens
-    "--short-sample-prob -1": 1, "--sentence-objective sos": 2, "--sentence-loss-weight -1": 1,
+    "--short-sample-prob 1.1": 1, "--sentence-objective sos": 2, "--sentence-loss-weight -1": 1,
     "--encoder-layers 0": 1, "--encoder-layers -3": 1, "--encoder-embed-dim 0": 1, "--encoder-attention-heads 3": 1,
     "--encoder-attention-heads 0": 1, "--required-seq-len-multiple 0": 1, "--lambda-key-depth 0": 1,
     "--lambda-intra-depth -1": 1, "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,
@@ -97,7 +97,7 @@ FLAGS = {
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_flag(flag, toy_data, tmp_path, monkeypatch, capsys):
-    """2 is argparse's, for a word where a number or a choice is due."""
+    """argparse exits with 2 if a value is not a number or none of the choices."""
     name, value = flag.split()
     code, errors = run(monkeypatch, capsys, toy_data, tmp_path / "run", f"{name}={value}")
     assert code == FLAGS[flag] and len(errors) == 1
@@ -107,7 +107,7 @@ def test_flag(flag, toy_data, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def disk(tmp_path):
-    """Return a function that mounts a tmpfs of so many bytes."""
+    """Return a function that mounts a tmpfs of the given size in bytes."""
     libc, folder = ctypes.CDLL(None, use_errno=True), tmp_path / "disk"
     folder.mkdir()
 

@@ -205,7 +205,7 @@ def test_a_failure_leaves_the_earlier_result_as_it_was(corpus, prepared, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["corpus", "out"]
 
 
-def test_a_downloaded_archive_goes_the_same_way(tmp_path, monkeypatch):
+def test_a_downloaded_archive_is_prepared_and_kept(tmp_path, monkeypatch):
     served = tmp_path / "served"
     served.mkdir()
     archive = served / "wikitext-2-raw-v1.zip"

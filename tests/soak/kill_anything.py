@@ -3,12 +3,12 @@
     python tests/soak/kill_anything.py --kills 200
     python tests/soak/kill_anything.py --kills 10 --script     # through scripts/train_lambda_bert.sh, start-up and all
 
-A training of a few seconds is started, killed with SIGKILL and started again until it is complete, then another one,
-until there have been enough kills. Two kills in three aim at a checkpoint write, the first of a life or a later one, of
-the new file or of one of its copies: they come when the unfinished file is seen, and count as inside the write only if
-it is there, unfinished, after the kill, and was not there before this life. The end state (weights,
-optimizer, position in the data, best score; of the last and of the best checkpoint) must be that of a training that was
-never killed, to the bit. Without ``--script`` the processes are forks of one that has imported torch already.
+A training of a few seconds is started, killed with SIGKILL and started again until it is complete; then the next one,
+until there have been enough kills. A process lives from a start to a kill. Two kills in three aim at a checkpoint write
+of that life, of the new file or of one of its copies: they come when the unfinished file is seen, and count as inside
+the write only if the file is there, unfinished, after the kill, and was not there before. The end state (weights,
+optimizer, position in the data, best score; of the last and of the best checkpoint) must equal that of a training that
+was never killed, to the bit. Without ``--script`` the processes are forks of one that has imported torch already.
 """
 
 import argparse

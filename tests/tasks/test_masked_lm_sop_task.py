@@ -84,7 +84,7 @@ def test_workers_end_with_their_epoch(folder):
 
 
 @pytest.mark.parametrize(("workers", "buffer"), [(0, 0), (0, 10), (2, 10)])
-def test_resuming_within_an_epoch_goes_on_with_the_same_samples(folder, workers, buffer):
+def test_resuming_within_an_epoch_gives_the_samples_that_were_left(folder, workers, buffer):
     whole = as_fresh(folder, 2)
     task = make_task(folder)
     task.load_dataset("train")
@@ -145,7 +145,7 @@ def test_train_subset_of_another_name_is_for_training(folder):
     assert task.dataset("valid").training
 
 
-def test_log_says_what_there_is(tmp_path, caplog):
+def test_log_counts_documents_sentences_and_pairs(tmp_path, caplog):
     documents = [[[5] * 5, [6] * 5, [7] * 5, [8] * 5], [[9] * 40], [[10, 11]], [[3, 12], [13]]]
     task = make_task(binarise(tmp_path / "data", documents), tokens_per_sample=24)
     with caplog.at_level(logging.INFO):
