@@ -16,7 +16,7 @@ TIMES = ("wall", "train_wall", "wps", "ups")  # differ from run to run
 
 
 def write_data(folder, documents=40, words=50):
-    """Binarise a toy corpus of 80 samples of 32 tokens; return the folder."""
+    """Binarise a toy corpus of 84 samples of at most 32 tokens; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     make_dictionary(words).save(str(folder / "dict.txt"))
     for seed, (split, count) in enumerate({"train": documents, "valid": 7}.items()):
@@ -29,16 +29,8 @@ def arguments(data, save_dir, updates, *flags, of=None):
     argv = ["fairseq-train", str(data), "--user-dir", str(PACKAGE), "--task", "masked_lm_sop"]
     argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", *MODEL]
     argv += [] if "--task" in flags else ["--tokens-per-sample", "32"]  # of our task
-    argv += ["--optimizer", "adam", "--lr", "1e-2", "--lr-scheduler", "polynomial_decay", "--warmup-updates", "5"]
-    argv += [
-        "--batch-size",
-        "4",
-        "--required-batch-size-multiple",
-        "1",
-        "--cpu",
-        "--best-checkpoint-metric",
-        "mlm_loss",
-    ]
+    argv += "--optimizer adam --lr 1e-2 --lr-scheduler polynomial_decay --warmup-updates 5 --batch-size 4".split()
+    argv += "--required-batch-size-multiple 1 --cpu --best-checkpoint-metric mlm_loss".split()
     argv += ["--absolute-positions", "learned"]  # so that its last update of 10 is its best, and its length has a limit
     argv += ["--max-update", str(updates), "--total-num-update", str(of or updates), "--num-workers", "0"]
     return [*argv, "--save-dir", str(save_dir), "--log-format", "json", "--log-interval", "1", *map(str, flags)]
@@ -60,12 +52,9 @@ def train(data, save_dir, updates, *flags, of=None):
 
 def logged(caplog):
     """Return what was logged of the training and the validation, less the times, and forget it."""
-    lines = [
-        (record.name, json.loads(record.getMessage()))
-        for record in caplog.records
-        if record.name in ("train", "train_inner", "valid") and record.getMessage().startswith("{")
-    ]
+    lines = [(name, text) for name, _, text in caplog.record_tuples if name in ("train", "train_inner", "valid")]
     caplog.clear()
+    lines = [(name, json.loads(text)) for name, text in lines if text.startswith("{")]
     return [(name, {k: v for k, v in line.items() if not k.endswith(TIMES)}) for name, line in lines]
 
 
@@ -80,25 +69,20 @@ def differences(one, two, path=""):
         return [f"{path}: {type(one)} {type(two)}"]
     if isinstance(one, torch.Tensor):
         return [] if one.dtype == two.dtype and torch.equal(one, two) else [path]
-    if isinstance(one, dict):
-        keys = [] if one.keys() == two.keys() else [f"{path}: {one.keys() ^ two.keys()}"]
-        return keys + [d for k in one.keys() & two.keys() for d in differences(one[k], two[k], f"{path}/{k}")]
     if isinstance(one, list | tuple):
-        length = [] if len(one) == len(two) else [f"{path}: length"]
-        return length + [
-            d for i, (a, b) in enumerate(zip(one, two, strict=False)) for d in differences(a, b, f"{path}/{i}")
-        ]
-    return [] if one == two else [f"{path}: {one} {two}"]
+        one, two = dict(enumerate(one)), dict(enumerate(two))
+    if not isinstance(one, dict):
+        return [] if one == two else [f"{path}: {one} {two}"]
+    found = [f"{path}/{key}: in one of the two" for key in one.keys() ^ two.keys()]
+    return found + [d for key in one.keys() & two.keys() for d in differences(one[key], two[key], f"{path}/{key}")]
 
 
 def state_of_training(save_dir, name="checkpoint_last.pt"):
     """Return all of a checkpoint that the rest of a run depends on: no times, no paths, no history of restarts."""
     state = load(save_dir, name)
+    history, extra = state["optimizer_history"][-1], state["extra_state"]
     return {
-        "model": state["model"],
-        "optimizer": state["last_optimizer_state"],
-        "updates": state["optimizer_history"][-1]["num_updates"],
-        "scheduler": state["optimizer_history"][-1]["lr_scheduler_state"],
-        "iterator": state["extra_state"]["train_iterator"],
-        "best": state["extra_state"]["best"],
+        **{key: state[key] for key in ("model", "last_optimizer_state")},
+        **{key: history[key] for key in ("num_updates", "lr_scheduler_state")},
+        **{key: extra[key] for key in ("train_iterator", "best")},
     }

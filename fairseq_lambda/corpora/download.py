@@ -106,12 +106,6 @@ def _size(path: Path) -> int:
 def _request(url: str, archive: Archive, part: Path, timeout: float) -> None:
     """Append to ``part`` what is missing; after an exception it keeps what has arrived."""
     begin = _size(part)
-    if archive.size is not None and begin >= archive.size:
-        if begin > archive.size:
-            part.unlink()
-        else:
-            return  # complete; only its hash has to be checked
-        begin = 0
     try:
         request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})
         if begin:

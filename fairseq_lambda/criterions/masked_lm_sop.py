@@ -11,7 +11,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 
-# Of some 500 masked tokens, so that idle rows are 3 % of the masked-LM head.
+# a batch has some 500 masked tokens, so idle rows are 3 % of what the masked-LM head computes
 HEAD_MULTIPLE = 32
 
 
@@ -19,7 +19,7 @@ HEAD_MULTIPLE = 32
 class MaskedLMSOPCriterionConfig(FairseqDataclass):
     sentence_loss_weight: float = field(
         default=1.0,
-        metadata={"help": "weight of the sentence loss beside the masked-LM loss, both as means"},
+        metadata={"help": "weight of the mean sentence loss; that of the mean masked-LM loss is 1"},
     )
     autocast: ChoiceEnum(["none", "bfloat16"]) = field(
         default="none",
@@ -44,7 +44,7 @@ class MaskedLMSOPCriterion(FairseqCriterion):
     halves of a batch (``--update-freq 2``, two workers) would not add up to the gradient of the whole.
 
     Where lengths are padded to a multiple (``--required-seq-len-multiple``), so that batches come in few shapes, the
-    rows of the masked-LM head are padded, too, to a multiple of 32; what is in the others is not counted anywhere.
+    rows of the masked-LM head are padded, too, to a multiple of 32; the idle rows count nowhere.
 
     Raises ValueError for a negative weight.
     """

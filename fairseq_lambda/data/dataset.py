@@ -73,10 +73,6 @@ class SentencePairDataset(FairseqDataset):
         return not self.training  # an epoch's batches hold indices of its own plan
 
     @property
-    def supports_prefetch(self) -> bool:
-        return False
-
-    @property
     def sizes(self) -> np.ndarray:
         """Return the length of each sample, including special symbols: (samples,) int32."""
         return self.plan.lengths
@@ -87,8 +83,7 @@ class SentencePairDataset(FairseqDataset):
     def size(self, index: int) -> int:
         return int(self.sizes[index])
 
-    def num_tokens(self, index: int) -> int:
-        return int(self.sizes[index])
+    num_tokens = size
 
     def num_tokens_vec(self, indices) -> np.ndarray:
         return self.sizes[indices]
@@ -104,17 +99,10 @@ class SentencePairDataset(FairseqDataset):
     def tokens(self, index: int) -> np.ndarray:
         """Return a sample before masking: (size,) int64."""
         plan = self.plan
-        segment = self.corpus.read(plan.a_start[index], plan.a_size[index])
-        sample = np.empty(plan.lengths[index], dtype=np.int64)
-        sample[0] = self.bos
-        middle = 1 + len(segment)
-        sample[1:middle] = segment
-        sample[middle] = self.eos
+        parts = [[self.bos], self.corpus.read(plan.a_start[index], plan.a_size[index]), [self.eos]]
         if plan.b_size[index] > 0:
-            sample[middle + 1] = self.eos
-            sample[middle + 2 : -1] = self.corpus.read(plan.b_start[index], plan.b_size[index])
-            sample[-1] = self.eos
-        return sample
+            parts += [[self.eos], self.corpus.read(plan.b_start[index], plan.b_size[index]), [self.eos]]
+        return np.concatenate(parts)
 
     def __getitem__(self, index: int) -> dict:
         """Return ``id``, ``source`` and ``target`` (size,) int64, and ``label``: 0, 1, or -1 for none.

@@ -80,9 +80,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq tells the device by it
 
     @classmethod
-    def from_folder(
-        cls, folder, checkpoint_file: str | None = None, backend: str = "auto"
-    ) -> "LambdaBertHubInterface":
+    def from_folder(cls, folder, checkpoint_file: str | None = None, backend: str = "auto") -> "LambdaBertHubInterface":
         """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
 
         Args:

@@ -10,15 +10,13 @@ from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.fairseq_task import StatefulContainer
 
-from fairseq_lambda.data.corpus import Corpus
+from fairseq_lambda.data.corpus import REMEDY, Corpus
 from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.masking import TokenMasker
 from fairseq_lambda.symbols import MASK, difference
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig, check_options
 
 logger = logging.getLogger(__name__)
-
-REMEDY = "make it with scripts/preprocess_wikitext.sh"
 
 
 @register_task("masked_lm_sop", dataclass=MaskedLMSOPConfig)
@@ -212,11 +210,10 @@ class MaskedLMSOPTask(FairseqTask):
         Raises:
             ValueError: the state is not of this task.
         """
-        symbols = state.get("symbols")
         dictionary = Dictionary()
-        for symbol in symbols or []:
+        for symbol in state.get("symbols", []):
             dictionary.add_symbol(symbol)
-        if dictionary.symbols != symbols:
+        if dictionary.symbols != state.get("symbols"):
             raise ValueError(
                 "the checkpoint's task_state has no dictionary that starts with <s> <pad> </s> "
                 "<unk>: use one trained with --task masked_lm_sop"

@@ -13,39 +13,37 @@ class MaskedLMSOPConfig(FairseqDataclass):
     data: str = field(
         default=MISSING,
         metadata={
-            "help": "folder of fairseq-preprocess output with dict.txt, or several joined by "
-            "colons, one an epoch in turn"
+            "help": "folder with dict.txt and binarised splits, or several joined by colons, one per epoch in turn"
         },
     )
     sentence_objective: ChoiceEnum(list(OBJECTIVES)) = field(
         default="sop",
         metadata={
-            "help": "sop: are the two parts in order or swapped; nsp: does the second follow the "
-            "first or come from another document; none: masked LM only, one part"
+            "help": "sop: are the two parts in order or swapped; nsp: does the second follow the first or come from "
+            "another document; none: masked LM only, one part"
         },
     )
-    tokens_per_sample: int = field(default=512, metadata={"help": "most tokens of a sample, special symbols included"})
-    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens that the model has to tell"})
+    tokens_per_sample: int = field(
+        default=512, metadata={"help": "maximum length of a sample in tokens, special symbols included"}
+    )
+    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens that the model has to predict"})
     leave_unmasked_prob: float = field(
         default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
     )
     random_token_prob: float = field(
-        default=0.1,
-        metadata={"help": "of those tokens, the share that is replaced by a random one"},
+        default=0.1, metadata={"help": "of those tokens, the share that is replaced by a random one"}
     )
     mask_whole_words: bool = field(
         default=False, metadata={"help": "mask all pieces of a word or none; needs SentencePiece"}
     )
     short_sample_prob: float = field(
-        default=0.0,
-        metadata={"help": "share of the samples that are filled up to a random shorter length"},
+        default=0.0, metadata={"help": "share of the samples that are filled only up to a random shorter length"}
     )
     # read by fairseq, whose own default is True
     persistent_workers: bool = field(
         default=False,
         metadata={
-            "help": "keep the data loader's workers after each pass; in training every epoch starts "
-            "new ones all the same, and the old ones stay around"
+            "help": "keep the data loader's workers after each pass, although each training epoch starts new ones"
         },
     )
     seed: int = II("common.seed")

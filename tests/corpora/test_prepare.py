@@ -25,8 +25,7 @@ from fairseq_lambda.corpora.vocabulary import PieceEncoder
 from fairseq_lambda.files import sha256
 from fairseq_lambda.symbols import MASK, WORD_START
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "preprocess_wikitext.sh"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "preprocess_wikitext.sh"
 WORDS = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to"]
 DOCUMENTS = {"train": 30, "valid": 4, "test": 3}
 
@@ -206,7 +205,7 @@ def test_a_failure_leaves_the_earlier_result_as_it_was(corpus, prepared, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["corpus", "out"]
 
 
-def test_a_downloaded_archive_goes_the_same_way(tmp_path, monkeypatch):
+def test_a_downloaded_archive_is_prepared_and_kept(tmp_path, monkeypatch):
     served = tmp_path / "served"
     served.mkdir()
     archive = served / "wikitext-2-raw-v1.zip"
@@ -228,28 +227,24 @@ def test_a_downloaded_archive_goes_the_same_way(tmp_path, monkeypatch):
 
 
 def run_script(*arguments, **environment):
-    return subprocess.run(
-        ["bash", str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHON": sys.executable} | environment,
-        timeout=120,
-    )
+    command, environment = [SCRIPT, *map(str, arguments)], os.environ | {"PYTHON": sys.executable} | environment
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def test_the_script_helps_and_names_its_errors(tmp_path):
-    helped = run_script("--help")
-    assert helped.returncode == 0 and "usage:" in helped.stdout and "vital" in helped.stdout
-    assert run_script().returncode == 2
-    assert "error: the following arguments are required: {wikitext-2|" in run_script().stderr
+def test_help_and_a_missing_python(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        prepare("--help")
+    assert "usage:" in (shown := capsys.readouterr().out) and "vital" in shown
     assert run_script("vital", PYTHON="no-such-python").stderr.startswith("error: no Python")
 
 
 @pytest.mark.slow
-def test_the_script_prepares_a_corpus_in_the_callers_folder(corpus, tmp_path):
+def test_the_script_prepares_a_corpus_and_passes_errors_on(corpus, tmp_path):
     done = run_script(corpus, "--vocab-size", 64, "--dest", tmp_path / "out", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "train.bin").stat().st_size > 0
+    refused = run_script()
+    assert refused.returncode == 2 and "error: the following arguments are required: {wikitext-2|" in refused.stderr
 
 
 def test_a_damaged_or_unfinished_result_is_built_again(prepared, tmp_path, capsys):

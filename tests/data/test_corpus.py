@@ -1,12 +1,9 @@
-"""Corpus: documents found, tokens read, and damaged files told from good ones."""
+"""Corpus: documents found, tokens read, and tokens that cannot be; damaged files are in tests/bad_inputs."""
 
 import pickle
-import shutil
 
 import numpy as np
 import pytest
-import torch
-from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from small_corpora import EOS, number_tokens, write_corpus
 
 from fairseq_lambda.data.corpus import Corpus
@@ -57,63 +54,24 @@ def test_reads_all_integer_types_of_fairseq(tmp_path, dtype):
     corpus.check_tokens(VOCABULARY, PAD, UNK)
 
 
-@pytest.mark.parametrize("ending", [".bin", ".idx"])
-def test_missing_file(corpus, ending, tmp_path):
-    (tmp_path / f"train{ending}").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"train\{ending} is missing.*preprocess_wikitext"):
-        Corpus(corpus.path, EOS)
-
-
-@pytest.mark.parametrize(
-    ("ending", "keep", "message"),
-    [
-        (".bin", 10, "10 bytes where its .idx says 58"),
-        (".bin", 0, "0 bytes where its .idx says 58"),
-        (".idx", 0, "is damaged"),
-        (".idx", 12, "is damaged"),
-        (".idx", 60, "is damaged"),
-    ],
-)
-def test_truncated_file(corpus, tmp_path, ending, keep, message):
-    shutil.copytree(tmp_path, tmp_path / "copy")
-    file = tmp_path / "copy" / f"train{ending}"
-    file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=message):
-        Corpus(str(tmp_path / "copy" / "train"), EOS)
-
-
-def test_files_of_two_runs(corpus, tmp_path):
-    write_corpus(tmp_path / "other", number_tokens([[7]]))
-    shutil.copy(tmp_path / "other.bin", tmp_path / "mixed.bin")
-    shutil.copy(tmp_path / "train.idx", tmp_path / "mixed.idx")
-    with pytest.raises(ValueError, match="of another run"):
-        Corpus(str(tmp_path / "mixed"), EOS)
-
-
 @pytest.mark.parametrize("lines", [0, 3])
 def test_no_sentence(tmp_path, lines):
     with pytest.raises(ValueError, match="has no sentence"):
         write_corpus(tmp_path / "train", [[]] * (lines + 1))
 
 
-def test_line_without_end(tmp_path):
-    builder = MMapIndexedDatasetBuilder(str(tmp_path / "train.bin"), dtype=np.uint16)
-    for line in ([4, 5, EOS], [6, 7]):
-        builder.add_item(torch.tensor(line))
-    builder.finalize(str(tmp_path / "train.idx"))
-    with pytest.raises(ValueError, match="2 lines, 1 of them end with </s>"):
-        Corpus(str(tmp_path / "train"), EOS).check_tokens(VOCABULARY, PAD, UNK)
-
-
 @pytest.mark.parametrize(
-    ("sentence", "message"),
+    ("tokens", "message"),
     [
-        ([4, VOCABULARY], "holds token 1000 and dict.txt has 1000 symbols"),
-        ([4, PAD], "holds padding"),
-        ([4, EOS, 4], r"2 </s> in all"),
+        ([4, VOCABULARY, EOS, 6, 7, EOS], "holds token 1000 and dict.txt has 1000 symbols"),
+        ([4, PAD, EOS, 6, 7, EOS], "holds padding"),
+        ([4, 5, EOS, 6, 7, 8], "2 lines, 1 of them end with </s>, 1 </s> in all"),
+        ([4, 5, EOS, 6, EOS, 7], "2 lines, 1 of them end with </s>, 2 </s> in all"),
+        ([4, EOS, EOS, 6, 7, EOS], "2 lines, 2 of them end with </s>, 3 </s> in all"),
     ],
 )
-def test_tokens_that_cannot_be(tmp_path, sentence, message):
-    corpus = write_corpus(tmp_path / "train", [[sentence]])
+def test_tokens_that_cannot_be(tmp_path, tokens, message):
+    path = write_corpus(tmp_path / "train", [[[4, 5], [6, 7]]]).path
+    np.array(tokens, np.uint16).tofile(f"{path}.bin")
     with pytest.raises(ValueError, match=message):
-        corpus.check_tokens(VOCABULARY, PAD, UNK)
+        Corpus(path, EOS).check_tokens(VOCABULARY, PAD, UNK)

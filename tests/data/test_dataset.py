@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpora import EOS, number_tokens, random_shape, shapes, word_dictionary, write_corpus
 from torch.utils.data import DataLoader
+from training import differences
 
 from fairseq_lambda import symbols
 from fairseq_lambda.data.dataset import SentencePairDataset
@@ -30,19 +31,8 @@ def dataset(corpus, **options):
     return SentencePairDataset(corpus, TokenMasker(DICTIONARY, MASK), BOS, **options)
 
 
-def same(x, y):
-    """Compare samples or batches, tensors and all."""
-    if isinstance(x, dict):
-        return x.keys() == y.keys() and all(same(x[key], y[key]) for key in x)
-    return torch.equal(x, y) if torch.is_tensor(x) else x == y
-
-
 def items(data):
     return [data[i] for i in range(len(data))]
-
-
-def all_same(xs, ys):
-    return len(xs) == len(ys) and all(map(same, xs, ys))
 
 
 def test_literal_samples(tmp_path):
@@ -59,22 +49,6 @@ def test_literal_samples(tmp_path):
     # the sentences of a chunk lose their </s> too
     assert data.tokens(0).tolist() == [BOS, 4, 5, 6, 7, 8, EOS]
     assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
-
-
-@pytest.mark.parametrize("objective", ["sop", "nsp", "none"])
-def test_sizes_and_targets(corpus, objective):
-    data = dataset(corpus, objective=objective)
-    masked = total = 0
-    for i in range(len(data)):
-        sample, tokens = data[i], torch.from_numpy(data.tokens(i))
-        assert len(tokens) == data.sizes[i] == data.size(i) == data.num_tokens(i) <= 40
-        chosen = sample["target"] != PAD
-        assert torch.equal(sample["target"][chosen], tokens[chosen])
-        assert torch.equal(sample["source"][~chosen], tokens[~chosen])
-        assert chosen.any()
-        masked, total = masked + chosen.sum(), total + (tokens > 3).sum()
-    assert abs(masked / total - 0.15) < 0.01
-    np.testing.assert_array_equal(data.num_tokens_vec(np.array([2, 0])), data.sizes[[2, 0]])
 
 
 ANY_DATASET = {
@@ -105,17 +79,19 @@ def test_any_corpus_gives_whole_samples_masked_and_again_the_same(shape, options
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(f"{folder}/train", [[]] * blank[0] + documents + [[]] * blank[1])
         data = SentencePairDataset(corpus, masker, BOS, **options)
-        data.set_epoch(epoch)
+        for other in (epoch + 1, epoch):
+            data.set_epoch(other)
         samples, unmasked = items(data), [data.tokens(i) for i in range(len(data))]
         np.random.seed(epoch)  # which is not to matter, nor the order, nor the epochs before
         again = SentencePairDataset(corpus, masker, BOS, epoch=epoch, **options)
-        assert all_same([again[i] for i in reversed(range(len(again)))][::-1], samples)
+        assert not differences([again[i] for i in reversed(range(len(again)))][::-1], samples)
+        np.testing.assert_array_equal(data.num_tokens_vec(np.arange(len(data))[::-1]), data.sizes[::-1])
 
     text = []
     for i, (sample, tokens) in enumerate(zip(samples, unmasked, strict=True)):
         source, target, label = sample["source"].numpy(), sample["target"].numpy(), sample["label"]
         chosen = target != PAD
-        assert len(tokens) == data.size(i) <= options["tokens_per_sample"]
+        assert len(tokens) == data.sizes[i] == data.size(i) == data.num_tokens(i) <= options["tokens_per_sample"]
         np.testing.assert_array_equal(np.where(chosen, target, source), tokens)
         assert not specials & set(target[chosen]) and not {BOS, PAD, EOS, UNK} & set(source[chosen])
         assert chosen.any() == (tokens > UNK).any()
@@ -129,28 +105,10 @@ def test_any_corpus_gives_whole_samples_masked_and_again_the_same(shape, options
         assert text == [token for document in documents for sentence in document for token in sentence]
 
 
-def test_a_sample_depends_on_seed_epoch_and_index_alone(corpus):
-    data = dataset(corpus, epoch=3)
-    third = items(data)
-    np.random.seed(0)
-    torch.manual_seed(0)
-    for epoch in (1, 7, 3):  # whatever came before
-        data.set_epoch(epoch)
-    order = np.random.permutation(len(data))
-    shuffled = {i: data[i] for i in order}
-    assert all(same(shuffled[i], sample) for i, sample in enumerate(third))
-    assert not all_same(items(dataset(corpus, epoch=3, seed=2)), third)
-    assert not all_same(items(dataset(corpus, epoch=4)), third)
-
-
-def test_training_masks_differ_between_epochs_for_the_same_text(tmp_path):
+def test_masks_differ_between_seeds_and_epochs_for_the_same_text(tmp_path):
     corpus = write_corpus(tmp_path / "train", number_tokens([[60]]))
-    data = dataset(corpus, tokens_per_sample=80)
-    targets = set()
-    for epoch in range(1, 6):
-        data.set_epoch(epoch)
-        targets.add(tuple(data[0]["target"].tolist()))
-    assert len(targets) == 5
+    data = [dataset(corpus, tokens_per_sample=80, seed=seed, epoch=epoch) for seed in (1, 2) for epoch in (1, 2, 3)]
+    assert len({tuple(each[0]["target"].tolist()) for each in data}) == 6
 
 
 def test_set_epoch_is_cheap_when_it_is_the_same(corpus):
@@ -166,25 +124,19 @@ def test_evaluation_is_the_same_in_every_epoch(corpus):
     data = dataset(corpus, training=False, epoch=5)
     before, order = items(data), data.ordered_indices()
     data.set_epoch(2)
-    assert all_same(items(data), before)
+    assert not differences(items(data), before)
     np.testing.assert_array_equal(data.ordered_indices(), order)
     assert data.can_reuse_epoch_itr_across_epochs
     assert not dataset(corpus).can_reuse_epoch_itr_across_epochs
-    assert all_same(items(dataset(corpus, training=False, epoch=1)), before)
+    assert not differences(items(dataset(corpus, training=False, epoch=1)), before)
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_give_what_the_main_process_gives(corpus, context):
     data = dataset(corpus, epoch=2)
-    loader = DataLoader(
-        data,
-        batch_size=8,
-        collate_fn=data.collater,
-        num_workers=2,
-        multiprocessing_context=context,
-    )
+    loader = DataLoader(data, 8, collate_fn=data.collater, num_workers=2, multiprocessing_context=context)
     expected = [data.collater([data[i] for i in range(low, min(low + 8, len(data)))]) for low in range(0, len(data), 8)]
-    assert all_same(list(loader), expected)
+    assert not differences(list(loader), expected)
 
 
 def test_order_is_by_size_random_among_equals_and_its_own(corpus):
@@ -215,54 +167,36 @@ def test_nothing_is_too_long_for_fairseq(corpus):
     assert ignored == []
     _, ignored = data.filter_indices_by_size(data.ordered_indices(), 39)
     assert (data.sizes[ignored] == 40).all() and len(ignored) > 0
-    assert not data.supports_prefetch
 
 
-@pytest.mark.parametrize("multiple", [1, 7])
-def test_batches_are_as_long_as_a_multiple_but_not_longer_than_a_sample(corpus, multiple):
-    data = dataset(corpus, length_multiple=multiple)
-    plain = dataset(corpus)
+@pytest.mark.parametrize(("objective", "multiple"), [("sop", 1), ("none", 1), ("nsp", 7)])
+def test_collater(corpus, objective, multiple):
+    """Batches of up to each length, which is rounded up to a multiple but not beyond that of a sample."""
+    data = dataset(corpus, objective=objective, length_multiple=multiple)
+    labels = {} if objective == "none" else {"sentence_target"}
     for longest in range(data.sizes.min(), 41):
         indices = np.flatnonzero(data.sizes <= longest)[-8:]
-        width = data.sizes[indices].max()
-        batch = data.collater([data[i] for i in indices])
-        tokens, target = batch["net_input"]["src_tokens"], batch["target"]
-        assert tokens.shape == target.shape == (len(indices), min(-(-width // multiple) * multiple, 40))
-        assert batch["net_input"]["has_padding"] is tokens.eq(PAD).any().item()
-        expected = plain.collater([data[i] for i in indices])
-        assert torch.equal(tokens[:, :width], expected["net_input"]["src_tokens"])
-        assert torch.equal(target.flatten()[batch["masked_positions"]], expected["target"][expected["target"] != PAD])
-
-
-@pytest.mark.parametrize("objective", ["sop", "none"])
-def test_collater(corpus, objective):
-    data = dataset(corpus, objective=objective)
-    indices = [int(np.argmin(data.sizes)), int(np.argmax(data.sizes)), 0]
-    samples = [data[i] for i in indices]
-    batch = data.collater(samples)
-    labels = batch.pop("sentence_target", None)
-    assert set(batch) == {"id", "nsentences", "ntokens", "net_input", "target", "masked_positions"}
-    assert set(batch["net_input"]) == {"src_tokens", "src_lengths", "has_padding"}
-    assert batch["net_input"]["has_padding"] is batch["net_input"]["src_tokens"].eq(1).any().item()
-    assert batch["masked_positions"].tolist() == batch["target"].flatten().ne(1).nonzero().flatten().tolist()
-    assert batch["id"].tolist() == indices
-    assert batch["nsentences"] == 3
-    assert batch["ntokens"] == data.sizes[indices].sum()
-    assert batch["net_input"]["src_lengths"].tolist() == data.sizes[indices].tolist()
-    width = data.sizes.max()
-    for name, tokens in (("source", batch["net_input"]["src_tokens"]), ("target", batch["target"])):
-        assert tokens.shape == (3, width)
-        assert tokens.dtype == torch.int64
-        for row, sample in zip(tokens, samples, strict=True):
-            assert torch.equal(row[: len(sample[name])], sample[name])
-            assert (row[len(sample[name]) :] == PAD).all()
-    if objective == "none":
-        assert labels is None
-    else:
-        assert labels.dtype == torch.int64
-        assert labels.tolist() == data.plan.labels[indices].tolist()
+        samples, sizes = [data[i] for i in indices], data.sizes[indices]
+        batch = data.collater(samples)
+        assert set(batch) == {"id", "nsentences", "ntokens", "net_input", "target", "masked_positions", *labels}
+        assert set(batch["net_input"]) == {"src_tokens", "src_lengths", "has_padding"}
+        assert batch["id"].tolist() == indices.tolist()
+        assert (batch["nsentences"], batch["ntokens"]) == (len(indices), sizes.sum())
+        source, target = batch["net_input"]["src_tokens"], batch["target"]
+        assert batch["net_input"]["src_lengths"].tolist() == sizes.tolist()
+        assert batch["net_input"]["has_padding"] is source.eq(PAD).any().item()
+        assert batch["masked_positions"].tolist() == target.flatten().ne(PAD).nonzero().flatten().tolist()
+        for name, rows in (("source", source), ("target", target)):
+            assert rows.shape == (len(indices), min(-(-sizes.max() // multiple) * multiple, 40))
+            assert rows.dtype == torch.int64
+            for row, sample in zip(rows, samples, strict=True):
+                assert torch.equal(row[: len(sample[name])], sample[name])
+                assert (row[len(sample[name]) :] == PAD).all()
+        for name in labels:
+            assert batch[name].dtype == torch.int64
+            assert batch[name].tolist() == data.plan.labels[indices].tolist()
     idle = data.collater([])  # for a worker without samples
     assert (idle["nsentences"], idle["ntokens"], len(idle["id"])) == (0, 0, 0)
-    assert idle["target"].eq(data.pad).all() and idle["net_input"]["src_tokens"].eq(data.pad).all()
+    assert idle["target"].eq(PAD).all() and idle["net_input"]["src_tokens"].eq(PAD).all()
     assert idle["net_input"]["has_padding"] and not idle["net_input"]["src_lengths"].any()
-    assert ("sentence_target" in idle) == (objective != "none")
+    assert idle.keys() == batch.keys()

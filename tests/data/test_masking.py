@@ -64,32 +64,6 @@ def test_positions_are_uniform_and_their_number_is_right_on_average():
     assert all(within(hit, 4000, 0.15) for hit in hits)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.integers(0, len(DICTIONARY) - 1), min_size=1, max_size=60),
-    st.floats(0.01, 0.99),
-    st.booleans(),
-    st.integers(0, 99),
-)
-def test_specials_stay_and_something_is_masked(tokens, mask_prob, whole_words, seed):
-    tokens = np.array(tokens)
-    mask = masker(mask_prob=mask_prob, random_token_prob=0.5, whole_words=whole_words)
-    before = tokens.copy()
-    source, target = mask(tokens, np.random.default_rng(seed))
-    np.testing.assert_array_equal(tokens, before)
-    np.testing.assert_array_equal(mask(tokens, np.random.default_rng(seed)), (source, target))
-    special = np.isin(tokens, list(SPECIALS))
-    np.testing.assert_array_equal(source[special], tokens[special])
-    assert (target[special] == PAD).all()
-    chosen = target != PAD
-    assert chosen.any() == (~special).any()
-    np.testing.assert_array_equal(source[~chosen], tokens[~chosen])
-    assert not np.isin(source[chosen], [BOS, PAD, EOS, UNK]).any()
-    if not whole_words:
-        share = mask_prob * np.count_nonzero(~special)
-        assert np.floor(share) <= chosen.sum() <= max(np.ceil(share), 1)
-
-
 def words_of(tokens):
     """The definition of a word, token by token: lists of positions."""
     words, inside = [], False
@@ -105,22 +79,29 @@ def words_of(tokens):
     return words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.integers(0, len(DICTIONARY) - 1), min_size=1, max_size=60),
     st.floats(0.01, 0.99),
+    st.booleans(),
     st.integers(0, 99),
 )
-def test_whole_words_are_masked_or_not(tokens, mask_prob, seed):
-    words = words_of(tokens)
-    mask = masker(mask_prob=mask_prob, whole_words=True)
-    _, target = mask(np.array(tokens), np.random.default_rng(seed))
-    states = [set(target[word] != PAD) for word in words]
+def test_specials_stay_and_the_share_of_words_or_tokens_is_masked(tokens, mask_prob, whole_words, seed):
+    tokens = np.array(tokens)
+    mask = masker(mask_prob=mask_prob, random_token_prob=0.5, whole_words=whole_words)
+    before = tokens.copy()
+    source, target = mask(tokens, np.random.default_rng(seed))
+    np.testing.assert_array_equal(tokens, before)
+    np.testing.assert_array_equal(mask(tokens, np.random.default_rng(seed)), (source, target))
+    chosen = target != PAD
+    np.testing.assert_array_equal(np.where(chosen, target, source), tokens)
+    assert not np.isin(target[chosen], list(SPECIALS)).any()
+    assert not np.isin(source[chosen], [BOS, PAD, EOS, UNK]).any()
+    units = words_of(tokens) if whole_words else [[i] for i, token in enumerate(tokens) if token not in SPECIALS]
+    states = [set(chosen[unit]) for unit in units]
     assert all(len(state) == 1 for state in states)
-    masked = sum(True in state for state in states)
-    share = mask_prob * len(words)
-    if words:
-        assert max(np.floor(share), 1) <= masked <= max(np.ceil(share), 1)
+    share = mask_prob * len(units)
+    assert not units or max(np.floor(share), 1) <= states.count({True}) <= max(np.ceil(share), 1)
 
 
 def test_whole_words_mask_the_same_share_of_tokens():

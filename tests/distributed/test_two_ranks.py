@@ -15,26 +15,26 @@ import pytest
 import torch
 from conftest import make_model
 from processes import ROOT, environment
-from training import arguments, differences, load, state_of_training, train, write_data
+from training import arguments, differences, load, state_of_training, train
 
 from fairseq_lambda.checkpointing.fairseq_hooks import _check_ranks
 from fairseq_lambda.commands.fairseq_train import ranks_from_torchrun
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 STILL = ["--dropout", "0", "--num-workers", "0"]  # every rank draws the same dropout masks, over other samples
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("ranks") / "data")
-
-
-def launch(data, save_dir, updates, *flags, of=None, torchrun=("--standalone", "--nproc-per-node", "2"), entry=None):
-    entry = entry or "fairseq_lambda.commands.fairseq_train"
-    command = [*TORCHRUN, *torchrun, "-m", entry, *arguments(data, save_dir, updates, *flags, of=of)[1:]]
-    variables = environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
-    variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # as the script does, and says why
+def start(command, **variables):
+    command = [str(c) for c in command]
+    variables = environment(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", PYTHON=sys.executable, **variables)
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def launch(data, save_dir, updates, *flags, of=None, restarts=0, entry="fairseq_lambda.commands.fairseq_train"):
+    """Start two ranks."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    torchrun += ["--max-restarts", restarts, "-m", entry]
+    command = [*torchrun, *arguments(data, save_dir, updates, *flags, of=of)[1:]]
+    return start(command, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")  # as the script does, and says why
 
 
 def finish(process, code=0):
@@ -56,8 +56,8 @@ ADAM = ["--optimizer", "adam", "--adam-eps", "1e-2"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer,update_freq,batch", [(SGD, 1, 4), (ADAM, 2, 3)])
-def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, optimizer, update_freq, batch):
+@pytest.mark.parametrize("optimizer,update_freq,batch,valid_batch", [(SGD, 1, 4, 1), (ADAM, 2, 3, 16)])
+def test_two_ranks_end_with_the_weights_of_one(toy_data, tmp_path, optimizer, update_freq, batch, valid_batch):
     """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
 
     The gradient is summed in another order: about 1e-7 relative. SGD takes that into the weights as it is, learning
@@ -66,32 +66,29 @@ def test_two_ranks_end_with_the_weights_of_one(data, tmp_path, optimizer, update
     Batch norm has the next test: it sees one rank's micro-batches one by one, and those of two ranks at once.
     """
     flags = [*STILL, *optimizer, "--batch-size", batch]
-    out = finish(launch(data, tmp_path / "two", 22, *flags, "--update-freq", update_freq))
+    out = finish(launch(toy_data, tmp_path / "two", 22, *flags, "--update-freq", update_freq))
     assert "training on 2 devices" in out
-    train(data, tmp_path / "one", 22, *flags, "--update-freq", 2 * update_freq)
+    train(toy_data, tmp_path / "one", 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
     one, two = load(tmp_path / "one"), load(tmp_path / "two")
     assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"] == 22
     assert one["extra_state"]["train_iterator"]["epoch"] == two["extra_state"]["train_iterator"]["epoch"] >= 2
     assert furthest(tmp_path / "one", tmp_path / "two") < 5e-6
     # and the validation of two ranks is that of one, whatever its batches
     shown = float(re.findall(r'"valid_mlm_loss": "([\d.]+)"', out)[-1])
-    for valid_batch in (1, 16):
-        folder = tmp_path / f"valid{valid_batch}"
-        train(data, folder, 22, *flags, "--update-freq", 2 * update_freq, "--batch-size-valid", valid_batch)
-        assert load(folder)["extra_state"]["val_loss"] == pytest.approx(shown, abs=1.1e-3)  # it is rounded to 3 digits
+    assert one["extra_state"]["val_loss"] == pytest.approx(shown, abs=1.1e-3)  # it is rounded to 3 digits
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [50, 100])
-def test_batch_norm_of_two_ranks_is_that_of_one_batch(data, tmp_path, batch):
+def test_batch_norm_of_two_ranks_is_that_of_one_batch(toy_data, tmp_path, batch):
     """An epoch of 84 to 91 samples is one update: each rank has a half of it, or one has all and the other none.
 
     Its statistics are sums over the ranks, so the micro-batches of two ranks are one batch, padded apart. Weights and
     running statistics then differ by the order of sums, as above.
     """
     flags = [*STILL, *SGD, "--lambda-norm", "batch"]
-    finish(launch(data, tmp_path / "two", 6, *flags, "--batch-size", batch))
-    train(data, tmp_path / "one", 6, *flags, "--batch-size", 100)
+    finish(launch(toy_data, tmp_path / "two", 6, *flags, "--batch-size", batch))
+    train(toy_data, tmp_path / "one", 6, *flags, "--batch-size", 100)
     for name in ("one", "two"):
         assert load(tmp_path / name)["extra_state"]["train_iterator"]["epoch"] == 7  # so an update is an epoch
     assert any("running_var" in name for name in load(tmp_path / "two")["model"])
@@ -99,28 +96,27 @@ def test_batch_norm_of_two_ranks_is_that_of_one_batch(data, tmp_path, batch):
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on_where_the_others_were(data, tmp_path):
+def test_another_number_of_processes_resumes_where_the_others_were(toy_data, tmp_path):
     """From one to two and back, in mid-epoch: each batch once, so the weights are those of one rank, as above.
 
     fairseq takes the 14 batches that one has had for 14 of each, and finds no 14 for each of two in an epoch of 21.
     """
     flags = [*STILL, *SGD]
-    train(data, tmp_path / "one", 18, *flags, "--update-freq", 2)
-    train(data, tmp_path / "run", 7, *flags, "--update-freq", 2, of=18)
-    finish(launch(data, tmp_path / "run", 14, *flags, of=18))
-    train(data, tmp_path / "run", 18, *flags, "--update-freq", 2)
+    train(toy_data, tmp_path / "one", 18, *flags, "--update-freq", 2)
+    train(toy_data, tmp_path / "run", 7, *flags, "--update-freq", 2, of=18)
+    finish(launch(toy_data, tmp_path / "run", 14, *flags, of=18))
+    train(toy_data, tmp_path / "run", 18, *flags, "--update-freq", 2)
     one, run = (load(tmp_path / name)["extra_state"]["train_iterator"] for name in ("one", "run"))
     assert one == run and one["epoch"] == 2 and one["iterations_in_epoch"] > 0
     assert furthest(tmp_path / "one", tmp_path / "run") < 5e-6
 
 
 @pytest.mark.slow
-def test_a_killed_rank_resumes_the_run(data, tmp_path):
+def test_a_killed_rank_resumes_the_run(toy_data, tmp_path):
     """fairseq's own broadcast of the checkpoint to the other ranks fails with weights_only, so this resume is ours."""
     flags = [*STILL, "--save-interval-updates", 5, "--keep-interval-updates", 2, "--no-epoch-checkpoints"]
-    finish(launch(data, tmp_path / "whole", 60, *flags))
-    torchrun = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
-    process = launch(data, tmp_path / "run", 60, *flags, torchrun=torchrun)
+    finish(launch(toy_data, tmp_path / "whole", 60, *flags))
+    process = launch(toy_data, tmp_path / "run", 60, *flags, restarts=1)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "run").glob("checkpoint_*_1?.pt")):
         assert time.monotonic() < deadline and process.poll() is None
@@ -143,23 +139,19 @@ def child_of_rank(parent, rank):
 
 
 @pytest.mark.slow
-def test_two_machines_by_the_script(data, tmp_path):
+def test_two_machines_by_the_script(toy_data, tmp_path):
     """The command of the README, with two launchers on this machine."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    script = [ROOT / "scripts/train_lambda_bert.sh", "tiny", data, "--save-dir", tmp_path / "run", "--updates", "6"]
+    script = [ROOT / "scripts/train_lambda_bert.sh", "tiny", toy_data, "--save-dir", tmp_path / "run", "--updates", "6"]
     script += ["--tokens-per-sample", "32", "--batch-size", "4", "--lambda-local-context", "7", "--autocast", "none"]
-    variables = environment(OMP_NUM_THREADS="1", PYTHON=sys.executable)
 
     def machines(*flags, second=()):
         nodes = []
         for rank, more in enumerate(((), second)):
             torchrun = f"--nnodes 2 --node-rank {rank} --rdzv-backend c10d --rdzv-endpoint localhost:{port}"
-            command = [str(c) for c in [*script, "--nproc", "1", "--torchrun", torchrun, *flags, *more]]
-            nodes.append(
-                subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            )
+            nodes.append(start([*script, "--nproc", "1", "--torchrun", torchrun, *flags, *more]))
         return nodes
 
     outs = [finish(node) for node in machines()]
@@ -171,11 +163,11 @@ def test_two_machines_by_the_script(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_that_would_train_alone_are_refused(data, tmp_path):
+def test_processes_that_would_train_alone_are_refused(toy_data, tmp_path):
     """fairseq-train under torchrun on a CPU trains a copy in each process, each writing over the other's files."""
     if torch.cuda.is_available():
         pytest.skip("fairseq finds torchrun's processes where it finds several GPUs")
-    out = finish(launch(data, tmp_path / "run", 2, entry="fairseq_cli.train"), code=1)
+    out = finish(launch(toy_data, tmp_path / "run", 2, entry="fairseq_cli.train"), code=1)
     assert "error: torchrun has started 2 processes and fairseq knows of 1" in out
 
 

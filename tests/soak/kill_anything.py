@@ -3,12 +3,12 @@
     python tests/soak/kill_anything.py --kills 200
     python tests/soak/kill_anything.py --kills 10 --script     # through scripts/train_lambda_bert.sh, start-up and all
 
-A training of a few seconds is started, killed with SIGKILL and started again until it is complete, then another one,
-until there have been enough kills. Two kills in three aim at a checkpoint write, the first of a life or a later one, of
-the new file or of one of its copies: they come when the unfinished file is seen, and count as inside the write only if
-it is there, unfinished, after the kill, and was not there before this life. The end state (weights,
-optimizer, position in the data, best score; of the last and of the best checkpoint) must be that of a training that was
-never killed, to the bit. Without ``--script`` the processes are forks of one that has imported torch already.
+A training of a few seconds is started, killed with SIGKILL and started again until it is complete; then the next one,
+until there have been enough kills. A process lives from a start to a kill. Two kills in three aim at a checkpoint write
+of that life, of the new file or of one of its copies: they come when the unfinished file is seen, and count as inside
+the write only if the file is there, unfinished, after the kill, and was not there before. The end state (weights,
+optimizer, position in the data, best score; of the last and of the best checkpoint) must equal that of a training that
+was never killed, to the bit. Without ``--script`` the processes are forks of one that has imported torch already.
 """
 
 import argparse
@@ -16,12 +16,13 @@ import contextlib
 import os
 import random
 import re
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from multiprocessing import Process, get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,7 @@ from training import PACKAGE, arguments, differences, state_of_training, write_d
 from fairseq_lambda.commands import fairseq_train as train_command  # noqa: E402
 from fairseq_lambda.files import UNFINISHED  # noqa: E402
 
+FORK = get_context("fork")
 UPDATES, SAVES = 40, 3
 KINDS = ["kills", "kills inside a write of a new file", "kills inside a copy", "kills elsewhere"]
 KINDS += ["trainings completed", "end states that differ"]
@@ -40,45 +42,19 @@ SHAPE = ["--encoder-embed-dim", "256", "--encoder-ffn-embed-dim", "512", "--save
 SHAPE += ["--keep-interval-updates", "1", "--no-epoch-checkpoints", "--dropout", "0.1", "--encoder-layerdrop", "0.2"]
 
 
-def start(data: Path, folder: Path, log, script: bool) -> int:
-    """Start or go on with the training in ``folder``; return its process id, which is also its process group."""
+def run(data: Path, folder: Path, log_path: Path, script: bool) -> None:
+    """Train in ``folder``, or resume; the target of a child process, which leads a process group of its own."""
+    os.setsid()
+    log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(log, stream)
     if script:
         command = [ROOT / "scripts/train_lambda_bert.sh", "tiny", data, "--save-dir", folder, "--updates", UPDATES]
-        command += [
-            "--tokens-per-sample",
-            32,
-            "--batch-size",
-            4,
-            "--lambda-local-context",
-            7,
-            "--autocast",
-            "none",
-            *SHAPE,
-        ]
+        command += "--tokens-per-sample 32 --batch-size 4 --lambda-local-context 7 --autocast none".split() + SHAPE
         environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [str(c) for c in command], stdout=log, stderr=log, env=environment, start_new_session=True
-        ).pid
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        sys.argv = arguments(data, folder, UPDATES, *SHAPE)
-        status = 1
-        try:
-            train_command.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        finally:
-            os._exit(status if isinstance(status, int) else 1)
-    return child
-
-
-def ended(process: int) -> int | None:
-    done, status = os.waitpid(process, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if done else None
+        os.execve(command[0], [str(c) for c in command], environment)
+    sys.argv = arguments(data, folder, UPDATES, *SHAPE)
+    train_command.main()
 
 
 def unfinished(folder: Path) -> dict[str, int]:
@@ -92,7 +68,7 @@ def unfinished(folder: Path) -> dict[str, int]:
     return found
 
 
-def live(process: int, folder: Path, stale: dict, aim: int, rng: random.Random, longest: float) -> str:
+def live(process: Process, folder: Path, stale: dict, aim: int, rng: random.Random, longest: float) -> str:
     """Let the process run up to a moment, and kill it; return where it was hit, or how it ended by itself.
 
     Args:
@@ -100,13 +76,13 @@ def live(process: int, folder: Path, stale: dict, aim: int, rng: random.Random, 
         aim: the number of the write of this life to hit, from 1; 0: any moment.
     """
     moment, writes, last = time.monotonic() + rng.random() * longest, 0, None
-    while (code := ended(process)) is None:
+    while process.exitcode is None:
         if aim:
             new = sorted(unfinished(folder).items() - stale.items())
             if new and new != last:
                 last, writes = new, writes + 1
                 if writes >= aim:
-                    time.sleep(rng.random() * 0.003 if "_last" not in new[0][0] and "_best" not in new[0][0] else 0)
+                    time.sleep(0 if is_copy(new) else rng.random() * 0.003)
                     break
             time.sleep(0.0001)
         elif time.monotonic() > moment:
@@ -114,27 +90,30 @@ def live(process: int, folder: Path, stale: dict, aim: int, rng: random.Random, 
         else:
             time.sleep(0.005)
     else:
-        return "complete" if code == 0 else f"failed with {code}"
-    os.killpg(process, signal.SIGKILL)
-    if ended_after_kill(process) == 0:
+        return "complete" if process.exitcode == 0 else f"failed with {process.exitcode}"
+    while os.getpgid(process.pid) != process.pid:  # until it has its group
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    if process.exitcode == 0:
         return "complete"
     new = sorted(unfinished(folder).items() - stale.items())
     if not new:
         return "elsewhere"
-    return "inside a copy" if "_last" in new[0][0] or "_best" in new[0][0] else "inside a write of a new file"
+    return "inside a copy" if is_copy(new) else "inside a write of a new file"
 
 
-def ended_after_kill(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def is_copy(new: list) -> bool:
+    return "_last" in new[0][0] or "_best" in new[0][0]
 
 
 def run_until_complete(data: Path, folder: Path, log_path: Path, script: bool, lives, tally: Counter) -> None:
     """Start the training in ``folder`` until it is complete, killing it as ``lives`` says; count into ``tally``."""
     while True:
         stale = unfinished(folder)
-        with log_path.open("a") as log:
-            process = start(data, folder, log, script)
-            outcome = lives(process, folder, stale)
+        process = FORK.Process(target=run, args=(data, folder, log_path, script))
+        process.start()
+        outcome = lives(process, folder, stale)
         if outcome.startswith("failed"):
             sys.exit(f"{outcome} after {dict(tally)}:\n{log_path.read_text()[-3000:]}")
         if outcome == "complete":
@@ -147,11 +126,11 @@ def run_until_complete(data: Path, folder: Path, log_path: Path, script: bool, l
 def main(argv: list[str] | None = None) -> Counter:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--script", action="store_true", help="through scripts/train_lambda_bert.sh; some 6 s a kill")
+    parser.add_argument("--script", action="store_true", help="through scripts/train_lambda_bert.sh; some 6 s per kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep runs and logs here (default: a temporary folder)")
     args = parser.parse_args(argv)
-    rng, tally, began = random.Random(args.seed), Counter(), time.monotonic()
+    rng, tally, began = random.Random(args.seed), Counter(dict.fromkeys(KINDS, 0)), time.monotonic()
     with contextlib.ExitStack() as stack:
         work = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = write_data(work / "data")
@@ -173,7 +152,7 @@ def main(argv: list[str] | None = None) -> Counter:
 
             run_until_complete(data, folder, log, args.script, lives, tally)
             text = log.read_text()
-            tally["restarts that went on from a checkpoint"] += len(re.findall("resuming from", text))
+            tally["restarts that resumed from a checkpoint"] += len(re.findall("resuming from", text))
             tally["unfinished writes reported"] += len(re.findall("a write that was not finished", text))
             tally["saves completed on restart"] += len(re.findall("the save was cut short", text))
             for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
@@ -182,10 +161,7 @@ def main(argv: list[str] | None = None) -> Counter:
                 if different:
                     print(f"{folder} {name}: {different[:5]}", file=sys.stderr)
             if not args.folder:
-                for path in folder.iterdir():
-                    path.unlink()
-    for key in KINDS:
-        tally.setdefault(key, 0)
+                shutil.rmtree(folder)
     print("\n".join(f"{count:6d} {what}" for what, count in tally.items()))
     print(f"{'script' if args.script else 'forks'}, seed {args.seed}, {time.monotonic() - began:.0f} s, {PACKAGE.name}")
     return tally

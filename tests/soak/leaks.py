@@ -24,11 +24,6 @@ EARLY = 200
 WINDOW = 50  # updates, two epochs and more
 
 
-def resident() -> int:
-    """Return the resident memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=2000)
@@ -45,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
                 files.setdefault(mark, []).append(len(os.listdir("/proc/self/fd")))
             if now == mark:
                 gc.collect()
-                memory[mark] = resident()
+                memory[mark] = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return out
 
     Trainer.train_step = watched
@@ -53,13 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         data = write_data(Path(work) / "data")
         train(data, Path(work) / "run", args.updates, "--num-workers", args.workers, "--log-format", "none",
               "--save-interval-updates", 200, "--keep-interval-updates", 1, "--no-epoch-checkpoints")  # fmt: skip
-    early, late = memory.values()
-    fewest, fewest_late = (min(counts) for counts in files.values())
-    most, most_late = (max(counts) for counts in files.values())
-    growth = 100 * (late / early - 1)
-    print(f"{early // 1024} KiB, {fewest} to {most} files open around update {args.early}")
-    print(f"{late // 1024} KiB, {fewest_late} to {most_late} around update {args.updates - 1}: memory {growth:+.1f} %")
-    return int(growth > 5 or fewest_late > fewest)
+    for mark, counts in files.items():
+        print(f"update {mark}: {memory[mark] // 1024} KiB, {min(counts)} to {max(counts)} files open")
+    (early, late), (fewest, fewest_late) = memory.values(), map(min, files.values())
+    return int(late > 1.05 * early or fewest_late > fewest)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ def soak(script, *arguments):
     command = [sys.executable, FOLDER / script, *arguments]
     done = subprocess.run([str(c) for c in command], env=variables, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return {
-        what: int(count) for count, _, what in (line.strip().partition(" ") for line in done.stdout.splitlines()[:-1])
-    }
+    rows = (line.strip().partition(" ") for line in done.stdout.splitlines()[:-1])
+    return {what: int(count) for count, _, what in rows}
 
 
 @pytest.mark.parametrize("kills,flags", [(12, []), (2, ["--script"])])
