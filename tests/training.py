@@ -8,6 +8,7 @@ import torch
 from conftest import make_dictionary, random_documents, write_split
 from fairseq import checkpoint_utils
 
+from fairseq_lambda.checkpointing import lock
 from fairseq_lambda.checkpointing.reading import weights_only
 
 PACKAGE = Path(__file__).parents[1] / "fairseq_lambda"
@@ -48,6 +49,7 @@ def train(data, save_dir, updates, *flags, of=None):
         fairseq_train.cli_main()
     finally:
         sys.argv = old
+        lock.release(Path(save_dir))  # as the end of a process does
 
 
 def logged(caplog):

@@ -12,6 +12,29 @@ from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.files import sha256
 
 WEIGHTS, CONFIG, DICTIONARY, PIECES = "model.safetensors", "config.json", "dict.txt", "sentencepiece.model"
+CHECKPOINTS = (WEIGHTS, "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+
+
+def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
+    """Return the path of the checkpoint meant; the first of ``CHECKPOINTS`` if none is named."""
+    folder = Path(folder)
+    if folder.is_file():
+        return folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give a training folder or an exported one")
+    names = CHECKPOINTS if checkpoint_file is None else (checkpoint_file,)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"{folder} holds no {' or '.join(names)}; train first (scripts/train_lambda_bert.sh), "
+        "or name a file with checkpoint_file="
+    )
+
+
+def is_exported(path: str | Path) -> bool:
+    """Return whether a checkpoint's name is that of an exported model's weights."""
+    return Path(path).suffix == Path(WEIGHTS).suffix
 
 
 def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> None:
@@ -55,6 +78,7 @@ def read_exported(path: Path) -> dict:
             "model": weights,
             "task_state": {"symbols": Dictionary.load(str(folder / DICTIONARY)).symbols},
             "optimizer_history": [{"num_updates": config["updates"]}],
+            "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         }
     except Exception as error:  # json, safetensors and fairseq's dictionary each raise their own
         reason = f"{type(error).__name__} {str(error).strip()}".splitlines()[0]

@@ -17,7 +17,8 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 
-from fairseq_lambda.checkpointing import patience
+from fairseq_lambda.checkpointing import lock, patience
+from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.matching import check_match
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.checkpointing.recovery import LAST, recover
@@ -79,6 +80,9 @@ def _loading(original, is_ours):
         if trainer.checkpoint_suffix:  # a part of a checkpoint, with names of its own
             with weights_only():
                 return original(cfg, trainer, **passthrough)
+        if cfg.finetune_from_model is not None:
+            with contextlib.suppress(FileNotFoundError):  # which is said below
+                cfg.finetune_from_model = str(find_checkpoint(cfg.finetune_from_model))
         outcome, had = GO_ON, 0
         if trainer.is_data_parallel_master:
             try:
@@ -134,10 +138,10 @@ def _one_line(had: int):
 
 
 @contextlib.contextmanager
-def _changed(owner, name: str, change):
-    """Within, what ``owner.name`` returns goes through ``change`` first."""
+def _replaced(owner, name: str, replacement):
+    """Within, ``owner.name`` is a function that gets the original as its first argument."""
     original = getattr(owner, name)
-    setattr(owner, name, lambda *arguments, **options: change(original(*arguments, **options)))
+    setattr(owner, name, functools.partial(replacement, original))
     try:
         yield
     finally:
@@ -151,22 +155,27 @@ def _position_for_these_ranks(had: int, trainer):
     what is left over is seen again, less than one batch per process.
     """
 
-    def divided(extra_state):
+    def load_checkpoint(original, *arguments, **options):
+        extra_state = original(*arguments, **options)
         if extra_state is not None:
             extra_state["train_iterator"]["iterations_in_epoch"] = had // trainer.data_parallel_world_size
         return extra_state
 
-    return _changed(trainer, "load_checkpoint", divided)
+    return _replaced(trainer, "load_checkpoint", load_checkpoint)
 
 
 def _upgraded(model):
-    """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state beside them."""
+    """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state beside them.
 
-    def upgraded(state):
+    Nor does it know exported models.
+    """
+
+    def load_checkpoint_to_cpu(original, path, *arguments, **options):
+        state = read_exported(Path(path)) if is_exported(path) else original(path, *arguments, **options)
         model.upgrade_older_state(state)
         return state
 
-    return _changed(checkpoint_utils, "load_checkpoint_to_cpu", upgraded)
+    return _replaced(checkpoint_utils, "load_checkpoint_to_cpu", load_checkpoint_to_cpu)
 
 
 def _prepare(cfg, trainer) -> tuple[int, int]:
@@ -174,11 +183,15 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
 
     Return GO_ON or FINISHED, and how many batches of the present epoch all processes have had.
     """
+    lock.take(Path(cfg.save_dir))
     path, weights_alone = _file_to_load(cfg)
     if path is None:
         return GO_ON, 0
-    state = read_header(path)
-    check_whole(path)
+    if is_exported(path):
+        state = read_exported(path)
+    else:
+        state = read_header(path)
+        check_whole(path)
     check_match(state, path, trainer.task, trainer.get_model(), not (cfg.reset_optimizer or weights_alone))
     if weights_alone:
         return GO_ON, 0
@@ -224,7 +237,7 @@ def _file_to_load(cfg) -> tuple[Path | None, bool]:
         if path is None:
             return None, False
     if not Path(path).is_file():
-        raise CheckpointError(f"{flag} {path} does not exist")
+        raise CheckpointError(f"{flag} {path} does not exist, or is a folder without a checkpoint")
     return Path(path), flag == "--finetune-from-model"
 
 

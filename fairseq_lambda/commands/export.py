@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from fairseq_lambda.checkpointing.exported import write_exported
+from fairseq_lambda.checkpointing.exported import find_checkpoint, write_exported
 from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.files import whole_folder
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import find_checkpoint, load_checkpoint
+from fairseq_lambda.models.hub_interface import load_checkpoint
 
 PARTS = ("model", "task", "criterion")  # of the configuration; the rest is about the training machine
 

@@ -14,7 +14,7 @@ from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
-from fairseq_lambda.checkpointing.exported import read_exported
+from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.models.lambda_bert_config import plain
 from fairseq_lambda.models.older_checkpoints import with_present_options
@@ -22,8 +22,6 @@ from fairseq_lambda.symbols import MASK, UNK, WORD_START
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINTS = ("model.safetensors", "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 
 
 class Prediction(NamedTuple):
@@ -203,23 +201,6 @@ def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     return Prediction(before + token + after, probability, token)
 
 
-def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
-    """Return the path of the checkpoint meant; see :meth:`LambdaBertHubInterface.from_folder`."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; give a training folder or an exported one")
-    names = CHECKPOINTS if checkpoint_file is None else (checkpoint_file,)
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(
-        f"{folder} holds no {' or '.join(names)}; train first (scripts/train_lambda_bert.sh), "
-        "or name a file with checkpoint_file="
-    )
-
-
 def load_checkpoint(path: Path) -> dict:
     """Return fairseq's state of a checkpoint or an exported model, checked against its checksums.
 
@@ -228,7 +209,7 @@ def load_checkpoint(path: Path) -> dict:
     Raises:
         ValueError: not a checkpoint, torn or altered, or with more in it than tensors and plain values.
     """
-    if path.suffix == ".safetensors":
+    if is_exported(path):
         return read_exported(path)
     state = read_header(path)
     check_whole(path)

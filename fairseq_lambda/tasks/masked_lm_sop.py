@@ -97,7 +97,9 @@ class MaskedLMSOPTask(FairseqTask):
                 ``nsp``, a single document.
         """
         folders = _folders(self.cfg)
-        path = os.path.join(folders[(epoch - 1) % len(folders)], split)
+        folder = folders[(epoch - 1) % len(folders)]
+        self._check_dictionary(folder)
+        path = os.path.join(folder, split)
         if combine and os.path.isfile(f"{path}1.idx"):
             raise ValueError(
                 f"{path}1.idx: splits in numbered parts are not supported; put each part into a "
@@ -127,6 +129,17 @@ class MaskedLMSOPTask(FairseqTask):
         )
         self.datasets[split] = dataset
         self._log(path, dataset, documents, unknown)
+
+    def _check_dictionary(self, folder: str) -> None:
+        """Raise ValueError if the data was binarised with other symbols than this task's, which its ids would hide."""
+        file = os.path.join(folder, "dict.txt")
+        if os.path.isfile(file):
+            dictionary = Dictionary.load(file)
+            dictionary.add_symbol(MASK)
+            if found := difference(self.dictionary.symbols, dictionary.symbols):
+                raise ValueError(
+                    f"{file} does not fit: the model was trained with {found}. Use data binarised with its dict.txt"
+                )
 
     def _log(self, path: str, dataset: SentencePairDataset, documents: int, unknown: int) -> None:
         corpus, plan = dataset.corpus, dataset.plan

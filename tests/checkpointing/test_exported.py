@@ -6,6 +6,8 @@ import struct
 
 import pytest
 import torch
+from test_recovery import refused
+from training import differences, load, train
 
 from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS
 from fairseq_lambda.commands import export as command
@@ -99,3 +101,18 @@ def test_cut_or_changed_files(name, exported):
     (exported / name).unlink()
     if name != WEIGHTS:
         refuse(exported)
+
+
+@pytest.mark.parametrize("form", ["run", "run/checkpoint_best.pt", "model", f"model/{WEIGHTS}"])
+def test_a_training_starts_from_any_form_of_a_model(form, toy_data, toy_run, tmp_path):
+    shutil.copytree(toy_run, tmp_path / "run")
+    command.export(toy_run, tmp_path / "model")
+    train(toy_data, tmp_path / "new", 1, "--finetune-from-model", tmp_path / form, "--lr", 0)
+    before, after = load(toy_run, "checkpoint_best.pt")["model"], load(tmp_path / "new")["model"]
+    assert not differences(dict(before), dict(after))
+
+
+def test_a_folder_without_a_model_is_named(toy_data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    message = refused(capsys, toy_data, tmp_path / "new", 1, "--finetune-from-model", tmp_path / "empty")
+    assert f"--finetune-from-model {tmp_path / 'empty'} does not exist, or is a folder without a checkpoint" in message
