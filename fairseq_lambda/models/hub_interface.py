@@ -1,15 +1,14 @@
 """Use of a trained model from Python: encode, fill masks, order sentences, take features and content lambdas."""
 
+import itertools
 import logging
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-import sentencepiece
 import torch
 import torch.nn.functional as F
 from fairseq import checkpoint_utils, tasks, utils
-from fairseq.data import Dictionary
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
@@ -18,7 +17,8 @@ from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, 
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.models.lambda_bert_config import plain
 from fairseq_lambda.models.older_checkpoints import with_present_options
-from fairseq_lambda.symbols import MASK, UNK, WORD_START
+from fairseq_lambda.models.pieces import SentencePieceEncoder
+from fairseq_lambda.symbols import MASK, WORD_START
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
@@ -30,35 +30,6 @@ class Prediction(NamedTuple):
     text: str
     probability: float
     token: str
-
-
-class SentencePieceEncoder:
-    """Text to space-joined pieces and back, ``<mask>`` and ``<unk>`` kept whole; what fairseq calls a bpe."""
-
-    def __init__(self, model: bytes, dictionary: Dictionary):
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.dictionary = dictionary
-
-    def encode(self, text: str) -> str:
-        pieces = []
-        for span in re.split(f"({MASK}|{UNK})", text):
-            if span in (MASK, UNK):
-                pieces.append(span)
-            elif span.strip():
-                new = self.processor.encode(span, out_type=str)
-                pieces.extend(self._attach(new) if pieces and not span[0].isspace() else new)
-        return " ".join(pieces)
-
-    def _attach(self, pieces: list[str]) -> list[str]:
-        """Undo the space that SentencePiece puts in front: here the text continues without one, as in ``<mask>.``"""
-        first = pieces[0].removeprefix(WORD_START)
-        if not first:
-            return pieces[1:]
-        return [first, *pieces[1:]] if first in self.dictionary else [*first, *pieces[1:]]
-
-    def decode(self, pieces: str) -> str:
-        spaced = re.sub(r" (?=<)|(?<=>) ", "\0", pieces).replace(" ", "")
-        return spaced.replace("\0", " ").replace(WORD_START, " ").strip()
 
 
 class LambdaBertHubInterface(RobertaHubInterface):
@@ -124,6 +95,27 @@ class LambdaBertHubInterface(RobertaHubInterface):
                 "put that file beside the checkpoint, or work with ids"
             )
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
+
+    def decode(self, tokens: Tensor) -> str | list[str]:
+        """Return the text of ids (n,), or the two texts of a pair; symbols joined by spaces if there are no pieces.
+
+        Raises:
+            ValueError: ids of another shape.
+        """
+        tokens = torch.as_tensor(tokens).cpu()
+        if tokens.dim() != 1:
+            raise ValueError(
+                f"decode takes the ids of one text, (n,), and not {tuple(tokens.shape)}: decode row by row"
+            )
+        dictionary = self.task.source_dictionary
+        texts = [[]]
+        for index, following in itertools.pairwise([*tokens.tolist(), None]):
+            if index == dictionary.eos() and following == dictionary.eos():
+                texts.append([])
+            elif index not in (dictionary.bos(), dictionary.eos(), dictionary.pad()):
+                texts[-1].append(dictionary[index])
+        texts = [" ".join(pieces) if self.bpe is None else self.bpe.decode(" ".join(pieces)) for pieces in texts]
+        return texts[0] if len(texts) == 1 else texts
 
     def extract_features(self, tokens: Tensor, return_all_hiddens: bool = False, return_lambdas: bool = False):
         """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.

@@ -59,7 +59,20 @@ def test_encode_and_decode(bert):
     assert bert.decode(bert.encode("a small town")) == "a small town"
     assert d.unk() not in bert.encode("the river <mask> north.")
     assert d[bert.encode("the <mask>.")[-2]] == "."  # it starts no new word
-    assert bert.decode(bert.encode("the <mask>.")) == "the <mask> ."
+    assert bert.decode(bert.encode("the <mask>.")) == "the <mask>."
+
+
+def test_decode_without_pieces_of_pairs_and_of_what_is_no_text(bert):
+    ids = bert.encode("the river <mask>.", "many bridges")
+    assert bert.decode(ids) == ["the river <mask>.", "many bridges"] == bert.decode(ids.tolist())
+    assert bert.decode(torch.tensor([], dtype=torch.int64)) == ""
+    with pytest.raises(ValueError, match="ids of one text.*row by row"):
+        bert.decode(ids[None])
+    pieces, bert.bpe = bert.bpe, None
+    try:
+        assert bert.decode(ids)[1].replace(" ", "").replace("\u2581", " ").strip() == "many bridges"
+    finally:
+        bert.bpe = pieces
 
 
 def test_fill_mask_gives_distributions_over_real_pieces(bert):

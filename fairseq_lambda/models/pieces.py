@@ -1,0 +1,94 @@
+"""Text to pieces of a SentencePiece vocabulary and back, with ``<mask>`` and ``<unk>`` kept where they stand."""
+
+import itertools
+import re
+import unicodedata
+
+import sentencepiece
+from fairseq.data import Dictionary
+
+from fairseq_lambda.symbols import MASK, UNK, WORD_START
+
+SYMBOLS = (MASK, UNK)
+STRAIGHT_QUOTES = "\"'"
+OPENING = ("Ps", "Pi")  # Unicode's categories of opening brackets and quotes
+
+
+class SentencePieceEncoder:
+    """Text to space-joined pieces and back; what fairseq calls a bpe.
+
+    Without symbols ``decode(encode(text))`` is what SentencePiece gives back for the text. Pieces do not tell whether a
+    space stands before a symbol (or behind it, where the vocabulary has its spaces behind): it does, but for brackets,
+    quotes and hyphens that open towards it, as in ``(<mask>)`` and ``pre-<mask>``.
+
+    Args:
+        model: a SentencePiece model, serialised.
+        dictionary: fairseq's.
+    """
+
+    def __init__(self, model: bytes, dictionary: Dictionary):
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.dictionary = dictionary
+        self.space_behind = not self.processor.encode("a", out_type=str)[0].startswith(WORD_START)
+
+    def encode(self, text: str) -> str:
+        """Return the pieces of ``text``, joined by spaces.
+
+        Any white space of Unicode counts as a space, since fairseq divides pieces there; a lone surrogate is a "?".
+        """
+        pieces = []
+        spans = re.split(f"({MASK}|{UNK})", re.sub(r"\s", " ", text).encode("utf-8", "replace").decode())
+        for index, span in enumerate(spans):
+            if span in SYMBOLS:
+                pieces.append(span)
+            elif span.strip():
+                new = self.processor.encode(span, out_type=str)
+                if not self.space_behind and index and not span[0].isspace():
+                    new = self._without_space(new, 0)
+                if self.space_behind and index < len(spans) - 1 and not span[-1].isspace():
+                    new = self._without_space(new, -1)
+                pieces.extend(new)
+        return " ".join(pieces)
+
+    def _without_space(self, pieces: list[str], end: int) -> list[str]:
+        """Undo the space that SentencePiece puts at one end, 0 or -1, of a text: here it continues in a symbol."""
+        bare = pieces[end].strip(WORD_START)
+        middle = pieces[1:] if end == 0 else pieces[:-1]
+        new = [bare] if bare in self.dictionary or not bare else list(bare)
+        new = [piece for piece in new if piece]
+        return new + middle if end == 0 else middle + new
+
+    def decode(self, pieces: str) -> str:
+        """Return the text of pieces that are joined by spaces."""
+        text, last = "", ""
+        for is_symbol, group in itertools.groupby(pieces.split(), lambda piece: piece in SYMBOLS):
+            run, text = list(group), text.rstrip(" ")
+            for part in run if is_symbol else [self.processor.decode_pieces(run)]:
+                if text and part:
+                    between = self._before_symbol(text, last) if is_symbol else self._behind_symbol(run[0], part)
+                    text += " " if between else ""
+                text, last = text + part, run[-1]
+        return text
+
+    def _before_symbol(self, text: str, last: str) -> bool:
+        """Return whether a space stands between ``text``, whose last piece is ``last``, and a symbol."""
+        if self.space_behind and last not in SYMBOLS:
+            return last.endswith(WORD_START)
+        return not _opens(text)
+
+    def _behind_symbol(self, first: str, words: str) -> bool:
+        """Return whether a space stands between a symbol and ``words``, whose first piece is ``first``."""
+        if self.space_behind:
+            return words[:1].isalnum() or (bool(words) and unicodedata.category(words[0]) in OPENING)
+        return first.startswith(WORD_START)
+
+
+def _opens(text: str) -> bool:
+    """Return whether what follows ``text`` goes on it without a space."""
+    last, before = text[-1], text[-2:-1]
+    starts_word = not before or before.isspace()
+    if last in STRAIGHT_QUOTES:
+        return starts_word
+    if unicodedata.category(last) == "Pd" or last == "/":
+        return not starts_word
+    return unicodedata.category(last) in (*OPENING, "Sc") or last in "<#@"
