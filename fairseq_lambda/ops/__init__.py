@@ -3,6 +3,7 @@
 import logging
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
@@ -121,4 +122,5 @@ def lambda_mix(
     if excess > 0:  # offsets that no pair of this sequence has
         position_embedding = position_embedding[..., excess:-excess]
     backend = resolve_backend(backend, queries, values, position_embedding)
-    return _FUNCTIONS[backend](queries, keys, values, position_embedding)
+    with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype, and so have the results
+        return _FUNCTIONS[backend](queries, keys, values, position_embedding)

@@ -101,3 +101,23 @@ def test_backends_that_cannot_serve_say_why():
         lambda_mix(*tensors, backend="fast")
     with pytest.raises(ValueError, match="4 offsets.*odd"):
         lambda_mix(*draw(3, context=4))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("backend", ["reference", "banded", "fourier"])
+def test_what_is_not_finite_stays_in_its_text(backend, bad):
+    for length in (5, 13, 40):
+        queries, keys, values, embedding = (t.detach() for t in draw(length, batch=3, context=9))
+        clean, _ = lambda_mix(queries, keys, values, embedding, backend=backend)
+        values[1, length // 2] = bad
+        y, content = lambda_mix(queries, keys, values, embedding, backend=backend)
+        torch.testing.assert_close(y[[0, 2]], clean[[0, 2]], atol=1e-10, rtol=0)
+        assert not y[1].isfinite().any() and content[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["reference", "banded", "fourier"])
+def test_autocast_leaves_the_dtype_alone(backend, dtype):
+    with torch.autocast("cpu", torch.bfloat16):
+        results = lambda_mix(*draw(9, dtype=dtype), backend=backend)
+    assert [result.dtype for result in results] == [dtype, dtype]

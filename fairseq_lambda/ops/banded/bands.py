@@ -124,7 +124,14 @@ class Bands:
         return F.pad(position_embedding, (0, self.context - position_embedding.shape[-1])).flatten(1)
 
     def pad_values(self, values: Tensor) -> Tensor:
-        """(b, n, v, u) -> (u, r // 2 + N + as much as a block can see, v), zeros at both ends."""
+        """(b, n, v, u) -> (u, r // 2 + N + as much as a block can see, v), zeros at both ends.
+
+        A sequence with NaN or infinity is zero here, or 0 x NaN would carry it over the border to its neighbours. What
+        is computed of it is NaN or infinite all the same, by the content lambda.
+        """
+        if self.batch > 1:
+            broken = ~values.sum((1, 2, 3), dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
+            values = values.masked_fill(broken[:, None, None, None], 0)
         by_depth = values.flatten(0, 1).permute(2, 0, 1)
         return F.pad(by_depth, (0, 0, self.reach, self.visible - self.reach)).contiguous()
 

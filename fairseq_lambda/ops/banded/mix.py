@@ -32,8 +32,7 @@ def lambda_mix_banded(
     ``span``: positions worked on at a time; ``block``: queries per block. The result does not depend on them, but for
     rounding; the defaults are measured.
     """
-    with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype already
-        return _LambdaMix.apply(queries, keys, values, position_embedding, span, block)
+    return _LambdaMix.apply(queries, keys, values, position_embedding, span, block)
 
 
 class _LambdaMix(torch.autograd.Function):
