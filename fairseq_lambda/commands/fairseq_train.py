@@ -5,6 +5,7 @@ What a user can put right, the errors of this plugin and of files, ends it as on
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -31,12 +32,31 @@ def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
     return [*flags, "--device-id", environment.get("LOCAL_RANK", "0")]
 
 
-def is_message_for_the_user(error: Exception) -> bool:
-    """Return whether code of this package raised it on purpose, or it names a file and what is wrong with it."""
+# What fairseq and torch say of flags that do not go together, without naming them.
+EXPLAINED = {
+    r"Sentences lengths should not exceed max_tokens=(\d+)": r"a sample is longer than --max-tokens \1 (or "
+    "--max-tokens-valid, which follows it): raise it, or lower --tokens-per-sample",
+    "not compiled with CUDA": "--fp16 needs a GPU: leave it out, or use --autocast bfloat16",
+    "float division by zero": "--update-freq 0: must be at least 1",
+    r"^'(\w+)'$": r"--best-checkpoint-metric \1 is not among the scores of a validation: mlm_loss, for example, is",
+}
+
+
+def message_for_the_user(error: Exception) -> str | None:
+    """Return what a user can put right, in one line; None for a fault of the program, which needs its traceback.
+
+    This package and fairseq raise ValueError and OSError on purpose; an OSError that names a file says what is wrong.
+    """
+    frames = [frame.f_globals.get("__name__", "").split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, OSError) and error.filename is not None:
-        return True
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].f_globals.get("__name__", "").split(".")[0] == PACKAGE
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError | OSError) and frames[-1] in (PACKAGE, "fairseq", "fairseq_cli"):
+        return str(error)
+    for pattern, explanation in EXPLAINED.items():
+        found = re.search(pattern, str(error))
+        if found and frames[-1] in ("fairseq", "fairseq_cli", "torch"):
+            return found.expand(explanation)
+    return None
 
 
 def main() -> None:
@@ -48,19 +68,17 @@ def main() -> None:
         stream=sys.stdout,
         force=True,
     )
-    # fairseq says at its import that tensorboardX is missing, which nobody needs
-    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     from fairseq_cli.train import cli_main
 
     if "--distributed-world-size" not in sys.argv:
         sys.argv += ranks_from_torchrun(os.environ, "--cpu" in sys.argv)
     try:
         cli_main()
-    except (ValueError, OSError) as error:
-        if not is_message_for_the_user(error):
+    except Exception as error:
+        message = message_for_the_user(error)
+        if message is None:
             raise
-        what = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else str(error)
-        sys.exit(f"error: {what}")
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from training import arguments, load
 
-from fairseq_lambda.checkpointing import writing
+from fairseq_lambda.checkpointing import lock, writing
 from fairseq_lambda.commands import fairseq_train as command
 
 
@@ -20,6 +20,7 @@ def run(monkeypatch, capsys, data, save_dir, *flags, updates=2):
         command.main()
     except SystemExit as end:  # with a message, which Python prints, or a number
         code, message = (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
+    lock.release(save_dir)
     lines = (capsys.readouterr().err + message).splitlines()
     return code, [line for line in lines if re.search(r"\berror: ", line)]
 
@@ -92,6 +93,7 @@ FLAGS = {
     "--lambda-intra-depth -1": 1, "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,
     "--lambda-layers 5-1": 1, "--lambda-layers 9": 1, "--lambda-layers x": 1, "--lambda-norm group": 2,
     "--dropout 1": 1, "--dropout -0.1": 1, "--encoder-layerdrop 1": 1, "--max-positions 8": 1, "--autocast int4": 2,
+    "--max-tokens 10": 1, "--update-freq 0": 1,
 }  # fmt: skip
 
 
@@ -103,6 +105,14 @@ def test_flag(flag, toy_data, tmp_path, monkeypatch, capsys):
     assert code == FLAGS[flag] and len(errors) == 1
     assert name in errors[0] and value.lstrip("-") in errors[0]
     assert refused(tmp_path / "run")
+
+
+def test_flags_that_the_device_or_the_scores_do_not_have(toy_data, tmp_path, monkeypatch, capsys):
+    code, errors = run(monkeypatch, capsys, toy_data, tmp_path / "half", "--fp16")
+    assert code == 1 and len(errors) == 1 and "--fp16 needs a GPU" in errors[0]
+    metric = ("--best-checkpoint-metric", "nosuch")
+    code, errors = run(monkeypatch, capsys, toy_data, tmp_path / "metric", *metric)
+    assert code == 1 and len(errors) == 1 and "--best-checkpoint-metric nosuch is not among the scores" in errors[0]
 
 
 @pytest.fixture
