@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fairseq_lambda.corpora.languages import DEFAULT_LANGUAGE, Language, language_rules
+from fairseq_lambda.symbols import UNK
 
 # Unicode's Sentence_Terminal characters of living scripts, less the ASCII ones and those that are commas
 _STRONG = "։؞؟۔।॥။።፧។៕᠃᠉᱾᱿꓿꘎꘏꛳꛷꣎꣏꯫。｡！？．⸮﹒﹖﹗"
@@ -38,7 +39,7 @@ class _Mark(NamedTuple):
     stop: int
     end: int
     following: int  # where the text goes on
-    first: str  # its first character, opening quotes left out; empty if there is none
+    first: str  # its first character, opening quotes left out, or <unk>; empty if there is none
     is_strong: bool
 
 
@@ -95,7 +96,9 @@ def _marks(text: str) -> Iterator[_Mark]:
 
 
 def _first(text: str, position: int) -> str:
-    for character in text[position : position + _MAX_OPENERS]:
+    for offset, character in enumerate(text[position : position + _MAX_OPENERS]):
+        if character == "<" and text.startswith(UNK, position + offset):
+            return UNK
         if character not in _OPENERS and character != " ":
             return character
     return ""
@@ -104,7 +107,7 @@ def _first(text: str, position: int) -> str:
 def _has_capitals(text: str, marks: list[_Mark]) -> bool:
     """Return False for a paragraph that starts with a small letter and has no mark followed by a capital."""
     first = next((c for c in text if unicodedata.category(c) in ("Lu", "Lt", "Ll") and not _is_georgian(c)), "A")
-    return not first.islower() or any(unicodedata.category(m.first or " ") in ("Lu", "Lt") for m in marks)
+    return not first.islower() or any(_is_capital(m.first) for m in marks)
 
 
 def _ends(text: str, start: int, mark: _Mark, rules: Language, has_capitals: bool) -> bool:
@@ -146,11 +149,13 @@ def _is_shortened(text: str, start: int, stop: int, rules: Language, has_capital
 
 
 def _starts_sentence(character: str, has_capitals: bool) -> bool:
-    if not character:
-        return False
-    if unicodedata.category(character) in ("Lu", "Lt") or _is_uncased(character):
+    if character == UNK or _is_capital(character) or _is_uncased(character):
         return True
     return not has_capitals and character.isalpha()
+
+
+def _is_capital(character: str) -> bool:
+    return len(character) == 1 and unicodedata.category(character) in ("Lu", "Lt")
 
 
 def _last_letter(text: str, stop: int) -> str:
@@ -158,7 +163,7 @@ def _last_letter(text: str, stop: int) -> str:
 
 
 def _is_uncased(character: str) -> bool:
-    return character != "" and (unicodedata.category(character) == "Lo" or _is_georgian(character))
+    return len(character) == 1 and (unicodedata.category(character) == "Lo" or _is_georgian(character))
 
 
 def _is_georgian(character: str) -> bool:

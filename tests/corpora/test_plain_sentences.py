@@ -39,6 +39,8 @@ DIVIDED = {
     "numbers": "about 3.5 m. of it, 1.5 in all. |Why? |25 came! |9 left. 91 people stayed. |In 1999. |They knew.",
     "number of a list item": "1. First it rained. |Then it did not.",
     "semicolons and colons of others": "It is so; They know: He said. |Über Α; Ja.",
+    "unknown words": "It was. |<unk> came to <unk>. |“<unk> left.”",
+    "unknown words in lower case": "it was. |<unk> came to <unk>. |they left.",
     "no words": "... ! Yes. |No. \u2026 \u3002\u3002",
     "German": (
         "de",
