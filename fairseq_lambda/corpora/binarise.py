@@ -24,6 +24,7 @@ class SplitCounts:
     """Counts of a split; tokens are pieces, without the ``</s>`` that ends each sentence."""
 
     documents: int = 0
+    paragraphs: int = 0  # of the text, as whoever read it counted them
     sentences: int = 0
     tokens: int = 0
     literal_unknowns: int = 0
@@ -31,10 +32,11 @@ class SplitCounts:
     longest_sentence: int = 0
 
     def as_report(self) -> dict:
-        """Return the counts, the tokens per sentence and both rates of unknown tokens (0 to 1)."""
+        """Return the counts, tokens per sentence, sentences per paragraph and both rates of unknown tokens (0 to 1)."""
         tokens = max(self.tokens, 1)
         return asdict(self) | {
             "tokens_per_sentence": round(self.tokens / max(self.sentences, 1), 2),
+            "sentences_per_paragraph": round(self.sentences / max(self.paragraphs, 1), 2),
             "literal_unknown_rate": round(self.literal_unknowns / tokens, 6),
             "encoder_unknown_rate": round(self.encoder_unknowns / tokens, 6),
         }

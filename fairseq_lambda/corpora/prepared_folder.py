@@ -56,13 +56,14 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
 
 
 def format_report(report: dict) -> str:
-    """Return the report as text: a table with one line per split, then vocabulary, inputs, source and licence."""
+    """Return the report as text: a table with one line per split, then warnings, vocabulary, inputs and source."""
     columns = {
         "documents": "documents",
         "sentences": "sentences",
         "tokens": "tokens",
         "tokens_per_sentence": "tok/sent",
         "longest_sentence": "longest",
+        "sentences_per_paragraph": "sent/par",
         "literal_unknown_rate": "<unk> text",
         "encoder_unknown_rate": "unknown",
     }
@@ -72,18 +73,24 @@ def format_report(report: dict) -> str:
             f"{values[key]:>12.3%}"
             if key.endswith("rate")
             else f"{values[key]:>12,.2f}"
-            if key == "tokens_per_sentence"
+            if "_per_" in key
             else f"{values[key]:>12,}"
             for key in columns
         )
         lines.append(f"{split:<6}" + "".join(cells))
     layout, settings = report["layout"], report["settings"]
+    lines += [f"warning: {warning}" for warning in report["warnings"]]
+    divider = "titled articles" if layout["has_titles"] else "documents between blank lines"
     form = "Moses-tokenised" if layout["is_moses"] else "plain text"
     if layout["is_moses"] and not settings["keep_moses"]:
         form += ", written out as ordinary English"
-    lines.append(f"vocabulary: {report['vocabulary_size']} pieces, special symbols included")
+    others = "bytes" if report["byte_fallback"] else "<unk>"
+    lines.append(
+        f"vocabulary: {report['vocabulary_size']} pieces, special symbols included; {report['characters']} characters "
+        f"cover {report['character_coverage']:.4%} of the text, others become {others}"
+    )
     for split, entry in report["inputs"].items():
         lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
-    lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {form}")
+    lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {divider}, {form}")
     lines.append(f"licence: {report['licence']}")
     return "\n".join(lines)

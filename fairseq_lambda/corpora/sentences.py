@@ -1,19 +1,8 @@
-"""Paragraphs to sentences, for Moses-tokenised and for ordinary English."""
-
-import re
-import unicodedata
+"""Moses-tokenised paragraphs to sentences."""
 
 _ENDS = frozenset(".?!")
 _CLOSERS = frozenset([")", "]", "}", "\u201d", "\u2019", "''"])
 _QUOTES = frozenset(['"', "'"])
-
-_PLAIN_BREAK = re.compile(
-    r"""(?P<end>[.?!]+["'\u201d\u2019)\]]*)\ +(?=["'\u201c\u2018(\[]*(?P<first>\w))""", re.VERBOSE
-)
-_ABBREVIATION = re.compile(
-    r"(?:^|[\s(\[\"'\u201c\u2018])(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Hon|Gen|Col|Lt|Capt|Sgt|Mt|Ft|No|vs|c|ca|cf|"
-    r"[ei]\.[eg]|(?:[A-Z]\.)+[A-Z])\.$"
-)
 
 
 def split_tokenised(paragraph: str) -> list[str]:
@@ -58,23 +47,6 @@ def _count_quote(tokens: list[str], position: int, quotes_seen: dict[str, int]) 
     if token == "'" and quotes_seen[token] % 2 == 0 and previous.endswith("s"):
         return
     quotes_seen[token] += 1
-
-
-def split_plain(paragraph: str) -> list[str]:
-    """Return the sentences of ordinary English; joined by spaces they are the paragraph's words.
-
-    A sentence ends at ``.``, ``?`` or ``!``, with any closing quotes or brackets, if a space and a capital letter
-    follow (quotes or brackets may open before the capital). Initials and some titles do not end a sentence.
-    """
-    text = " ".join(paragraph.split())
-    sentences: list[str] = []
-    start = 0
-    for match in _PLAIN_BREAK.finditer(text):
-        is_initial = _ABBREVIATION.search(text, start, match.end("end")) is not None
-        if unicodedata.category(match["first"]) in ("Lu", "Lt") and not is_initial:
-            sentences.append(text[start : match.end("end")])
-            start = match.end()
-    return _attach_wordless([*sentences, text[start:]])
 
 
 def _attach_wordless(sentences: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import sentencepiece
 from fairseq.data import Dictionary
 
+from fairseq_lambda.corpora.characters import CharacterPlan, plan_characters
 from fairseq_lambda.corpora.documents import UNK_CHARACTER
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.symbols import MASK, UNK, WORD_START
@@ -26,8 +27,8 @@ _MAX_TRAINING_SENTENCES = 1_000_000
 _MAX_TRAINING_BYTES = 4000  # the trainer silently drops lines over 4,192 bytes
 # the result depends on the number of threads, so --workers must not set it
 _TRAINING_THREADS = 4
-# at most this share of the vocabulary is single characters: rare ones would displace useful pieces
-_CHARACTER_SHARE = 0.125
+_MIN_COVERAGE = 0.98  # that the trainer accepts
+_UNK_BYTES = [f"<0x{byte:02X}>" for byte in UNK_CHARACTER.encode()]
 
 _LITERAL_UNK = re.compile(rf"\s*{re.escape(UNK)}")
 
@@ -41,15 +42,23 @@ class EncodedSentence:
     encoder_unknowns: int  # characters that the vocabulary lacks
 
 
-def train_sentencepiece(read: Callable[[], Iterable[str]], vocab_size: int, model_path: Path) -> int:
-    """Write a unigram SentencePiece model and return its size in pieces, special symbols included.
+def train_sentencepiece(
+    read: Callable[[], Iterable[str]],
+    vocab_size: int,
+    model_path: Path,
+    coverage: float | None = None,
+    byte_fallback: bool | None = None,
+) -> tuple[int, CharacterPlan]:
+    """Write a unigram SentencePiece model; return its size in pieces, special symbols included, and its characters.
 
-    The same sentences and size give the same file.
+    The same sentences and options give the same file.
 
     Args:
         read: returns the sentences; called twice.
         vocab_size: the size, in pieces; the result is smaller if the text is too short for that many useful pieces.
         model_path: where the model is written.
+        coverage: the share of the text, 0 to 1, whose characters are pieces; by default what suits the text.
+        byte_fallback: whether other characters are written as bytes and not as ``<unk>``; by default by the text.
 
     Raises:
         PrepareError: the size is too small for the text's characters, or too large for the text.
@@ -66,30 +75,37 @@ def train_sentencepiece(read: Callable[[], Iterable[str]], vocab_size: int, mode
         count += 1
     if not count:
         raise PrepareError("the train split has no text to learn a vocabulary from")
+    plan = plan_characters(characters, vocab_size, coverage, byte_fallback)
+    # the trainer cannot be asked for a small coverage, but does not count what is not in its text
+    dropped = dict.fromkeys(map(ord, characters.keys() - plan.kept), " ") if plan.coverage < _MIN_COVERAGE else {}
+    lines = (
+        (line.translate(dropped).strip() for line in _training_lines(read())) if dropped else _training_lines(read())
+    )
     # in memory, because the trainer writes the path of an output file into the model
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=islice(_training_lines(read()), 0, None, -(-count // _MAX_TRAINING_SENTENCES)),
+            sentence_iterator=islice(lines, 0, None, -(-count // _MAX_TRAINING_SENTENCES)),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
             hard_vocab_limit=False,
-            character_coverage=_coverage(characters, vocab_size),
-            byte_fallback=False,
+            character_coverage=1.0 if dropped else plan.coverage,
+            byte_fallback=plan.byte_fallback,
+            normalization_rule_name=plan.normalisation,
             pad_id=3,
             control_symbols=[MASK],
             num_threads=_TRAINING_THREADS,
             minloglevel=2,
         )
     except (RuntimeError, OSError, ValueError) as error:
-        raise _training_error(error, vocab_size) from None
+        raise _training_error(error, vocab_size, plan.byte_fallback) from None
     model_path.write_bytes(model.getvalue())
     size = len(sentencepiece.SentencePieceProcessor(model_file=str(model_path)))
     # the limit is soft, so that a text may fill a little less; less than half is a mistake
     if size < vocab_size // 2:
         raise _too_large(vocab_size, size)
-    return size
+    return size, plan
 
 
 def _too_large(vocab_size: int, largest: int) -> PrepareError:
@@ -99,15 +115,17 @@ def _too_large(vocab_size: int, largest: int) -> PrepareError:
     )
 
 
-def _training_error(error: Exception, vocab_size: int) -> PrepareError:
+def _training_error(error: Exception, vocab_size: int, byte_fallback: bool) -> PrepareError:
     message = " ".join(str(error).split())
     largest = re.search(r"value <= (\d+)", message)
     if largest:
         return _too_large(vocab_size, int(largest[1]))
     smallest = re.search(r"required_chars\D*\d+ vs (\d+)|smaller than required_chars", message)
     if smallest:
+        bytes_too = ", and 256 bytes" if byte_fallback else ""
         return PrepareError(
-            f"a vocabulary of {vocab_size} cannot hold the characters of this text; ask for a larger --vocab-size"
+            f"a vocabulary of {vocab_size} cannot hold the characters of this text{bytes_too}; "
+            "ask for a larger --vocab-size or a smaller --character-coverage"
         )
     return PrepareError(f"SentencePiece could not learn a vocabulary of {vocab_size}: {message}")
 
@@ -123,13 +141,6 @@ def _training_lines(sentences: Iterable[str]) -> Iterator[str]:
             continue
         width = _MAX_TRAINING_BYTES // 4  # no character takes more than four bytes
         yield from filter(None, (text[i : i + width].strip() for i in range(0, len(text), width)))
-
-
-def _coverage(characters: Counter[str], vocab_size: int) -> float:
-    kept = max(int(vocab_size * _CHARACTER_SHARE), 100)
-    if len(characters) <= kept:
-        return 1.0
-    return sum(n for _, n in characters.most_common(kept)) / characters.total()
 
 
 class PieceEncoder:
@@ -167,6 +178,9 @@ class PieceEncoder:
         pieces: list[str] = []
         literal = unknown = 0
         for surface in surfaces:
+            if surface == _UNK_BYTES[-1] and pieces[-2:] == _UNK_BYTES[:-1]:
+                del pieces[-2:]  # byte fallback has spelt UNK_CHARACTER
+                surface = UNK_CHARACTER
             if surface in self._known:
                 pieces.append(surface)
                 continue

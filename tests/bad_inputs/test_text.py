@@ -65,6 +65,9 @@ ACCEPTED = {
     "NUL bytes": edit(lambda t: t + b"Ba\0ke li mo. \0\n"),
     "lines of one word": edit(lambda t: t + b"\n" + b"Ba.\n\nKe.\n\n" * 50),
     "a line of a million words": edit(lambda t: t + b"\n" + b"ba ke " * 500_000 + b".\n"),
+    "a line like a title": edit(lambda t: t + b"\n= Early life =\n"),
+    "a line of 50,000 Chinese sentences": edit(lambda t: t + b"\n" + "漢字。".encode() * 50_000 + b"\n"),
+    "non-joiners": edit(lambda t: t + "\nBa\u200cke li\u200cmo.\n".encode()),
     "separators of Unicode": edit(lambda t: t + "\nBa\u2028ke\u2029li\u0085mo\u00a0nu.\n".encode()),
 }
 

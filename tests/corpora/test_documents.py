@@ -1,6 +1,7 @@
 """Documents read from text: articles, paragraphs, and what divides them."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,42 @@ def test_text_without_titles_is_divided_by_blank_lines(tmp_path):
     ]
 
 
+BLOCKS = ["He came. She left.", "They, too.", "Another one. Yes."] * 10
+
+
+@pytest.mark.parametrize("at", [0, 7, 30])
+def test_a_few_lines_like_titles_do_not_make_articles_of_a_corpus(tmp_path, at):
+    train, valid = tmp_path / "train.txt", tmp_path / "valid.txt"
+    blocks = [*BLOCKS[:at], "= Early life =", *BLOCKS[at:]]
+    train.write_text("\n\n".join(blocks) + "\n")
+    valid.write_text("\n\n".join(BLOCKS) + "\n")
+    layout = detect_layout(train, valid)
+    assert not layout.has_titles
+    assert "1 lines look like titles" in layout.evidence
+    seen = Counter()
+    assert len(list(read_documents(train, layout, seen=seen))) == len(BLOCKS)
+    assert seen == {"paragraphs": 30, "headings": 1}
+    forced = detect_layout(train, valid, documents="headings")
+    assert forced.has_titles
+    assert len(list(read_documents(train, forced))) == (1 if at in (0, 30) else 2)
+
+
+def test_paragraphs_between_blank_lines_are_one_article_if_every_split_starts_with_a_title(tmp_path):
+    paths = [tmp_path / "train.txt", tmp_path / "valid.txt"]
+    for path in paths:
+        path.write_text("\n\n".join([f"= T{i} =\n\n" + "\n\n".join(BLOCKS[:9]) for i in range(4)]) + "\n")
+    assert detect_layout(*paths).has_titles
+    assert len(list(read_documents(paths[0], detect_layout(*paths)))) == 4
+    assert not detect_layout(*paths, documents="blank-lines").has_titles
+
+
+def test_articles_are_recognised_though_the_first_one_lacks_its_title(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("Cut off.\n\n" + "".join(f"= T{i} =\n\nOne.\nTwo.\n\n= = S = =\n\nThree.\n\n" for i in range(5)))
+    assert detect_layout(path).has_titles
+    assert len(list(read_documents(path, detect_layout(path)))) == 6
+
+
 def test_bytes_that_are_no_utf8_are_named_with_file_and_line(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"fine\ncaf\xe9\n")
@@ -62,7 +99,13 @@ def test_bytes_that_are_no_utf8_are_named_with_file_and_line(tmp_path):
 
 
 def test_clean_leaves_no_white_space_that_fairseq_would_split_at():
-    assert clean("a\u2028b\u00a0 c\x1cd\x85e\x00f\ufeffg\u200bh\n") == "a b c d e fgh"
+    assert clean("a\u2028b\u00a0 c\x1cd\x85e\x00f\ufeffg\u200bh\u00ad\u200fi\n") == "a b c d e fghi"
+
+
+def test_clean_keeps_the_joiners_that_are_part_of_words():
+    assert clean("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0d15\u0d4d\u200d") == (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0d15\u0d4d\u200d"
+    )
 
 
 def test_the_real_validation_split_has_sixty_articles():

@@ -133,9 +133,72 @@ def test_plain_text_files_and_keep_moses(tmp_path, capsys):
     dest = tmp_path / "out"
     assert prepare(tmp_path, "--dest", dest, "--vocab-size", 30, "--keep-moses") == 0
     report = json.loads((dest / REPORT).read_text())
-    assert report["layout"] == {"has_titles": False, "is_moses": False}
+    assert not report["layout"]["has_titles"] and not report["layout"]["is_moses"]
     assert report["splits"]["valid"]["sentences"] == 3 * 3 + 2
-    assert "plain text" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "plain text" in printed.out and "warning" not in printed.out
+    assert "documents: blank lines divide them (0 of 30 blocks of text follow a heading" in printed.err
+    assert report["splits"]["valid"]["paragraphs"] == 3 * 2 + 1
+    assert report["splits"]["valid"]["sentences_per_paragraph"] == round(11 / 7, 2)
+
+
+def write_paragraphs(folder, sentences, separator=" ", count=40):
+    folder.mkdir()
+    for split in DOCUMENTS:
+        draw = random.Random(split)
+        numbered = ([s.replace("N", str(draw.randrange(10**6))) for s in sentences] for _ in range(count))
+        (folder / f"{split}.txt").write_text("\n\n".join(map(separator.join, numbered)) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sentences", "separator", "options", "per_paragraph"),
+    [
+        (["昨天N开展行动。", "人员N觉得蹊跷。", "院内发现N原料。"], "", [], 3),
+        (["ฉันกลับบ้าน N", "เธออยู่ที่นั่น N"], " ", [], 1),
+        (["Am 3. Oktober kam er N.", "Sie blieb N da."], " ", ["--language", "de"], 2),
+        (["Am 3. Oktober kam er N.", "Sie blieb N da."], " ", [], 3),
+    ],
+)
+def test_the_report_says_how_many_sentences_a_paragraph_has(
+    tmp_path, capsys, sentences, separator, options, per_paragraph
+):
+    corpus, dest = write_paragraphs(tmp_path / "corpus", sentences, separator), tmp_path / "out"
+    assert prepare(corpus, "--dest", dest, *options) == 0
+    report, printed = json.loads((dest / REPORT).read_text()), capsys.readouterr().out
+    counts = report["splits"]["train"]
+    assert (counts["paragraphs"], counts["sentences"]) == (40, 40 * per_paragraph)
+    assert counts["sentences_per_paragraph"] == per_paragraph
+    warned = "warning: 1.00 sentences per paragraph" in printed and "Thai and Lao mark none" in printed
+    assert warned == (per_paragraph == 1) == bool(report["warnings"])
+
+
+def test_a_line_like_a_title_does_not_make_articles_of_a_corpus(tmp_path, capsys):
+    corpus, dest = write_paragraphs(tmp_path / "corpus", ["He came N.", "She left N."]), tmp_path / "out"
+    with (corpus / "train.txt").open("a") as file:
+        file.write("\n= Early life =\n")
+    assert prepare(corpus, "--dest", dest) == 0
+    assert json.loads((dest / REPORT).read_text())["splits"]["train"]["documents"] == 40
+    assert "warning: 1 lines such as `= Title =`" in capsys.readouterr().out
+    assert prepare(corpus, "--dest", dest, "--documents", "headings") == 1
+    assert 'documents was "auto", now "headings"' in only_error(capsys)
+    assert prepare(corpus, "--dest", dest, "--documents", "headings", "--force") == 1
+    assert "single document" in only_error(capsys)
+
+
+def test_characters_of_a_later_split_are_bytes_on_request(tmp_path, capsys):
+    corpus, dest = write_paragraphs(tmp_path / "corpus", ["He came N.", "She left N."]), tmp_path / "out"
+    (corpus / "valid.txt").write_text("漢字。\n\n仮名 <unk>。\n", encoding="utf-8")
+    assert prepare(corpus, "--dest", dest, "--vocab-size", 120) == 1
+    assert "is unknown to the vocabulary" in (message := only_error(capsys)) and "pass --byte-fallback" in message
+    assert prepare(corpus, "--dest", dest, "--vocab-size", 350, "--byte-fallback") == 0
+    report = json.loads((dest / REPORT).read_text())
+    assert report["byte_fallback"] and report["splits"]["valid"]["encoder_unknown_rate"] == 0
+    assert report["splits"]["valid"]["literal_unknowns"] == 1
+    dictionary = Dictionary.load(str(dest / "dict.txt"))
+    pieces = dictionary.string(MMapIndexedDataset(str(dest / "valid"))[0])
+    assert "<0xE6> <0xBC> <0xA2>" in pieces
+    assert PieceEncoder(dest / "sentencepiece.model").processor.decode_pieces(pieces.split()) == "漢字。"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +226,15 @@ def test_titled_text_without_documents_is_refused_and_leaves_nothing(corpus, tmp
         (["{corpus}", "--vocab-size", "many"], 2, "invalid int value"),
         (["{corpus}", "--vocab-size", "9" * 12], 2, "the maximum is"),
         (["{corpus}", "--vocab-size", "50000"], 1, "far too large"),
+        (["{corpus}", "--character-coverage", "0"], 2, "--character-coverage is 0.0"),
+        (["{corpus}", "--character-coverage", "nan"], 2, "--character-coverage is nan"),
+        (
+            ["{corpus}", "--vocab-size", "200", "--byte-fallback"],
+            1,
+            "cannot hold the characters of this text, and 256 bytes",
+        ),
+        (["{corpus}", "--language", "german"], 1, "--language 'german' is not a language code"),
+        (["{corpus}", "--documents", "lines"], 2, "invalid choice: 'lines'"),
         (["{corpus}", "--workers", "0"], 2, "--workers is 0"),
         (["{corpus}", "--raw"], 1, "has no wiki.{train,valid,test}.raw"),
         (["{corpus}", "--dest", "{corpus}"], 1, "did not write; choose another --dest"),

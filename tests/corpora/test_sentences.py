@@ -1,11 +1,11 @@
-"""Sentences of tokenised and of plain text, and tokenised sentences as ordinary English."""
+"""Sentences of tokenised text, and tokenised sentences as ordinary English."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairseq_lambda.corpora.detokenise import detokenise
-from fairseq_lambda.corpora.sentences import split_plain, split_tokenised
+from fairseq_lambda.corpora.sentences import split_tokenised
 
 TOKENS = st.lists(
     st.sampled_from(["a", "The", "Dr", "of", ".", "?", "!", '"', "'", ")", "(", "...", "<unk>", "7"]),
@@ -33,33 +33,12 @@ def test_tokenised_paragraphs_split_at_sentence_ends(paragraph, sentences):
     assert split_tokenised(paragraph) == sentences
 
 
-@pytest.mark.parametrize(
-    ("paragraph", "sentences"),
-    [
-        ("He came. She left! Why?", ["He came.", "She left!", "Why?"]),
-        ("J. R. Smith met Dr. Who in St. Ives (c. 1900).", 1),
-        ('He said "Go." Then he went.', ['He said "Go."', "Then he went."]),
-        ('It ended. "A new one" began.', ["It ended.", '"A new one" began.']),
-        ("about 3.5 m. of it", 1),
-        ("The U.S. Army came. \u00c9tienne left.", ["The U.S. Army came.", "\u00c9tienne left."]),
-    ],
-)
-def test_plain_paragraphs_split_before_capitals(paragraph, sentences):
-    expected = [paragraph] if sentences == 1 else sentences
-    assert split_plain(paragraph) == expected
-
-
 @given(TOKENS)
 def test_splitting_tokenised_text_loses_nothing(tokens):
     sentences = split_tokenised(" ".join(tokens))
     assert " ".join(sentences).split() == tokens
     if any(token.isalnum() or token == "<unk>" for token in tokens):
         assert all(any(map(str.isalnum, sentence)) for sentence in sentences)
-
-
-@given(st.text(alphabet='aBc .?!"()\u00c9', max_size=80))
-def test_splitting_plain_text_loses_nothing(text):
-    assert " ".join(split_plain(text)) == " ".join(text.split())
 
 
 @pytest.mark.parametrize(

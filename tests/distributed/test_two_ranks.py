@@ -56,7 +56,7 @@ ADAM = ["--optimizer", "adam", "--adam-eps", "1e-2"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer,update_freq,batch,valid_batch", [(SGD, 1, 4, 1), (ADAM, 2, 3, 16)])
+@pytest.mark.parametrize("optimizer,update_freq,batch,valid_batch", [(SGD, 1, 4, 1), (ADAM, 2, 4, 16)])
 def test_two_ranks_end_with_the_weights_of_one(toy_data, tmp_path, optimizer, update_freq, batch, valid_batch):
     """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
 
