@@ -140,7 +140,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; for several masks, one list each.
 
         All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
-        the special symbols, which are never targets in training.
+        special symbols, which are never targets in training, and byte pieces, which are no text.
 
         Raises:
             ValueError: a text without ``<mask>``, or topk out of range.
@@ -151,14 +151,15 @@ class LambdaBertHubInterface(RobertaHubInterface):
                 "such as 'The capital of France is <mask>.'"
             )
         dictionary = self.task.source_dictionary
-        if not 1 <= topk <= len(dictionary) - dictionary.nspecial - 1:
+        never = [*range(dictionary.nspecial), self.task.mask_idx, *self._byte_pieces()]
+        if not 1 <= topk <= len(dictionary) - len(never):
             raise ValueError(f"topk={topk}: must be between 1 and the number of pieces")
         tokens = self.encode(masked_input)
         masked = tokens.eq(self.task.mask_idx)
         with utils.model_eval(self.model):
             logits, _ = self.model(tokens[None].to(self.device), masked_tokens=masked[None].to(self.device))
         logits = logits.float()
-        logits[:, [*range(dictionary.nspecial), self.task.mask_idx]] = float("-inf")
+        logits[:, never] = float("-inf")
         values, indices = logits.softmax(dim=-1).topk(topk)  # (masks, topk)
 
         starts = [match.start() for match in re.finditer(MASK, masked_input)]
@@ -167,6 +168,11 @@ class LambdaBertHubInterface(RobertaHubInterface):
             for start, *best in zip(starts, values.tolist(), indices.tolist(), strict=True)
         ]
         return predictions[0] if len(predictions) == 1 else predictions
+
+    def _byte_pieces(self) -> list[int]:
+        """Return the ids of SentencePiece's byte pieces, which are parts of characters: ``<0x00>`` and so on."""
+        symbols = self.task.source_dictionary.symbols
+        return [index for index, symbol in enumerate(symbols) if re.fullmatch("<0x[0-9A-F]{2}>", symbol)]
 
     @torch.no_grad()
     def sentence_order(self, first: str, second: str) -> float:

@@ -210,3 +210,13 @@ def test_the_backend_of_the_training_is_not_asked_for(trained, tmp_path):
     assert layer.backend == "auto"
     bert = LambdaBertModel.from_pretrained(tmp_path, backend="reference")
     assert bert.model.encoder.bert.encoder.layers[0].mixing.backend == "reference"
+
+
+def test_byte_pieces_are_never_filled_in(trained):
+    bert = LambdaBertModel.from_pretrained(trained)
+    dictionary = bert.task.source_dictionary
+    best = bert.encode(bert.fill_mask("the <mask> north", topk=1)[0].token)[1]
+    word = dictionary[best]
+    dictionary.symbols[best] = "<0xE6>"  # as if the likeliest piece were one
+    assert word.strip("\u2581") not in [p.token for p in bert.fill_mask("the <mask> north", topk=5)]
+    assert "<0xE6>" not in [p.token for p in bert.fill_mask("the <mask> north", topk=5)]
