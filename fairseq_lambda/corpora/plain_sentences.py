@@ -38,7 +38,7 @@ class _Mark(NamedTuple):
     start: int
     stop: int
     end: int
-    following: int  # where the text goes on
+    following: int  # where the text continues
     first: str  # its first character, opening quotes left out, or <unk>; empty if there is none
     is_strong: bool
 

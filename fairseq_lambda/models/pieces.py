@@ -84,7 +84,7 @@ class SentencePieceEncoder:
 
 
 def _opens(text: str) -> bool:
-    """Return whether what follows ``text`` goes on it without a space."""
+    """Return whether what follows ``text`` joins it without a space."""
     last, before = text[-1], text[-2:-1]
     starts_word = not before or before.isspace()
     if last in STRAIGHT_QUOTES:
