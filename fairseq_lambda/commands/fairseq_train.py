@@ -10,6 +10,8 @@ import sys
 import traceback
 from collections.abc import Mapping
 
+from fairseq_lambda.commands.flags import last_value
+
 PACKAGE = __name__.split(".")[0]
 
 
@@ -32,17 +34,17 @@ def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
     return [*flags, "--device-id", environment.get("LOCAL_RANK", "0")]
 
 
-# What fairseq and torch say of flags that do not go together, without naming them.
-EXPLAINED = {
-    r"Sentences lengths should not exceed max_tokens=(\d+)": r"a sample is longer than --max-tokens \1 (or "
-    "--max-tokens-valid, which follows it): raise it, or lower --tokens-per-sample",
-    "not compiled with CUDA": "--fp16 needs a GPU: leave it out, or use --autocast bfloat16",
-    "float division by zero": "--update-freq 0: must be at least 1",
-    r"^'(\w+)'$": r"--best-checkpoint-metric \1 is not among the scores of a validation: mlm_loss, for example, is",
-}
+# What fairseq says of flags without naming them: the flag, the error with the value at fault, and an explanation.
+TOO_LONG = r"Sentences lengths should not exceed max_tokens=(\d+)"
+EXPLAINED = [
+    ("--max-tokens", TOO_LONG, "is below the longest sample: raise it, or lower --tokens-per-sample"),
+    ("--max-tokens-valid", TOO_LONG, "is below the longest sample: raise it, or lower --tokens-per-sample"),
+    ("--update-freq", "float division by zero()", "must be at least 1"),
+    ("--best-checkpoint-metric", r"^'(\w+)'$", "is not among the scores of a validation: mlm_loss, for example, is"),
+]
 
 
-def message_for_the_user(error: Exception) -> str | None:
+def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
     """Return what a user can put right, in one line; None for a fault of the program, which needs its traceback.
 
     This package and fairseq raise ValueError and OSError on purpose; an OSError that names a file says what is wrong.
@@ -52,10 +54,13 @@ def message_for_the_user(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ValueError | OSError) and frames[-1] in (PACKAGE, "fairseq", "fairseq_cli"):
         return str(error)
-    for pattern, explanation in EXPLAINED.items():
-        found = re.search(pattern, str(error))
-        if found and frames[-1] in ("fairseq", "fairseq_cli", "torch"):
-            return found.expand(explanation)
+    if frames[-1] == "torch" and "not compiled with CUDA" in str(error) and "--fp16" in argv:
+        return "--fp16 needs a GPU: leave it out, or use --autocast bfloat16"
+    for flag, pattern, explanation in EXPLAINED:
+        value, found = last_value(argv, flag), re.search(pattern, str(error))
+        # only if the user has given the flag with the value at fault: another error of this kind keeps its traceback
+        if found and frames[-1] in ("fairseq", "fairseq_cli") and value == (found[1] or "0"):
+            return f"{flag} {value}: {explanation}"
     return None
 
 
@@ -75,7 +80,7 @@ def main() -> None:
     try:
         cli_main()
     except Exception as error:
-        message = message_for_the_user(error)
+        message = message_for_the_user(error, sys.argv)
         if message is None:
             raise
         sys.exit(f"error: {message}")

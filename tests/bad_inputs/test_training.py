@@ -112,7 +112,16 @@ def test_flags_that_the_device_or_the_scores_do_not_have(toy_data, tmp_path, mon
     assert code == 1 and len(errors) == 1 and "--fp16 needs a GPU" in errors[0]
     metric = ("--best-checkpoint-metric", "nosuch")
     code, errors = run(monkeypatch, capsys, toy_data, tmp_path / "metric", *metric)
-    assert code == 1 and len(errors) == 1 and "--best-checkpoint-metric nosuch is not among the scores" in errors[0]
+    assert code == 1 and len(errors) == 1 and "--best-checkpoint-metric nosuch: is not among the scores" in errors[0]
+
+
+@pytest.mark.parametrize("error", [KeyError("nosuch"), ZeroDivisionError("float division by zero")])
+def test_a_fault_that_only_looks_like_a_flags_keeps_its_traceback(error, toy_data, tmp_path, monkeypatch, capsys):
+    fairseq = {"__name__": "fairseq.trainer", "error": error}  # where it is raised
+    exec("def broken(*arguments, **options): raise error", fairseq)
+    monkeypatch.setattr("fairseq.trainer.Trainer.get_train_iterator", fairseq["broken"])
+    with pytest.raises(type(error)):
+        run(monkeypatch, capsys, toy_data, tmp_path / "run", "--update-freq", 2)
 
 
 @pytest.fixture
