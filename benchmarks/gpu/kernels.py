@@ -25,7 +25,7 @@ SIZES = [
     (1001, 1, 11, 1, 16, 20, 64),
     (5000, 1, 23, 1, 2, 16, 64),
 ]
-SHORT = 1, 3, 4  # those that the interpreter gets, in float32 and bfloat16
+SHORT = 1, 3  # those that the interpreter gets, in float32 and bfloat16
 PADDED = 45, 3, 16, 23  # length, heads, dim_k, context
 
 
@@ -76,11 +76,9 @@ def main() -> None:
     sizes = SIZES
     if not stage.cuda:
         dtypes, sizes = dtypes[:2], [SIZES[i] for i in SHORT]
-    cases = [(size, dtype, stage.device, stage.seed) for dtype, size in itertools.product(dtypes, sizes)]
-    for row in in_processes(padding_is_ignored, [(dtype, stage.device, stage.seed) for dtype in dtypes]):
-        stage.write(**row)
-        stage.check(row["right"], f"padding reaches the tokens: {row}")
-    for row in in_processes(agrees, cases):
+    calls = [(agrees, (size, dtype, stage.device, stage.seed)) for dtype, size in itertools.product(dtypes, sizes)]
+    calls += [(padding_is_ignored, (dtype, stage.device, stage.seed)) for dtype in dtypes]
+    for _, row in in_processes(calls):
         stage.write(**row)
         stage.check(row["right"], f"errs more than allowed: {row}")
         stage.check(row["equal bits"], f"two runs differ: {row}")

@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "speed")]
 
 # stage -> its share of the time; what a stage leaves goes to those behind it
 SHARES = {"card": 0.06, "kernels": 0.2, "tiles": 0.14, "mixing": 0.2, "step": 0.25, "updates": 0.1, "sanitizer": 0.05}

@@ -6,17 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "speed"), str(HERE.parents[1] / "tests/ops")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/ops"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "speed"))
 
-import measuring  # noqa: F401  sets what must be set before torch is imported
+import measuring
 import torch
 
 from fairseq_lambda.ops.triton import tiles
+
+HERE = Path(__file__).resolve().parent
 
 
 class Stage:
@@ -105,8 +108,14 @@ class Stage:
         return sorted(runs)[2]
 
 
-def in_processes(function: Callable, tasks: list, workers: int | None = None) -> Iterator:
-    """Yield ``function`` of each task, in order, from several processes: Triton's compiler takes long, on one core."""
-    workers = workers or max(1, min(len(tasks), (os.cpu_count() or 2) - 1, 14))
+def in_processes(calls: list[tuple]) -> Iterator[tuple]:
+    """Yield (call, result) of each call (function, argument), as they end, from several processes on one device.
+
+    What takes long is Triton's compiler, on one core each.
+    """
+    workers = max(1, min(len(calls), (os.cpu_count() or 2) - 1, 14))
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(function, tasks)
+        futures = {pool.submit(function, argument): (function, argument) for function, argument in calls}
+        for future in as_completed(futures):
+            yield futures[future], future.result()

@@ -19,6 +19,7 @@ from trainers import VOCABULARY, make_trainer, random_batch
 
 from fairseq_lambda.commands.flags import recipe_flags
 from fairseq_lambda.config import read_recipe
+from fairseq_lambda.models.lambda_bert_config import SIZES
 
 LENGTHS = [512, 2048, 128, 8192, 4096]
 ROTARY = ["--attention-rotary", "--absolute-positions", "none"]
@@ -50,38 +51,44 @@ def fairseq_step(flags: list[str], device: str, seed: int, folder: Path, precisi
     (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
     plain = "roberta_base" in flags  # fairseq's own criterion has no --autocast
     size = "base" if device == "cuda" else "tiny"
-    flags = [*flags, "--tokens-per-sample", "8192", "--dropout", "0", "--seed", str(seed), "--log-format", "none"]
-    flags += ["--max-positions", "8192", "--attention-dropout", "0"] if plain else []
+    flags = [*flags, "--tokens-per-sample", 8192, "--dropout", 0, "--seed", seed, "--log-format", "none"]
+    if plain:
+        layers, width, heads = SIZES[size]
+        flags += ["--encoder-layers", layers, "--encoder-embed-dim", width, "--encoder-ffn-embed-dim", 4 * width]
+        flags += ["--encoder-attention-heads", heads, "--max-positions", 8192, "--attention-dropout", 0]
     flags += ["--amp"] if precision == "float16" else [] if plain else ["--autocast", "bfloat16"]
-    flags += ["--cpu"] if device == "cpu" else []
+    flags = [str(flag) for flag in [*flags, *["--cpu"] * (device == "cpu")]]
     trainer = make_trainer([str(folder), *recipe_flags(read_recipe(size), flags), *flags], seed)
+    if plain and precision == "bfloat16":  # around the criterion: fairseq leaves autocast in train_step
+        forward = trainer._criterion.forward
+        trainer._criterion.forward = torch.autocast(device, torch.bfloat16)(forward)
 
     def step(batch):
-        with torch.autocast(device, torch.bfloat16, enabled=plain and precision == "bfloat16"):
-            trainer.train_step([batch])
+        trainer.train_step([batch])
 
     return step, sum(p.numel() for p in trainer.model.parameters())
 
 
 def transformers_step(name: str, device: str, seed: int):
     """Return the same of a model of transformers, or None without the package."""
-    try:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        import transformers
-    except Exception as error:  # missing, or broken by another package
-        print(f"{name} is left out: transformers cannot be imported: {error}")
-        return None
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    layers, width, heads = SIZES["base" if device == "cuda" else "tiny"]
+    shape = {"vocab_size": VOCABULARY + 5, "hidden_size": width, "num_hidden_layers": layers, "pad_token_id": 1}
+    shape |= {"num_attention_heads": heads, "max_position_embeddings": 8192, "attn_implementation": "sdpa"}
     torch.manual_seed(seed)
-    layers, width, heads = (12, 768, 12) if device == "cuda" else (2, 128, 2)
-    shape = dict(vocab_size=VOCABULARY + 5, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads)
-    shape |= dict(max_position_embeddings=8192, pad_token_id=1, attn_implementation="sdpa")
-    if name == "BERT, transformers":
-        zero = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-        config = transformers.BertConfig(**shape, **zero, intermediate_size=4 * width)
-        model = transformers.BertForPreTraining(config)
-    else:
-        ends = dict(bos_token_id=0, eos_token_id=2, cls_token_id=0, sep_token_id=2)
-        model = transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**shape, **ends))
+    try:
+        import transformers
+
+        if name == "BERT, transformers":
+            zero = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+            config = transformers.BertConfig(**shape, **zero, intermediate_size=4 * width)
+            model = transformers.BertForPreTraining(config)
+        else:
+            ends = {"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+            model = transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**shape, **ends))
+    except Exception as error:  # missing, or broken by another package
+        print(f"{name} is left out: {type(error).__name__}: {str(error).splitlines()[0]}")
+        return None
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
