@@ -73,7 +73,7 @@ def main() -> None:
         for tile in candidates(measuring.DTYPES[dtype].itemsize)
     ]
     start = time.monotonic()
-    reasons = {case: reason for (_, case), reason in in_processes([(compiles, case) for case in cases])}
+    reasons = {case: str(reason) for (_, case), reason in in_processes([(compiles, case) for case in cases])}
     print(f"compiled {len(cases)} candidates in {time.monotonic() - start:.0f} s", flush=True)
     best: dict[str, list] = {"FORWARD": [], "BACKWARD": []}
     for dtype, block, context in kinds:
