@@ -12,13 +12,10 @@ from fairseq_lambda.ops.triton.kernels import (
     forward_kernel,
     query_kernel,
 )
-from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile
+from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile, query_tile
 
 CONTENT_SPAN, CONTENT_BLOCK = 1024, 64  # positions per program of content_kernel, and per step of it
 COMBINE_SPAN = 64  # context positions per program of combine_kernel
-# Half a warp group, so that Triton takes mma and not wgmma: with wgmma, once in some hundred launches on an H100 (k=8,
-# u=4, r=5, v=33; Triton 3.6) query_kernel read an illegal address, of which memcheck and racecheck know nothing.
-QUERY_WARPS = 2
 
 
 @runs_eagerly
@@ -126,10 +123,11 @@ def mix_backward(
         length, *queries.stride(), *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **shape, **launch,
     )  # fmt: skip
     if channel_tiles * dim_u * tiles > 1:
-        query_kernel[(batch * blocks * -(-heads // tile.group),)](
+        tile = query_tile(queries, embedding)
+        query_kernel[(batch * -(-length // tile.block) * -(-heads // tile.group),)](
             values, embedding, content, grad_y, grad_queries,
-            length, *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **shape,
-            num_warps=QUERY_WARPS if dtype.itemsize == 2 else tile.warps, num_stages=tile.stages,
+            length, *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **(shape | {"BLOCK": tile.block}),
+            num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
 
     grad_keys = torch.empty(keys.shape, dtype=dtype, device=device)
