@@ -46,7 +46,7 @@ def losses(trainer_, batches: list[dict]) -> list[float]:
 def main() -> None:
     stage = Stage("updates")
     logging.disable(logging.INFO)
-    updates = 50 if stage.cuda else 6
+    updates = 50 if stage.cuda else 4
     batches = [random_batch(LENGTH, BATCH, stage.seed + i % 10) for i in range(updates)]  # seen again, so loss falls
     with tempfile.TemporaryDirectory(dir=stage.out) as folder:
         folder = Path(folder)

@@ -23,6 +23,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
+GRACE = 10  # seconds that a stage may take beyond its time: it looks at the time itself, between two measurements
+LEAST = 5  # seconds that each stage gets
 # stage -> its share of the time; what a stage leaves goes to those behind it
 SHARES = {"card": 0.06, "kernels": 0.2, "tiles": 0.14, "mixing": 0.2, "step": 0.25, "updates": 0.1, "sanitizer": 0.05}
 
@@ -59,7 +61,7 @@ def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
         try:
-            code = process.wait(seconds + 10)  # a stage looks at its time itself; this is for one that hangs
+            code = process.wait(seconds + GRACE)
             outcome = "passed" if code == 0 else f"failed with exit code {code}"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     end, results = time.monotonic() + 60 * options.minutes, []
     for i, stage in enumerate(options.stages):
         share = SHARES[stage] / sum(SHARES[s] for s in options.stages[i:])
-        results.append(run_stage(stage, max(5, (end - time.monotonic()) * share), options))
+        results.append(run_stage(stage, max(LEAST, (end - time.monotonic()) * share), options))
         result = results[-1]
         print(f"{stage:10} {result['outcome']}, {result['seconds']:.0f} s, {len(result['rows'])} rows", flush=True)
         text = (options.out / f"{stage}.log").read_text(errors="replace").strip()
