@@ -12,6 +12,7 @@ import os
 import statistics
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import measuring
 import torch
@@ -107,6 +108,14 @@ def transformers_step(name: str, device: str, seed: int):
     return step, sum(p.numel() for p in model.parameters())
 
 
+def peak_bytes(step, device: str) -> int:
+    """As the shared function; fairseq's Trainer resets torch's record of the peak at each step, but not here."""
+    with mock.patch.object(torch.cuda, "reset_peak_memory_stats"):
+        if device == "cuda":
+            torch.cuda.memory.reset_peak_memory_stats()
+        return measuring.peak_bytes(step, device)
+
+
 def shares(stage: Stage, step) -> dict[str, float]:
     """Return the milliseconds of the device in each kind of kernel of one step."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
@@ -135,7 +144,7 @@ def measure(stage: Stage, name: str, made, lengths: list[int], precision: str) -
         once(), once()
         times = [measuring.seconds(once, stage.device) for _ in range(5)]
         row = {"model": name, "length": length, "precision": precision, "parameters": parameters}
-        row |= {"seconds": statistics.median(times), "peak bytes": measuring.peak_bytes(once, stage.device)}
+        row |= {"seconds": statistics.median(times), "peak bytes": peak_bytes(once, stage.device)}
         if stage.cuda and length in (512, 2048):
             row["milliseconds by part"] = shares(stage, once)
         stage.write(**row)
