@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import platform
 import re
 import shlex
 import sys
@@ -16,6 +17,9 @@ from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.config import SIZES, read_recipe, schedule
 from fairseq_lambda.hardware import multiplies_bfloat16
 
+# glibc gives the memory of large tensors back when they are freed, and gets it again page by page at the next step.
+# From 2.35 on it takes any threshold; before, it would refuse this one and let go of still more.
+KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 FLOAT16 = {"--fp16", "--memory-efficient-fp16", "--amp"}
 DESCRIPTION = """\
 Launches fairseq-train with the recipe of the size, prints the command, and resumes where it stopped when it is run
@@ -24,7 +28,8 @@ again. Flags that are not listed here go to fairseq-train as they are and win ov
 
 {table}
 
-On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set."""
+On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set; else
+glibc is told to keep freed memory (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_)."""
 
 
 def build_parser() -> Parser:
@@ -118,5 +123,14 @@ def environment(gpus: int) -> dict[str, str]:
     }
     if gpus == 0 and sys.platform == "linux":
         malloc = find_library("tcmalloc_minimal") or find_library("tcmalloc")
-        new |= {"LD_PRELOAD": malloc} if malloc else {}
+        if malloc:
+            new["LD_PRELOAD"] = malloc
+        elif _glibc() >= (2, 35) and KEEPS_MEMORY.keys().isdisjoint(os.environ):
+            new |= KEEPS_MEMORY
     return new | os.environ
+
+
+def _glibc() -> tuple[int, ...]:
+    """Return the version of glibc that this Python runs with, (0,) for another C library."""
+    name, version = platform.libc_ver()
+    return tuple(map(int, version.split("."))) if name == "glibc" else (0,)
