@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.modules.norms import MaskedBatchNorm
+from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
 from fairseq_lambda.ops import check_backend, lambda_mix, lambda_mix_documents
 from fairseq_lambda.ops.documents import Documents
 
@@ -79,8 +79,8 @@ class LambdaLayer(nn.Module):
 
     def _make_norm(self, channels: int, depth: int) -> nn.Module:
         makers = {
-            "layer": lambda: nn.LayerNorm(depth),
-            "rms": lambda: nn.RMSNorm(depth, eps=1e-5),
+            "layer": lambda: RowLayerNorm(depth),
+            "rms": lambda: RowRMSNorm(depth, eps=1e-5),
             "batch": lambda: MaskedBatchNorm(channels),
             "none": nn.Identity,
         }
@@ -123,6 +123,8 @@ class LambdaLayer(nn.Module):
             )
         if documents is not None and return_lambda:
             raise ValueError("return_lambda=True has no place for the lambdas of packed documents: give each a row")
+        if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # here, else each projection would cast it for itself
         q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
         if self.k_proj is None:  # an absent term is one of zeros
             keys = x.new_zeros(batch, length, self.dim_k, self.dim_u)
@@ -130,10 +132,7 @@ class LambdaLayer(nn.Module):
             keys = self._keys(self.k_proj(x), padding_mask, documents)
         offsets = self.position_embedding
         offsets = x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
-
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        tensors = [t.to(dtype) for t in (q, keys, values, offsets)]
+        tensors = [t.to(x.dtype) for t in (q, keys, values, offsets)]  # norms may give float32
         if documents is None:
             y, content_lambda = lambda_mix(*tensors, self.backend)
         else:

@@ -11,7 +11,7 @@ from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.fourier.cost import prefers_fourier
 from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
-from fairseq_lambda.ops.triton.self_check import why_wrong
+from fairseq_lambda.ops.triton.self_check import warn, why_wrong
 from fairseq_lambda.ops.triton.support import why_not, why_not_here
 from fairseq_lambda.ops.unrolled import is_recording, lambda_mix_unrolled
 
@@ -55,18 +55,18 @@ def resolve_backend(backend: str, queries: Tensor, values: Tensor, position_embe
 
     "auto" is "triton" on CUDA where the kernels can serve and pass :mod:`fairseq_lambda.ops.triton.self_check`.
     Elsewhere it is the cheaper of "banded" and "fourier", by the estimate of :mod:`fairseq_lambda.ops.fourier.cost`.
-    Each choice is logged once per process, with the reason; kernels that are wrong are a warning.
+    Each choice is logged once per process, with the reason; kernels that are wrong are one warning.
 
     Raises:
         ValueError: "triton", and its kernels cannot take these tensors or compute something else, with the reason.
     """
     if backend not in ("auto", "triton"):
         return backend
-    device, reason, level = queries.device.type, None, logging.INFO
+    device, reason = queries.device.type, None
     if device == "cuda" or backend == "triton":
         reason = why_not(queries, position_embedding)
-        if reason is None and (reason := why_wrong(queries, values, position_embedding)):
-            level = logging.WARNING
+        if reason is None and (reason := why_wrong(queries, values, position_embedding)) and backend == "auto":
+            warn(reason)
     if backend == "triton":
         if reason:
             raise _refused(reason)
@@ -75,7 +75,7 @@ def resolve_backend(backend: str, queries: Tensor, values: Tensor, position_embe
         choice = "triton"
     else:
         choice = "fourier" if prefers_fourier(queries, values, position_embedding) else "banded"
-    _log_choice(choice, device, reason, level)
+    _log_choice(choice, device, reason)
     return choice
 
 
@@ -84,9 +84,9 @@ def _refused(reason: str) -> ValueError:
 
 
 @cache  # so that each choice is logged once per process
-def _log_choice(choice: str, device: str, reason: str | None, level: int) -> None:
+def _log_choice(choice: str, device: str, reason: str | None) -> None:
     because = f", not 'triton': {reason}" if reason else ""
-    logger.log(level, f"lambda backend auto: using {choice!r} on {device}{because}")
+    logger.info(f"lambda backend auto: using {choice!r} on {device}{because}")
 
 
 def trim(position_embedding: Tensor, length: int) -> Tensor:
@@ -157,7 +157,7 @@ def lambda_mix_documents(
     on_line = queries.device.type == "cpu" and position_embedding.shape[-1] <= MAX_LINE_CONTEXT
     if on_line and backend in ("auto", "banded"):
         if backend == "auto":
-            _log_choice("banded", "cpu", None, logging.INFO)
+            _log_choice("banded", "cpu", None)
         with torch.autocast("cpu", enabled=False):
             return lambda_mix_banded(queries, keys, values, position_embedding, documents=documents)[0]
 

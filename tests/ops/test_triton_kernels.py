@@ -15,6 +15,7 @@ from processes import ROOT, environment
 from fairseq_lambda import ops
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend
+from fairseq_lambda.ops.row_norm import row_norm
 from fairseq_lambda.ops.triton import self_check, support
 
 CHECKS = Path(__file__).with_name("triton_kernel_checks.py")
@@ -147,6 +148,7 @@ def wrong_kernels(gpu, monkeypatch):
     monkeypatch.setattr(self_check, "_check", lambda kind: f"its kernels differ from 'banded' for {kind}")
     monkeypatch.setattr(self_check, "_failures", [])
     monkeypatch.setattr(self_check, "_good", set())
+    self_check.warn.cache_clear()
 
 
 def test_auto_takes_banded_from_the_first_wrong_kernel_on_with_one_warning(wrong_kernels, monkeypatch, caplog):
@@ -157,10 +159,12 @@ def test_auto_takes_banded_from_the_first_wrong_kernel_on_with_one_warning(wrong
     for context in (23, 25, 23, 27):  # the first has been checked
         expected = "triton" if context == 23 and not self_check._failures else "banded"
         assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, context)) == expected
+    x = torch.zeros(2, 3, 16)
+    monkeypatch.setattr("fairseq_lambda.ops.row_norm.norms_rows", lambda x: True)
+    assert torch.equal(row_norm(x, torch.ones(16), None, 1e-5, True), x)  # by torch's own
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert warning.getMessage() == (
-        "lambda backend auto: using 'banded' on cuda, not 'triton': its kernels differ from 'banded' for bfloat16, "
-        "heads=12 k=16 v=64 u=1 r=25"
+        "Triton is not used, plain torch is: its kernels differ from 'banded' for bfloat16, heads=12 k=16 v=64 u=1 r=25"
     )
 
 
