@@ -85,7 +85,7 @@ def train(model: str, length: int, options, folder: Path) -> dict:
     for name in ["rows"] + ["packed"] * (length >= 4 * options.mean_document):
         ready[name] = [sample(name == "packed") for _ in range(10 * options.repeats + 3)]
         functions[name] = lambda name=name: trainer.train_step([ready[name].pop()])
-    seconds = measuring.interleaved(functions, options.device, options.repeats, budget=2.0)
+    seconds = measuring.interleaved(functions, options.device, options.repeats, options.warm_up, budget=2.0)
     row = {"what": "training", "model": model, "length": length, "batch": batch, "autocast": options.autocast}
     row |= {"mean_document": options.mean_document}
     for name, function in functions.items():
@@ -130,6 +130,7 @@ def merged(path: Path, rows: list[dict]) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = measuring.parser(__doc__, repeats=3)
+    parser.add_argument("--warm-up", type=int, default=1, help="updates before the timed ones (%(default)s)")
     parser.add_argument("--what", nargs="+", choices=["training", "features"], default=["training", "features"])
     parser.add_argument("--size", choices=SIZES, default="mini", help="(%(default)s)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
