@@ -203,8 +203,9 @@ def kind_of(dtype=torch.float32, dim_u=1, context=7):
     return queries, values, embedding
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("dim_u,context", [(1, 23), (2, 70)])
+@pytest.mark.parametrize("dtype,dim_u,context", [
+    (torch.float32, 1, 23), (torch.bfloat16, 2, 23), (torch.float16, 1, 23), (torch.float32, 1, 70),
+])  # fmt: skip
 def test_the_self_check_passes_sound_kernels_and_touches_no_random_state(unchecked, dtype, dim_u, context):
     state = torch.get_rng_state()
     with torch.inference_mode():
@@ -213,15 +214,18 @@ def test_the_self_check_passes_sound_kernels_and_touches_no_random_state(uncheck
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("kernel,sound,broken,wrong", [
-    # a rotation that is off by one, a tile that is read one row too far, a sum without its last group of heads
-    ("forward_kernel", "right = (j[None, :] - i[:, None])", "right = (j[None, :] - i[:, None] + 1)", {"y"}),
-    ("backward_kernel", "far_m = m + BLOCK\n", "far_m = m + BLOCK - 1\n", {"grad queries", "grad position_embedding"}),
-    ("content_kernel", "inside = first + m < length", "inside = first + m < length - 1",
+@pytest.mark.parametrize("dtype,kernel,sound,broken,wrong", [
+    # a rotation that is off by one
+    (torch.bfloat16, "forward_kernel", "right = (j[None, :] - i[:, None])", "right = (j[None, :] - i[:, None] + 1)",
+     {"y"}),
+    # the far half of the values read one position too early
+    (torch.float16, "backward_kernel", "far_m = m + BLOCK\n", "far_m = m + BLOCK - 1\n",
+     {"grad queries", "grad position_embedding"}),
+    # a sum without the last position
+    (torch.float32, "content_kernel", "inside = first + m < length", "inside = first + m < length - 1",
      {"y", "content_lambda", "grad queries"}),
 ])  # fmt: skip
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_self_check_finds_a_broken_kernel(unchecked, monkeypatch, tmp_path, kernel, sound, broken, wrong, dtype):
+def test_the_self_check_finds_a_broken_kernel(unchecked, monkeypatch, tmp_path, dtype, kernel, sound, broken, wrong):
     source = Path(kernels.__file__).read_text()
     assert sound in source
     path = tmp_path / "broken_kernels.py"
@@ -242,8 +246,7 @@ def test_the_self_check_finds_a_broken_kernel(unchecked, monkeypatch, tmp_path, 
         lambda_mix(*draw(20, 1, 7, 1, 2, 4, 20, dtype=dtype), backend="triton")
 
 
-@pytest.mark.parametrize("depth", [16, 5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("depth,dtype", [(16, torch.bfloat16), (5, torch.float32)])
 def test_the_self_check_compares_the_norm_with_torchs(unchecked, monkeypatch, depth, dtype):
     x, weight = torch.randn(7, depth, device=DEVICE).to(dtype), torch.ones(depth, device=DEVICE)
     assert self_check.why_norm_wrong(x, weight, weight, True) is None
