@@ -1,6 +1,6 @@
 """The part of the hub that takes any number of texts: vectors, scores, features."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from fairseq import utils
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fairseq_lambda.models.batching import MAX_TOKENS, Result, by_length
 from fairseq_lambda.models.embedding import Pooling
-from fairseq_lambda.models.scoring import PseudoLogLikelihood
+from fairseq_lambda.models.scoring import METHODS, PseudoLogLikelihood
 
 
 class ManyTexts:
@@ -61,8 +61,7 @@ class ManyTexts:
             ValueError: an unknown method or precision, or ``<mask>`` in a text.
         """
         dictionary = self.task.source_dictionary
-        space_behind = self.bpe is not None and self.bpe.space_behind
-        scorer = PseudoLogLikelihood(self.model, dictionary, space_behind, [method], precision, max_tokens)
+        scorer = self.scorer([method], precision, max_tokens)
 
         def score(tokens: Tensor) -> Iterator[float | list[tuple[str, float]]]:
             if tokens.eq(self.task.mask_idx).any():
@@ -75,6 +74,15 @@ class ManyTexts:
         with utils.model_eval(self.model):
             scores = list(self._many(score, texts, max_tokens))
         return scores[0] if isinstance(texts, str) else scores
+
+    def scorer(
+        self, methods: Sequence[str] = METHODS, precision: str = "float32", max_tokens: int = MAX_TOKENS
+    ) -> PseudoLogLikelihood:
+        """Return what scores batches of ids with this model, by several methods at once; see its class."""
+        space_behind = self.bpe is not None and self.bpe.space_behind
+        return PseudoLogLikelihood(
+            self.model, self.task.source_dictionary, space_behind, methods, precision, max_tokens
+        )
 
     def _features_of_each(self, texts: Iterable[str | Tensor], *options: bool) -> list:
         """Return what ``extract_features`` with these options gives each text alone."""
