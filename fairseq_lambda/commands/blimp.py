@@ -1,6 +1,7 @@
 """``lambda-bert blimp``: grammatical knowledge, by the minimal pairs of BLiMP."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -159,10 +160,11 @@ def main(argv: list[str] | None = None) -> None:
     scorer = hub.scorer(methods, args.precision, args.max_tokens)
     precision = "bfloat16" if scorer.bfloat16 else "float32"
     settings = {"model": sha256(weights), "methods": methods, "precision": precision, "limit": args.limit}
-    given = Path(args.checkpoint)
-    folder = args.dest or DEST / (given.stem if given.is_file() else given.resolve().name)
+    given = Path(os.path.abspath(args.checkpoint))  # not resolved: a link's own name is the one that was given
+    name = f"{given.parent.name}-{given.stem}" if given.is_file() else given.name
+    folder = args.dest or DEST / name
     results = blimp(hub, scorer, paradigms, folder / "paradigms", settings)
-    scores = {"model": given.name, **settings, **summary(results)}
+    scores = {"name": name, **settings, **summary(results)}
     with whole(folder / "scores.json") as file:
         file.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     print(f"{table(scores, 'paradigms', methods)}\n\n{table(scores, 'phenomena', methods)}")

@@ -1,6 +1,12 @@
 """``lambda-bert blimp``: accuracies as counted by hand, resumed where it stopped, one line for what is wrong."""
 
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from test_hub_interface import trained  # noqa: F401  a fixture
@@ -8,6 +14,7 @@ from test_hub_interface import trained  # noqa: F401  a fixture
 from fairseq_lambda.commands import blimp
 from fairseq_lambda.models import LambdaBertModel
 
+ROOT = Path(__file__).parents[2]
 PARADIGMS = {
     "order": ("island_effects", [("the river runs north.", "river the runs north."), ("a town.", "town a.")]),
     "same": ("island_effects", [("many bridges", "many bridges")]),
@@ -101,3 +108,26 @@ def test_the_results_have_the_models_name(trained, data, tmp_path, monkeypatch, 
     run(trained, data, "--methods", "word_l2r", "--paradigms", "order")
     assert (tmp_path / "outputs/blimp" / trained.name / "scores.json").is_file()
     assert "| paradigms | word_l2r |" in capsys.readouterr().out
+
+
+def test_what_docs_scoring_md_shows_runs(trained, data, tmp_path, monkeypatch):  # noqa: F811
+    for name, target in (("checkpoints/quickstart-model", trained), ("blimp/data", data)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/scoring.md").read_text()
+    (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope = {}
+    exec(python, scope)
+    assert scope["vectors"].shape == (3, 4 * 8) and len(scope["features"]) == len(scope["scores"]) == 3
+    assert len(scope["fillings"]) == 2 and len(scope["fillings"][1]) == 2
+    assert all(value < 0 for _, value in scope["pieces"])
+
+    commands = re.findall(r"```bash\n(.*?)\n```", text, re.DOTALL)
+    assert len(commands) == 2
+    for command in commands:
+        script, *arguments = shlex.split(command)
+        env = {**os.environ, "PYTHON": sys.executable}
+        subprocess.run([ROOT / script, *arguments], env=env, check=True, capture_output=True)
+    for name in ("quickstart-model", "look"):
+        assert (tmp_path / "outputs/blimp" / name / "scores.json").is_file()
