@@ -1,6 +1,5 @@
 """Pseudo-log-likelihoods: how likely a masked language model finds a text, one piece after another masked."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -96,27 +95,26 @@ class PseudoLogLikelihood:
 
     def _predict(self, tokens: Tensor, text: Tensor, position: Tensor, end: Tensor) -> Tensor:
         """Return log P (pieces,) of the piece at ``position`` of row ``text``, with ``position`` to ``end`` masked."""
-        lengths = tokens.ne(self.padding_idx).sum(1)
-        values = [torch.empty(0)]
-        for rows in _slices(lengths[text], self.max_tokens):
-            length = int(lengths[text[rows]].max())
-            copies, first, last = tokens[text[rows], :length], position[rows, None], end[rows, None]
-            target = copies.gather(1, first)
-            place = torch.arange(length)
-            copies = copies.masked_fill((place >= first) & (place <= last), self.mask_idx)
-            flat = torch.arange(len(copies)) * length + first[:, 0]
-            copies, target, flat = (tensor.to(self.device) for tensor in (copies, target, flat))
-            with self._autocast():
-                features, _ = self.model(copies, features_only=True)
-            logits = self.model.encoder.bert.lm_head(self._picked(features, flat)).float()
-            values.append((logits.gather(1, target)[:, 0] - logits.logsumexp(dim=1)).cpu())
-        return torch.cat(values)
+        lengths, values = tokens.ne(self.padding_idx).sum(1), []
+        with self._autocast(self.bfloat16):  # around all copies, so that weights are converted once
+            for rows in _slices(lengths[text], self.max_tokens):
+                copies, first = tokens[text[rows], : int(lengths[text[rows]].max())], position[rows, None]
+                target, place = copies.gather(1, first), torch.arange(copies.size(1))
+                copies = copies.masked_fill((place >= first) & (place <= end[rows, None]), self.mask_idx)
+                features, _ = self.model(copies.to(self.device), features_only=True)
+                features = features[torch.arange(len(copies)), first[:, 0]]
+                values.append(self._log_probabilities(features, target.to(self.device)).cpu())
+        return torch.cat(values) if values else torch.empty(0)
 
-    def _picked(self, features: Tensor, flat: Tensor) -> Tensor:
-        return features.flatten(0, 1).index_select(0, flat).to(self.model.encoder.bert.lm_head.weight.dtype)
+    def _log_probabilities(self, features: Tensor, target: Tensor) -> Tensor:
+        """Return log P (r,) of ``target`` (r, 1), given ``features`` (r, C)."""
+        head = self.model.encoder.bert.lm_head
+        with self._autocast(False):
+            logits = head(features.to(head.weight.dtype)).float()
+        return logits.gather(1, target)[:, 0] - logits.logsumexp(dim=1)
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
+    def _autocast(self, enabled: bool) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled)
 
 
 def word_boundaries(dictionary: Dictionary, space_behind: bool) -> tuple[Tensor, Tensor]:
