@@ -19,8 +19,8 @@ class PseudoLogLikelihood:
 
     Two ways to hide what is predicted:
 
-    - "original": the piece alone (Salazar et al., 2020, arXiv 1910.14659, equation 1).
-    - "word_l2r": the piece and those that follow it in its word (Kauf and Ivanova, 2023, arXiv 2305.10588, section 3).
+    - "original": the piece alone (Salazar et al., 2020, arXiv 1910.14659).
+    - "word_l2r": the piece and those that follow it in its word (Kauf and Ivanova, 2023, arXiv 2305.10588).
       The rest of a rare word gives the piece away, so that "original" favours rare words in several pieces.
 
     A word is a piece that starts with U+2581 and the pieces that follow it. A piece without letters and digits, such as
