@@ -39,7 +39,8 @@ class PieceEncoder:
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except RuntimeError:
-            raise PrepareError(f"{'this' if content is model else model} is not a SentencePiece model") from None
+            name = "it" if content is model else model
+            raise PrepareError(f"{name} is not a SentencePiece model") from None
         self.pieces = [
             self.processor.id_to_piece(index)
             for index in range(len(self.processor))

@@ -47,7 +47,10 @@ class Vocabulary:
         """
         special = {*Dictionary().symbols, MASK}
         symbols = tuple(symbol for symbol in symbols if symbol not in special)
-        missing = sorted(set(PieceEncoder(model).pieces).difference(symbols))
+        try:
+            missing = sorted(set(PieceEncoder(model).pieces).difference(symbols))
+        except PrepareError as error:
+            raise PrepareError(f"--vocabulary-from {origin}: its {MODEL}: {error}") from None
         if missing:
             raise PrepareError(
                 f"--vocabulary-from {origin}: its dictionary lacks {len(missing)} pieces of its {MODEL}, such as "

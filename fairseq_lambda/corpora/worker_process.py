@@ -23,13 +23,16 @@ def serve() -> None:
     sys.modules["fairseq_lambda"] = package
     from fairseq_lambda.corpora.errors import PrepareError
 
-    module, name, arguments = pickle.load(requests)
-    function = getattr(importlib.import_module(module), name)(*arguments)
+    function = None
     while True:
         try:
             item = pickle.load(requests)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
             return  # there is no more, or the parent was killed
+        if function is None:
+            module, name, arguments = item
+            function = getattr(importlib.import_module(module), name)(*arguments)
+            continue
         try:
             reply = function(item)
         except PrepareError as error:
