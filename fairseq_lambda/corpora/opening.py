@@ -84,7 +84,7 @@ def _unpacked(file: BinaryIO, path: Path) -> tuple[BinaryIO, tuple[type[Exceptio
         except ImportError:
             raise PrepareError(
                 f"{path} is packed by zstd, which needs the package zstandard: pip install zstandard, or unpack it by "
-                f"`zstd -dc {path.name} | lambda-bert preprocess -`"
+                f"`zstd -d {path.name}`"
             ) from None
         return io.BufferedReader(_ZstdText(file, zstandard), _BLOCK), (zstandard.ZstdError, EOFError)
     return file, ()
