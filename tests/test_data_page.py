@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def bash(script, folder, **variables):
-    """Run lines of bash in ``folder``, with this checkout's ``lambda-bert`` and ``scripts/``; return what they print."""
+    """Run lines of bash in ``folder``, with ``lambda-bert`` and ``scripts/`` of here; return what they print."""
     if not (folder / "scripts").exists():
         (folder / "scripts").symlink_to(ROOT / "scripts")
         (folder / "bin").mkdir()
