@@ -80,6 +80,12 @@ def _natural(path: Path) -> list:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
 
 
+def name_of(corpus: str) -> str:
+    """Return the name of the result of a corpus: of ``my.text.txt.xz``, ``my.text``."""
+    name = Path(corpus).resolve().name
+    return re.sub(rf"(?<=.){_TEXT_ENDING.pattern}$", "", name)
+
+
 def describe(paths: list[Path], names: list[str] | None = None) -> dict | list[dict]:
     """Return name, size and SHA-256 of a file; of several files a list.
 

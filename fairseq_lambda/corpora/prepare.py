@@ -16,17 +16,18 @@ from pathlib import Path
 
 from fairseq_lambda.corpora.binarise import SplitCounts, binarise
 from fairseq_lambda.corpora.characters import plan_characters
+from fairseq_lambda.corpora.checks import refuse_nonsense, warnings_of
 from fairseq_lambda.corpora.documents import Layout
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.json_lines import FIELD
 from fairseq_lambda.corpora.languages import language_rules
 from fairseq_lambda.corpora.layout import layout_of
-from fairseq_lambda.corpora.local import SPLITS, describe, keep_standard_input
+from fairseq_lambda.corpora.local import SPLITS, describe, keep_standard_input, name_of
 from fairseq_lambda.corpora.options import VALID_FRACTION, VOCAB_SIZE, parse
 from fairseq_lambda.corpora.prepared_folder import MODEL, REPORT, format_report, is_up_to_date, outputs, write_report
 from fairseq_lambda.corpora.progress import heartbeat, report_progress
 from fairseq_lambda.corpora.shared_vocabulary import Vocabulary, read_vocabulary
-from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source
+from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source, is_file
 from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, split_files
 from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.unfinished import Unfinished
@@ -36,10 +37,6 @@ from fairseq_lambda.files import sha256, whole_folder
 
 # raise this number with every change to reading, splitting or encoding that alters the result
 RECIPE = 2
-MAX_UNKNOWN_RATE = 0.001
-MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # of a vocabulary that cannot be chosen anew
-# fewer sentences than this in a paragraph: their ends were not recognised, or each line is a sentence
-_FEW_SENTENCES = 1.05
 _SMALL = 4 << 20  # bytes; with less, starting processes takes longer than the work
 
 
@@ -78,10 +75,9 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
     language_rules(arguments.language)
     given = read_vocabulary(arguments.vocabulary_from, read_other) if arguments.vocabulary_from else None
     from_input = arguments.corpus == STANDARD_INPUT
-    name = _name(arguments.corpus)
-    dest = Path(os.path.abspath(arguments.dest or Path("data-bin") / name))
+    dest = Path(os.path.abspath(arguments.dest or Path("data-bin") / name_of(arguments.corpus)))
     fraction = arguments.valid_fraction
-    if fraction is None and (from_input or Path(arguments.corpus).is_file()):
+    if fraction is None and (from_input or is_file(arguments.corpus)):
         fraction = VALID_FRACTION
         report_progress(f"one text: {fraction:.0%} of its documents become the valid split (--valid-fraction)")
     made = SPLITS if fraction is None else (TRAIN, VALID) if fraction else (TRAIN,)
@@ -109,11 +105,6 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
                 os.rename(work.path / file, result / file)
     print(format_report(report))
     print(f"{dest}: ready in {time.monotonic() - started:.0f} s")
-
-
-def _name(corpus: str) -> str:
-    path = Path(corpus)
-    return path.name.partition(".")[0] if path.is_file() else path.resolve().name
 
 
 def _is_there(dest: Path, settings: dict, force: bool, splits: tuple[str, ...]) -> bool:
@@ -170,13 +161,13 @@ def build(source: Source, settings: dict, work: Unfinished, given: Vocabulary | 
         done = work.stage(split, lambda split=split: _binarised(split, work.path, vocabulary, workers))
         counts[split], pieces[split] = SplitCounts(**done["counts"]), Counter(done["pieces"])
         counts[split].paragraphs = splits[split]["paragraphs"]
-    _refuse_nonsense(counts, layout.has_titles, bool(given))
+    refuse_nonsense(counts, layout.has_titles, bool(given))
     vocabulary.dictionary(pieces[TRAIN]).save(str(work.path / "dict.txt"))
     report = {
         "settings": settings,
         "licence": source.licence,
         "layout": asdict(layout),
-        "warnings": _warnings(counts, splits[TRAIN]["headings"], layout, settings["language"]),
+        "warnings": warnings_of(counts, splits[TRAIN]["headings"], layout, settings["language"]),
         "inputs": texts["inputs"],
         "vocabulary_size": vocabulary.size,
         "characters": len(characters.kept),
@@ -243,44 +234,6 @@ def _binarised(split: str, folder: Path, vocabulary: Vocabulary, workers: int) -
     source = _sentence_file(folder, split)
     counts, pieces = binarise(source, folder / split, vocabulary, _processes(workers, source.stat().st_size))
     return {"counts": asdict(counts), "pieces": pieces}
-
-
-def _warnings(counts: dict[str, SplitCounts], headings: int, layout: Layout, language: str) -> list[str]:
-    warnings, train = [], counts[TRAIN]
-    if train.sentences < _FEW_SENTENCES * train.paragraphs:
-        warnings.append(
-            f"{train.sentences / train.paragraphs:.2f} sentences per paragraph: if a line of the text is more than one "
-            f"sentence, their ends were not recognised (--language is {language}; Thai and Lao mark none)"
-        )
-    if headings and not layout.has_titles:
-        warnings.append(f"{headings} lines such as `= Title =` in the train split are left out as headings")
-    for split, split_counts in counts.items():
-        rate = split_counts.encoder_unknowns / split_counts.tokens
-        if rate > MAX_UNKNOWN_RATE:
-            warnings.append(f"{rate:.2%} of the {split} split is unknown to the given vocabulary")
-    return warnings
-
-
-def _refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: bool) -> None:
-    most = MAX_UNKNOWN_RATE_OF_GIVEN if is_given else MAX_UNKNOWN_RATE
-    for split, split_counts in counts.items():
-        if not split_counts.sentences:
-            raise PrepareError(f"the {split} split holds no sentence")
-        rate = split_counts.encoder_unknowns / split_counts.tokens
-        if rate > most:
-            remedy = (
-                "pass --byte-fallback, or use a larger --vocab-size or splits of the same kind"
-                if not is_given
-                else "leave --vocabulary-from out to learn one from this text"
-            )
-            where = "the text of --vocabulary-from" if is_given else "the train split"
-            raise PrepareError(
-                f"{rate:.2%} of the {split} split is unknown to the vocabulary, more than "
-                f"{most:.1%}: its characters are rare or absent in {where}; {remedy}"
-            )
-    if counts[TRAIN].documents < 2:
-        divider = "a line ` = Title = ` between blank lines starts one" if has_titles else "a blank line divides them"
-        raise PrepareError(f"the train split is a single document; it needs at least two ({divider})")
 
 
 if __name__ == "__main__":

@@ -68,11 +68,10 @@ def find_source(
     Raises:
         PrepareError: there is no such corpus, or a split is missing or one too many.
     """
-    path = Path(corpus)
+    if is_file(corpus):
+        return file_source(Path(corpus))
     if corpus not in (VITAL, *WIKITEXT_NAMES):
-        if path.is_file():
-            return file_source(path)
-        return _folder_source(path, form, splits)
+        return _folder_source(Path(corpus), form, splits)
     if splits != SPLITS:
         raise PrepareError(f"{corpus} has a valid split of its own: leave --valid-fraction out")
     if corpus == VITAL:
@@ -88,6 +87,11 @@ def find_source(
         _WIKITEXT_LICENCE,
         lambda work: _as_lists(unpack_wiki_files(fetch(archive, downloads, mirrors), work)),
     )
+
+
+def is_file(corpus: str) -> bool:
+    """Return whether a corpus is one text on this machine; a file that is named as a corpus is not."""
+    return corpus not in (VITAL, *WIKITEXT_NAMES) and Path(corpus).is_file()
 
 
 def file_source(path: Path, name: str | None = None) -> Source:

@@ -32,7 +32,7 @@ def text(tmp_path):
 def test_a_fraction_of_the_documents_becomes_the_valid_split(text, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert prepare(text, "--valid-fraction", 0.2) == 0
-    folder = tmp_path / "data-bin" / "my"
+    folder = tmp_path / "data-bin" / "my.text"
     assert sorted(os.listdir(folder)) == sorted([*outputs(("train", "valid")), REPORT])
     splits = report_of(folder)["splits"]
     assert splits["train"]["documents"] + splits["valid"]["documents"] == 200

@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from preparing import learned
 
+from fairseq_lambda.corpora import vocabulary
+from fairseq_lambda.corpora.characters import plan_characters
 from fairseq_lambda.corpora.encoding import PieceEncoder
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.shared_vocabulary import Vocabulary
+from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.vocabulary import SPECIALS
+from fairseq_lambda.corpora.workers import Workers
 from fairseq_lambda.symbols import MASK, UNK, WORD_START
 
 SYLLABLES = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to"]
@@ -45,10 +49,9 @@ def test_the_same_text_gives_the_same_model(model, tmp_path):
 
 
 def test_the_dictionary_has_every_piece_once_and_no_special(model, encoder, tmp_path):
-    vocabulary = Vocabulary.learned(model.read_bytes())
     path = tmp_path / "dict.txt"
     counts = Counter({piece: n for n, piece in enumerate(encoder.pieces)})
-    vocabulary.dictionary(counts).save(str(path))
+    Vocabulary.learned(model.read_bytes()).dictionary(counts).save(str(path))
     dictionary = Dictionary.load(str(path))
     assert dictionary.symbols[dictionary.nspecial :] == encoder.pieces
     assert dictionary.count[dictionary.nspecial :] == [counts[piece] for piece in encoder.pieces]
@@ -133,3 +136,22 @@ def test_the_largest_size_that_is_named_is_possible(tmp_path):
         learned(sentences(), 100_000, path)
     largest = int(str(caught.value).rpartition("--vocab-size ")[2].split()[0])
     assert learned(sentences(), largest, path)[0] == largest
+
+
+def test_of_a_long_text_an_even_sample_is_enough(tmp_path, monkeypatch):
+    assert vocabulary.sampling_step(TextStatistics()) == 1
+    monkeypatch.setattr(vocabulary, "_MAX_CHARACTERS", 1000)
+    statistics = TextStatistics(10, Counter(a=1000))
+    assert vocabulary.sampling_step(statistics) == 1
+    statistics.characters["b"] += 1001
+    assert vocabulary.sampling_step(statistics) == 3
+    monkeypatch.setattr(vocabulary, "_MAX_LINES", 2)
+    assert vocabulary.sampling_step(statistics) == 5
+    text = tmp_path / "text"
+    text.write_text("".join(f"{s}\n\n" if i % 5 else f"{s}\n" for i, s in enumerate(sentences(300))))
+    plan = plan_characters(Counter("".join(sentences(300))), 100)
+    (tmp_path / "third").write_text("".join(f"{s}\n" for s in sentences(300)[::3]))
+    expected = vocabulary.learn(vocabulary.Lesson(tmp_path / "third", 1, 100, plan))
+    assert vocabulary.learn(vocabulary.Lesson(text, 3, 100, plan)) == expected
+    with Workers(1, vocabulary.learner) as pool:  # the result is not that of a machine or of a process
+        assert list(pool.map([vocabulary.Lesson(text, 3, 100, plan)])) == [expected]
