@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "masked-LM and sentence scores of a checkpoint",
     "export": "a folder to hand on, made of a training run",
     "fill-mask": "predictions for the masks of texts",
+    "inspect": "pictures of what the layers do with a text",
 }
 
 

@@ -41,11 +41,7 @@ class SoftmaxAttention(nn.Module):
             padding_mask: (b, n) bool, True where padded.
             rotation: :meth:`rotation` of this length, which the layers of a model share; None: made here.
         """
-        projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
-        q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
-        if self.rotary:
-            rotation = self.rotation(x) if rotation is None else rotation
-            q, k = rotate(projected[:, :, :2], rotation).permute(2, 0, 3, 1, 4)
+        q, k, v = self.projections(x, rotation)
         mask = None
         if padding_mask is not None:
             # A row of nothing but padding may see itself, else its softmax would be 0 / 0.
@@ -53,6 +49,15 @@ class SoftmaxAttention(nn.Module):
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return self.out_proj(y.transpose(1, 2).flatten(2))
+
+    def projections(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (b, h, n, d) of x (b, n, C), turned by their positions if rotary."""
+        projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
+        q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
+        if self.rotary:
+            rotation = self.rotation(x) if rotation is None else rotation
+            q, k = rotate(projected[:, :, :2], rotation).permute(2, 0, 3, 1, 4)
+        return q, k, v
 
     def rotation(self, x: Tensor) -> Tensor:
         """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys made of x (b, n, C).
