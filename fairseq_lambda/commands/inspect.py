@@ -1,19 +1,19 @@
 """``lambda-bert inspect``: pictures of what the layers do with a text, on one page."""
 
+import json
 import sys
 from pathlib import Path
 
 from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.files import whole_folder
 from fairseq_lambda.inspection import Reader, reader
-from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.modules import parse_layers
 
 
 def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert inspect my-bert 'The film was <mask> in 1997.' --out pictures"
     parser = Parser("inspect", __doc__.split(": ", 1)[1], example)
-    parser.add_argument("model", help="training folder, exported folder or checkpoint file")
+    parser.add_argument("model", help="folder of a training, an export or transformers, or a checkpoint")
     parser.add_argument("text", nargs="+", help="a text, or a pair of texts; with <mask> also what predicts it")
     parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, and each picture twice")
     parser.add_argument("--force", action="store_true", help="replace the folder if it is there")
@@ -54,5 +54,25 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def open_model(folder: str) -> Reader:
-    """Return the model of a folder and what encodes text for it."""
-    return reader(LambdaBertModel.from_pretrained(folder))
+    """Return the model of a folder, of fairseq or of transformers, and what encodes text for it.
+
+    Raises:
+        ValueError: a folder of transformers, which is not installed.
+    """
+    if not is_of_transformers(Path(folder)):
+        from fairseq_lambda.models import LambdaBertModel
+
+        return reader(LambdaBertModel.from_pretrained(folder))
+    try:
+        from transformers import AutoTokenizer
+
+        from fairseq_lambda.huggingface import LambdaBertForMaskedLM
+    except ImportError as error:
+        raise ValueError(f"{folder} is a model of transformers: {error}") from error
+    return reader(LambdaBertForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+
+
+def is_of_transformers(folder: Path) -> bool:
+    """Return whether transformers wrote the folder: what ``lambda-bert export`` writes has no ``model_type``."""
+    config = folder / "config.json"
+    return config.is_file() and "model_type" in json.loads(config.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairseq_lambda.inspection import pictures
 from fairseq_lambda.inspection.contributions import check_layer, from_trace
-from fairseq_lambda.inspection.interventions import MaskChange, leave_one_out, swap_content, zero_content
+from fairseq_lambda.inspection.interventions import leave_one_out, mask_distribution, swap_content, zero_content
 from fairseq_lambda.inspection.maps import norm_map, rollout
 from fairseq_lambda.inspection.reader import Reader, Text, is_lambda_layer, trace
 from fairseq_lambda.inspection.slots import position_kernels, slots
@@ -67,8 +67,7 @@ def write_page(
     sections = [page.predictions(other), page.leave_one_out()] if page.masks else []
     sections += [page.reaching(), page.contributions(), page.terms(), page.slots(), page.position_kernels()]
     sections = [section for section in sections if section is not None]
-    shown = " ".join(pictures.labels(reads.tokens(ids)))
-    (folder / "index.html").write_text(render(name, shown, sections), encoding="utf-8")
+    (folder / "index.html").write_text(render(name, _shown(reads, text), sections), encoding="utf-8")
     return ["index.html", *page.files]
 
 
@@ -92,19 +91,18 @@ class _Page:
         return name, description
 
     def predictions(self, other: Text | None) -> Section:
-        columns = {"without content lambdas": zero_content(self.reads, self.ids)}
+        columns = {"without content lambdas": zero_content(self.reads, self.ids)} if self._any_lambda() else {}
         if other is not None:
             columns["with those of the other text"] = swap_content(self.reads, self.ids, other)[0]
-        rows = [["mask", "as it is", *columns]]
+        rows, before = [["mask", "as it is", *columns]], mask_distribution(self.reads, self.ids)
         for mask in range(len(self.masks)):
-            first = next(iter(columns.values()))
-            row = [str(mask + 1), _best(first.before[mask], first)]
-            for change in columns.values():
-                row.append(f"{_best(change.after[mask], change)} (KL {change.divergence[mask]:.3f})")
+            row = [str(mask + 1), self.best(before[mask])]
+            row += [f"{self.best(c.after[mask])} (KL {c.divergence[mask]:.3f})" for c in columns.values()]
             rows.append(row)
-        text = "The likeliest fillings and their probabilities. KL is the change of the whole distribution, in nats."
+        text = "The likeliest fillings and their probabilities."
+        text += " KL is the change of the whole distribution, in nats." if columns else ""
         if other is not None:
-            text += f" The other text: {' '.join(pictures.labels(self.reads.tokens(self.reads.ids(other))))}"
+            text += f" The other text: {_shown(self.reads, other)}"
         return Section("What the model predicts", text, table=rows)
 
     def leave_one_out(self) -> Section:
@@ -193,14 +191,19 @@ class _Page:
         text = "The mean over this text's tokens; what a head reads of a neighbour depends on the token, too."
         return Section("Which neighbours the heads read", text, [drawn])
 
+    def best(self, probabilities: Tensor, count: int = 5) -> str:
+        best = probabilities.topk(min(count, len(probabilities)))
+        names = pictures.labels([self.reads.symbol(i) for i in best.indices.tolist()])
+        return ", ".join(f"{name} {p:.2f}" for name, p in zip(names, best.values.tolist(), strict=True))
+
     def _any_lambda(self) -> bool:
         return any(is_lambda_layer(m) and m.k_proj is not None for m in self.reads.mixings)
 
 
-def _best(probabilities: Tensor, change: MaskChange, count: int = 5) -> str:
-    best = probabilities.topk(min(count, len(probabilities)))
-    names = pictures.labels([change.symbol(i) for i in best.indices.tolist()])
-    return ", ".join(f"{name} {p:.2f}" for name, p in zip(names, best.values.tolist(), strict=True))
+def _shown(reads: Reader, text: Text) -> str:
+    if isinstance(text, Tensor):
+        return " ".join(pictures.labels(reads.tokens(text)))
+    return text if isinstance(text, str) else " / ".join(text)
 
 
 STYLE = """
@@ -210,8 +213,8 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem; }
 .text { background: #f3f3f3; padding: .6rem .8rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0 1.5rem; } figcaption { font-size: .9rem; color: #444; }
 .wide { overflow-x: auto; } .wide img { display: block; max-width: none; }
-table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
-  border-bottom: 1px solid #ddd; overflow-wrap: anywhere; }
+table { border-collapse: collapse; min-width: 40rem; } th, td { text-align: left; vertical-align: top;
+  padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #ddd; }
 """
 
 

@@ -8,6 +8,7 @@ import torch
 from matplotlib import font_manager
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 from fairseq_lambda.inspection.contributions import Contributions
@@ -16,7 +17,8 @@ from fairseq_lambda.inspection.slots import PositionKernel, Slots
 from fairseq_lambda.symbols import WORD_START
 
 SIGNED, SIZES = "RdBu_r", "viridis"
-CELL = 0.24  # inches that a token's row or column takes
+CELL, SMALL_CELL = 0.24, 0.15  # inches that a token's row or column takes, and in a map of many
+BAR = {"fraction": 0.05, "aspect": 25, "shrink": 0.9}
 MARGIN = 1.5  # inches beside the axes, for labels and the colour bar
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Devanagari")
 
@@ -38,14 +40,16 @@ def save(figure: Figure, path: Path) -> list[str]:
     names = [f"{path.name}.png", f"{path.name}.svg"]
     for name in names:
         figure.savefig(path.with_name(name), dpi=130)
+        figure.set_layout_engine("none")  # laid out once: it takes most of the time
     return names
 
 
 def draw_contributions(c: Contributions, head: int) -> Figure:
     """Draw what each token adds to a head's output, along that output, the parts beside each other on one scale."""
     parts = {part: c.along(part)[:, head].numpy() for part in c.parts}
-    most = max(np.abs(values).max() for values in parts.values()) or 1.0
-    side = max(len(c.tokens) * CELL, 2.0)
+    # A few large cells would leave all others white: these take the colour at the end of the scale.
+    most = max(np.quantile(np.abs(values), 0.98) for values in parts.values()) or 1.0
+    side = max(len(c.tokens) * min(CELL, max(SMALL_CELL, 9 / len(c.tokens))), 2.0)
     figure = _figure(MARGIN + (side + 1.0) * len(parts), side + 1.6)
     axes = figure.subplots(1, len(parts), squeeze=False)[0]
     for axis, (part, values) in zip(axes, parts.items(), strict=True):
@@ -55,7 +59,7 @@ def draw_contributions(c: Contributions, head: int) -> Figure:
         axis.set_title(part, fontsize=11)
         axis.set_xlabel("from this token")
     axes[0].set_ylabel("to this token")
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.01)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, extend="both", **BAR)
     bar.set_label("length along the head's output\n0 (white): adds nothing; below: works against it", fontsize=9)
     figure.suptitle(f"Layer {c.layer}, head {head}: what each token adds", fontsize=12)
     return figure
@@ -74,7 +78,7 @@ def draw_slots(found: Slots) -> Figure:
     _name_columns(axis, found.tokens)
     _name_rows(axis, [f"{name}  ({even:.2f})" for name, even in zip(names, evenness, strict=True)])
     axis.set_ylabel("slot (evenness)")
-    bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.01, ticks=range(-3, 4))
+    bar = figure.colorbar(image, ax=axis, pad=0.01, **BAR, ticks=range(-3, 4))
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     bar.set_label("share of the token, times the mean's\n1 (white): as in a plain mean", fontsize=9)
     figure.suptitle(f"Layer {found.layer}: which tokens fill which slot", fontsize=12)
@@ -102,7 +106,7 @@ def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
             "mean distance of the weight per head: " + ", ".join(f"{reach:.1f}" for reach in kernel.reach), fontsize=8
         )
     axes[-1].set_xlabel("offset of the token that is read (negative: before)")
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.01)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, **BAR)
     bar.set_label("mean weight q . E[offset]; 0 (white): not read", fontsize=9)
     figure.suptitle("Position kernels: which neighbours each head reads", fontsize=12)
     return figure
@@ -126,8 +130,9 @@ def draw_terms(terms: list[dict[str, Tensor]]) -> Figure:
         axis.text(layer + 0.33, middle, f"{middle:.2f}", color="C3", va="center", fontsize=9)
     axis.set(xlabel="layer", ylabel="norm of content / norm of position", yscale="log", xticks=list(ratios))
     axis.set_xlim(min(ratios) - 0.5, max(ratios) + 0.8)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
     axis.tick_params(axis="y", which="both", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     medians = [float(np.median(values)) for values in ratios.values()]
@@ -147,7 +152,7 @@ def draw_layers(maps: Tensor, tokens: Sequence[str], at: int, title: str, label:
     _name_columns(axis, tokens)
     _name_rows(axis, [str(layer) for layer in range(len(rows))])
     axis.set(xlabel="from this token", ylabel="layer")
-    figure.colorbar(image, ax=axis, fraction=0.04, pad=0.01).set_label(label, fontsize=9)
+    figure.colorbar(image, ax=axis, pad=0.01, **BAR).set_label(label, fontsize=9)
     figure.suptitle(title, fontsize=12)
     return figure
 
@@ -169,6 +174,7 @@ def draw_leave_one_out(changes: dict[str, MaskChange], tokens: Sequence[str], ma
         axis.barh(range(len(tokens)), values, color=colors)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("change in nats (KL)", fontsize=9)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.tick_params(axis="x", labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylim(len(tokens) - 0.5, -0.5)

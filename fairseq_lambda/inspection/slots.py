@@ -104,7 +104,7 @@ def position_kernels(model, texts: Iterable[Text], tokenizer=None) -> list[Posit
                 continue
             with reading(reads.core):
                 (q,), _, _, embedding = mixing.projections(traced.mixing_input[None])
-            scores = torch.einsum("nhk,kur->nhur", q.double(), embedding.double())
+                scores = torch.einsum("nhk,kur->nhur", q.double(), embedding.double())
             new = [len(ids), scores.sum(0), (scores**2).sum(0)]
             sums[index] = new if index not in sums else [a + b for a, b in zip(sums[index], new, strict=True)]
     if not longest:

@@ -11,6 +11,10 @@ def make_core(**options):
     core = LambdaBert(LambdaBertOptions(**(shape | {"local_context": 5, "max_positions": 40} | options)))
     with torch.no_grad():
         core.embed_tokens.weight.mul_(20)  # else all predictions are nearly even
+        for layer in core.encoder.layers:
+            if hasattr(layer.mixing, "out_proj"):
+                layer.mixing.qkv_proj.weight.mul_(10)
+                layer.mixing.out_proj.weight.mul_(10)
         for name, tensor in core.state_dict().items():
             if tensor.is_floating_point() and ("norm" in name or "bias" in name or "gate" in name):
                 tensor.add_(0.2 * torch.randn_like(tensor))
