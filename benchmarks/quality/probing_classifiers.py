@@ -32,7 +32,7 @@ def classifiers(classes: int, dense: bool, seed: int) -> dict[str, object]:
     found = {f"logistic C={c:g}": LogisticRegression(C=c, max_iter=100) for c in STRENGTHS}
     if dense and classes < MANY_CLASSES:
         found[f"hidden {HIDDEN}"] = MLPClassifier(
-            (HIDDEN,), early_stopping=True, n_iter_no_change=3, max_iter=40, random_state=seed
+            (HIDDEN,), batch_size=64, early_stopping=True, n_iter_no_change=5, max_iter=60, random_state=seed
         )
     return found
 
