@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -53,11 +54,11 @@ def probe(splits: dict[str, Split], classes: int, seed: int) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for name, model in classifiers(classes, dense, seed).items():
-            models[name] = model.fit(x["train"], train.y)
-            on_dev[name] = accuracy(model, x["dev"], dev.y)
+            models[name] = fit(model, x["train"], train.y)
+            on_dev[name] = accuracy(models[name], x["dev"], dev.y)
         best = max(on_dev, key=on_dev.get)
         score = accuracy(models[best], x["test"], test.y)
-        control = classifiers(classes, dense, seed)[best].fit(x["train"], train.control)
+        control = fit(classifiers(classes, dense, seed)[best], x["train"], train.control)
         bits = code_length(lambda: classifiers(classes, dense, seed)[best], x["train"], train.y, classes, seed)
     uniform = np.log2(classes)
     return {
@@ -79,7 +80,7 @@ def accuracy(model, x, y: np.ndarray) -> float:
 def code_length(make, x, y: np.ndarray, classes: int, seed: int) -> float:
     """Return the bits per label of the online code: each portion coded by a probe trained on all before it.
 
-    The first portion is coded uniformly. A portion that has seen one class only is coded by that class.
+    The first portion is coded uniformly.
     """
     order = np.random.default_rng(seed).permutation(len(y))
     ends = sorted({max(2, round(portion * len(y))) for portion in PORTIONS})
@@ -87,23 +88,20 @@ def code_length(make, x, y: np.ndarray, classes: int, seed: int) -> float:
     for start, end in itertools.pairwise(ends):
         seen, new = order[:start], order[start:end]
         p = np.full((len(new), classes), UNIFORM / classes)
-        present = np.unique(y[seen])
-        if len(present) == 1:
-            p[:, present[0]] += 1 - UNIFORM
-        else:
-            model = make()
-            if hasattr(model, "early_stopping"):  # too few examples to hold some back
-                model.set_params(early_stopping=model.early_stopping and _can_hold_back(y[seen]))
-            model.fit(x[seen], y[seen])
-            p[:, model.classes_] += (1 - UNIFORM) * model.predict_proba(x[new])
+        model = fit(make(), x[seen], y[seen])
+        p[:, model.classes_] += (1 - UNIFORM) * model.predict_proba(x[new])
         bits -= np.log2(p[np.arange(len(new)), y[new]]).sum()
     return float(bits / len(y))
 
 
-def _can_hold_back(y: np.ndarray) -> bool:
-    """Return whether scikit-learn's stratified tenth has two of each class to draw from."""
+def fit(model, x, y: np.ndarray):
+    """Return the model, trained; of one class, the model that always says so."""
     counts = np.unique(y, return_counts=True)[1]
-    return counts.min() >= 2 and len(y) // 10 >= len(counts)
+    if len(counts) == 1:
+        return DummyClassifier(strategy="most_frequent").fit(x, y)
+    if isinstance(model, MLPClassifier):  # scikit-learn holds back a tenth, in which it wants all classes
+        model.set_params(early_stopping=counts.min() >= 2 and len(y) // 10 >= len(counts))
+    return model.fit(x, y)
 
 
 def shuffled(labels: dict[str, np.ndarray], types: dict[str, list[str]], seed: int) -> dict[str, np.ndarray]:
