@@ -167,8 +167,8 @@ def _by_token(scores: Tensor) -> Tensor:
 
 
 def _of_softmax_layer(mixing: nn.Module, x: Tensor) -> dict:
-    q, k, v = (t[0].detach().double() for t in mixing.projections(x))  # (h, n, d)
-    attention = (q @ k.transpose(-1, -2) / q.size(-1) ** 0.5).softmax(dim=-1)  # (h, n, m)
+    attention = mixing.weights(x)[0].detach().double()  # (h, n, m)
+    v = mixing.projections(x)[2][0].detach().double()  # (h, m, d)
     return {
         "parts": {"attention": attention.transpose(0, 1)[..., None]},
         "values": v.transpose(0, 1)[..., None],
