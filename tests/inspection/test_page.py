@@ -1,16 +1,18 @@
 """``lambda-bert inspect`` and the page it makes, on a trained folder and on cores of every kind."""
 
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
 import torch
 from inspection_cores import ids, make_core
+from processes import ROOT
 from test_hub_interface import trained  # noqa: F401  a fixture
 
+from fairseq_lambda import inspection
 from fairseq_lambda.commands.inspect import is_of_transformers, main
 from fairseq_lambda.inspection import contributions, contributions_of_layers, lambdas, reader
-from fairseq_lambda.inspection import pictures as pictures_  # noqa: F401  matplotlib is there
 from fairseq_lambda.inspection.page import write_page
 from fairseq_lambda.inspection.pictures import labels
 from fairseq_lambda.inspection.reader import Reader
@@ -76,9 +78,10 @@ def test_wrong_flags_are_one_line(trained, tmp_path, flags, message, capsys):  #
 def test_three_texts_and_a_missing_matplotlib(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
     assert run(trained, "the", "film", "was", "--out", tmp_path / "x") == 2
     assert "3 texts: one or two; quote a text with spaces" in capsys.readouterr().err
-    monkeypatch.delitem(__import__("sys").modules, "fairseq_lambda.inspection.page")
-    monkeypatch.delitem(__import__("sys").modules, "fairseq_lambda.inspection.pictures")
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    for name in ("page", "pictures"):
+        monkeypatch.delitem(sys.modules, f"fairseq_lambda.inspection.{name}")
+        monkeypatch.delattr(inspection, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(trained, "the", "--out", tmp_path / "x") == 2
     assert 'pip install "fairseq_lambda[inspection]"' in capsys.readouterr().err
 
@@ -96,13 +99,23 @@ def test_the_hub_interface_is_read_as_its_core_is(trained, tmp_path):  # noqa: F
     assert torch.allclose(torch.tensor(array[1]), torch.cat([t.detach() for t in expected]), atol=1e-5)
 
 
+def test_the_documents_python_block_runs(trained, tmp_path, monkeypatch):  # noqa: F811
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/inspection.md").read_text(), re.DOTALL)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/quickstart-model").symlink_to(trained)
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(block, scope)
+    assert scope["array"].shape[0] == 2 and scope["c"].content.dim() == 4 and len(scope["view"]["attention"]) == 2
+
+
 @pytest.mark.parametrize("options", [
-    {"dim_u": 2, "local_context": 0}, {"lambda_layers": "0,2", "attention_rotary": True, "gate": "none"},
-    {"lambda_layers": "none"}, {"terms": "content"}, {"terms": "position"},
+    {"dim_u": 2, "local_context": 0}, {"lambda_layers": "0", "attention_rotary": True, "gate": "none"},
+    {"lambda_layers": "none"}, {"terms": "position"},
 ], ids=str)  # fmt: skip
 def test_every_kind_of_model_has_its_page(options, tmp_path):
-    core = make_core(**options)
-    files = write_page(Reader(core, core.lm_head, mask_index=int(ids(7)[3])), ids(7), tmp_path, "a <model>")
+    core = make_core(layers=2, **options)
+    files = write_page(Reader(core, core.lm_head, mask_index=int(ids(5)[3])), ids(5), tmp_path, "a <model>")
     assert {path.name for path in tmp_path.iterdir()} == {*files}
     assert "<h1>a &lt;model&gt;" in (tmp_path / "index.html").read_text()
     assert all((tmp_path / name).stat().st_size > 500 for name in files)
@@ -114,7 +127,7 @@ def test_a_text_too_long_for_pictures(tmp_path):
 
 
 def test_along_sums_to_the_norm_of_the_output():
-    for c in contributions_of_layers(make_core(lambda_layers="0,2"), ids(80)):
+    for c in contributions_of_layers(make_core(lambda_layers="0,2", max_positions=100), ids(80)):
         along = sum(c.along(part) for part in c.parts)
         torch.testing.assert_close(along, c.along(), atol=1e-4, rtol=0)
         norm = c.head_vectors().sum(2).norm(dim=-1)
