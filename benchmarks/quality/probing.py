@@ -1,7 +1,8 @@
 """What each layer knows of a text: probes of content lambdas, of hidden states, and of the controls.
 
 ``python benchmarks/quality/probing.py MODEL --baseline ROTARY`` computes the features of all texts once, into files in
-``--work``, and trains the probes: a line per task, feature, layer and seed in benchmarks/results/quality/probing.jsonl.
+``--work``, and trains the probes: a line per task, feature, layer and seed in benchmarks/results/quality/probing.jsonl,
+behind a first line that says what they were made of.
 Run it again and it resumes. benchmarks/quality/probing_report.py prints the tables and draws the pictures.
 
 The tasks, and the rules that make them, are in probing_tasks.py; the data is not part of the repository. Features:
@@ -34,10 +35,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
 import numpy as np
 from probing_classifiers import Split, majority, probe, shuffled
-from probing_features import features, projection, rows_of, untrained
+from probing_features import features, key_of, projection, rows_of, untrained
 from probing_tasks import SPLITS, Group, Task, make_tasks
 
 from fairseq_lambda.commands.inspect import open_model
+from fairseq_lambda.inspection import Reader
 
 RESULTS = measuring.ROOT / "benchmarks/results/quality/probing.jsonl"
 DRAWN = 0.8  # of the training examples, which a seed draws
@@ -144,8 +146,14 @@ def run_job(job: Job) -> dict:
     return asdict(job) | found | {"seconds": round(time.monotonic() - begin, 2)}
 
 
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def read_lines(path: Path) -> tuple[dict, list[dict]]:
+    """Return the first line of the results, what they were made of, and the probes' lines; of no file, nothing.
+
+    A last line that was cut off by a kill is left out.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return (lines[0], lines[1:]) if lines else ({}, [])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -190,20 +198,26 @@ def run(options: argparse.Namespace) -> None:
     tasks = [task for task in tasks if not options.tasks or task.name in options.tasks]
     groups = {group.name: group for group in groups if any(task.group == group.name for task in tasks)}
 
-    known = {"name": Path(options.model).resolve().name, "train": options.train, "heldout": options.heldout}
-    known["baseline_name"] = Path(options.baseline).resolve().name if options.baseline else None
-    lines = read_lines(options.out)
-    if lines and (other := {k: lines[0].get(k) for k in known if lines[0].get(k) != known[k]}):
-        raise ValueError(f"{options.out} holds probes with {other}: choose another --out, or remove it")
-    folders = compute_features(options, groups)
+    models = open_models(options)
+    names = {"model": options.model, "baseline": options.baseline}
+    wanted = {
+        "names": {name: Path(folder).resolve().name for name, folder in names.items() if folder},
+        "weights": {name: key_of(reads, Group("", [])) for name, reads in models.items()},
+        "train": options.train,
+        "heldout": options.heldout,
+    }
+    header, lines = read_lines(options.out)
+    if header and (other := {k: header.get(k) for k in wanted if header.get(k) != wanted[k]}):
+        raise ValueError(f"{options.out} holds probes of {other}: choose another --out, or remove it")
+    header = header or wanted | {"setting": measuring.setting("cpu", options.seeds)}
+    measuring.write_lines(options.out, [header, *lines])
+    folders = compute_features(models, groups, options.work)
     say(f"features: {time.monotonic() - begin:.0f} s")
 
     done = {tuple(line[k] for k in Job.__dataclass_fields__) for line in lines}
     jobs = [job for task in tasks for job in jobs_of(task, folders[task.group], options.seeds)]
     jobs = [job for job in jobs if tuple(asdict(job).values()) not in done]
     jobs.sort(key=lambda job: job.seed)  # so that there is a whole table after a third of the time
-    known["setting"] = measuring.setting("cpu", options.seeds)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"  # of the workers, which read it when they start
     initial = ({task.name: task for task in tasks}, groups, folders)
@@ -213,18 +227,21 @@ def run(options: argparse.Namespace) -> None:
         options.out.open("a", encoding="utf-8") as file,
     ):
         for count, line in enumerate(pool.map(run_job, jobs), 1):
-            file.write(json.dumps(line | known) + "\n")
+            file.write(json.dumps(line) + "\n")
             file.flush()
             if count % 20 == 0 or count == len(jobs):
                 say(f"probes: {count} of {len(jobs)}, {time.monotonic() - begin:.0f} s")
 
 
-def compute_features(options: argparse.Namespace, groups: dict[str, Group]) -> dict[str, dict[str, Path]]:
-    """Return the folder of features of each group and model."""
+def open_models(options: argparse.Namespace) -> dict[str, Reader]:
+    """Return the model, the same untrained, and the baseline if there is one."""
     model = open_model(options.model)
     models = {"model": model, "untrained": untrained(model, seed=1)}
-    if options.baseline:
-        models["baseline"] = open_model(options.baseline)
+    return models | ({"baseline": open_model(options.baseline)} if options.baseline else {})
+
+
+def compute_features(models: dict[str, Reader], groups: dict[str, Group], work: Path) -> dict[str, dict[str, Path]]:
+    """Return the folder of features of each group and model."""
     last = [0.0]
 
     def progress(message: str) -> None:
@@ -233,7 +250,7 @@ def compute_features(options: argparse.Namespace, groups: dict[str, Group]) -> d
             say(message)
 
     return {
-        name: {m: features(reads, group, options.work, progress) for m, reads in models.items()}
+        name: {m: features(reads, group, work, progress) for m, reads in models.items()}
         for name, group in groups.items()
     }
 

@@ -201,15 +201,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=Path, default=RESULTS, help="JSON lines of probing.py (%(default)s)")
     args = parser.parse_args(argv)
-    lines = read_lines(args.lines)
+    header, lines = read_lines(args.lines)
     if not lines:
         sys.exit(f"error: {args.lines} holds no probe: benchmarks/quality/probing.py makes them")
     print("Test accuracy in %, mean of the seeds (least to most), at the layer that is best on dev:\n")
     print(accuracy_table(lines), control_table(lines), answer(lines), sep="\n\n")
     held = checks(lines)
     print("", *(f"- {'holds' if holds else 'DOES NOT HOLD'}: {what}" for what, holds in held), sep="\n")
-    first = lines[0]
-    print(f"\nModel {first['name']}, baseline {first['baseline_name']}. {measuring.setting_line(first['setting'])}")
+    names = ", ".join(f"{role} {name}" for role, name in header["names"].items())
+    print(f"\nOf {names}. {measuring.setting_line(header['setting'])}")
     for task in tasks_of(lines):
         draw(lines, task, args.lines.with_suffix("") / f"{task}.png")
 

@@ -106,8 +106,9 @@ def run_probing(data, few_words, tmp_path, monkeypatch):  # noqa: F811
 def test_probing_resumes_and_its_report_has_tables_and_pictures(run_probing, tmp_path, capsys):
     tasks = ("--tasks", "tense", "bigram_shift", "part_of_speech", "order")
     path = run_probing(*tasks, "--seeds", "1")
-    lines = probing.read_lines(path)
-    assert {line["task"] for line in lines} == {*tasks[1:]} and all(line["name"] == "model" for line in lines)
+    header, lines = probing.read_lines(path)
+    assert header["names"] == {"model": "model", "baseline": "rotary"} and len(header["weights"]) == 3
+    assert {line["task"] for line in lines} == {*tasks[1:]}
     of = {(line["task"], line["model"], line["feature"], line["layer"]) for line in lines}
     assert len(of) == len(lines)
     wanted = {("tense", "model", "lambda-small", 2), ("order", "untrained", "lambda", 0)}
@@ -119,12 +120,12 @@ def test_probing_resumes_and_its_report_has_tables_and_pictures(run_probing, tmp
     bag = next(x for x in lines if (x["task"], x["feature"]) == ("tense", "bag of words"))
     assert bag["test"] > 90  # the verb's form tells it
 
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-7]))  # as after a kill
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-7]) + '{"task": "ten')  # as after a kill
     run_probing(*tasks, "--seeds", "1")
-    assert {(x["task"], x["feature"]): x["test"] for x in probing.read_lines(path)} == {
+    assert {(x["task"], x["feature"]): x["test"] for x in probing.read_lines(path)[1]} == {
         (x["task"], x["feature"]): x["test"] for x in lines
     }
-    with pytest.raises(SystemExit, match="holds probes with"):
+    with pytest.raises(SystemExit, match="holds probes of {'train': 100}"):
         run_probing(*tasks, "--seeds", "1", "--train", "50")
     with pytest.raises(SystemExit, match="--tasks fly: choose of length, tense, "):
         run_probing("--tasks", "fly")
