@@ -157,7 +157,8 @@ class _Page:
         which = "the head that adds most to the mask" if self.masks else "the head that adds most to the first token"
         text = (
             f"Of each layer {which if self.head is None else f'head {self.head}'}. A row is a token that is written, a "
-            "column one that is read. The numbers of a row sum to the length of the head's output, over all panels."
+            "column one that is read. White adds nothing, red makes the head's output longer, blue works against it; "
+            "the numbers of a row, over all panels, sum to the output's length."
         )
         return Section("What each token adds to each other", text, drawn)
 
@@ -178,8 +179,8 @@ class _Page:
             for layer in self.with_lambda
         ]
         text = (
-            "A content lambda has one row per slot, a weighted mean of all tokens' values. Evenness 1: a plain mean, "
-            "where all tokens count the same."
+            "A content lambda has one row per slot, a weighted mean of all tokens' values. White: the token has the "
+            "share that a plain mean gives it; red: more, blue: less. Evenness 1: a plain mean."
         )
         return Section("What fills the slots of the content lambda", text, drawn) if drawn else None
 
@@ -188,7 +189,7 @@ class _Page:
         if not kernels:
             return None
         drawn = self.draw("position-kernels", "Position kernels of all layers", pictures.draw_position_kernels(kernels))
-        text = "The mean over this text's tokens; what a head reads of a neighbour depends on the token, too."
+        text = "The mean weight over this text's tokens; it depends on the token, too. White: not read."
         return Section("Which neighbours the heads read", text, [drawn])
 
     def best(self, probabilities: Tensor, count: int = 5) -> str:

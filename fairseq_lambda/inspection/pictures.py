@@ -61,7 +61,7 @@ def draw_contributions(c: Contributions, head: int) -> Figure:
     axes[0].set_ylabel("to this token")
     bar = figure.colorbar(image, ax=axes, pad=0.01, extend="both", **BAR)
     bar.set_label("length along the head's output\n0 (white): adds nothing; below: works against it", fontsize=9)
-    figure.suptitle(f"Layer {c.layer}, head {head}: what each token adds", fontsize=12)
+    _title(figure, f"Layer {c.layer}, head {head}: what each token adds")
     return figure
 
 
@@ -81,7 +81,7 @@ def draw_slots(found: Slots) -> Figure:
     bar = figure.colorbar(image, ax=axis, pad=0.01, **BAR, ticks=range(-3, 4))
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     bar.set_label("share of the token, times the mean's\n1 (white): as in a plain mean", fontsize=9)
-    figure.suptitle(f"Layer {found.layer}: which tokens fill which slot", fontsize=12)
+    _title(figure, f"Layer {found.layer}: which tokens fill which slot")
     return figure
 
 
@@ -108,7 +108,7 @@ def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
     axes[-1].set_xlabel("offset of the token that is read (negative: before)")
     bar = figure.colorbar(image, ax=axes, pad=0.01, **BAR)
     bar.set_label("mean weight q . E[offset]; 0 (white): not read", fontsize=9)
-    figure.suptitle("Position kernels: which neighbours each head reads", fontsize=12)
+    _title(figure, "Position kernels: which neighbours each head reads")
     return figure
 
 
@@ -136,10 +136,8 @@ def draw_terms(terms: list[dict[str, Tensor]]) -> Figure:
     axis.tick_params(axis="y", which="both", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     medians = [float(np.median(values)) for values in ratios.values()]
-    figure.suptitle(
-        f"Content moves {min(medians):.2f} to {max(medians):.2f} of what position moves\n"
-        "(medians in red, a point per token; 1: as much)", fontsize=11,
-    )  # fmt: skip
+    moved = f"{min(medians):.2f} to {max(medians):.2f}"
+    _title(figure, f"Content moves {moved} of what position moves\n(medians in red, a point per token; 1: as much)")
     return figure
 
 
@@ -153,7 +151,7 @@ def draw_layers(maps: Tensor, tokens: Sequence[str], at: int, title: str, label:
     _name_rows(axis, [str(layer) for layer in range(len(rows))])
     axis.set(xlabel="from this token", ylabel="layer")
     figure.colorbar(image, ax=axis, pad=0.01, **BAR).set_label(label, fontsize=9)
-    figure.suptitle(title, fontsize=12)
+    _title(figure, title)
     return figure
 
 
@@ -179,12 +177,17 @@ def draw_leave_one_out(changes: dict[str, MaskChange], tokens: Sequence[str], ma
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylim(len(tokens) - 0.5, -0.5)
     _name_rows(axes[0], labels(tokens))
-    figure.suptitle(f"What the prediction at mask {mask + 1} loses with each token (orange: itself)", fontsize=11)
+    _title(figure, f"What the prediction at mask {mask + 1} loses with each token (orange: itself)")
     return figure
 
 
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _title(figure: Figure, text: str) -> None:
+    """Write the title at the left, where a narrow window shows it."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12)
 
 
 def _name_columns(axis, tokens: Sequence[str]) -> None:
