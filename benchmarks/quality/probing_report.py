@@ -12,7 +12,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
-import pictures
 from probing import RESULTS, read_lines
 
 # (model, feature) to how the report calls it; part_of_speech has states where the others have their mean
@@ -171,27 +170,26 @@ def draw(lines: list[dict], task: str, path: Path) -> None:
 
     features = by_layer(lines, task)
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    axis, ends = figure.subplots(), {}
+    axis = figure.subplots()
     for name in DRAWN:
         if name not in features:
             continue
         layers, color = features[name], f"C{DRAWN.index(name)}"
         x, middle = list(layers), [mean(found, "test") for found in layers.values()]
         low, high = ([f(line["test"] for line in found) for found in layers.values()] for f in (min, max))
-        axis.plot(x, middle, marker="o", markersize=3, color=color, linestyle="--" if "untrained" in name else "-")
+        style = {"color": color, "linestyle": "--" if "untrained" in name else "-"}
+        axis.plot(x, middle, marker="o", markersize=3, label=name, **style)
         axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-        ends[name] = (middle[-1], color)
     first = next(iter(next(iter(features.values())).values()))[0]
     constants = {"majority": first["majority"]}
     constants |= {n: mean(features[n][0], "test") for n in ("bag of words", "length alone") if n in features}
     for name, style in zip(constants, (":", "-.", (0, (1, 3))), strict=False):
-        axis.axhline(constants[name], color="0.4", linestyle=style, linewidth=1)
-        ends[name] = (constants[name], "0.4")
-    axis.set(xlabel="layer that reads it (the last of the states: above the top)", ylabel="test accuracy, %")
+        axis.axhline(constants[name], color="0.3", linestyle=style, linewidth=1, label=name)
+    axis.set(xlabel="layer that reads it (of states, the last is above the top)", ylabel="test accuracy, %")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
-    pictures.label_ends(axis, ends)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     figure.suptitle(title(task, features), fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
