@@ -14,7 +14,7 @@ After SentEval (Conneau et al., 2018) and DiscoEval (Chen et al., 2019), on text
 | depth | levels of the dependency tree, 2 to 7 | ud_ewt, 10 to 25 words; more levels count as 7, fewer are left out |
 | part_of_speech | universal tag of a word | ud_ewt, per token |
 | order | two sentences in order or swapped | bso, half of them swapped |
-| topic | one of 20 newsgroups | 20ng, the first 150 words |
+| topic | one of 20 newsgroups | 20ng, the first 100 words |
 
 Splits are the data's; 20ng has no dev, which is drawn from its train. All draws are fixed, whatever the probe's seed.
 """
@@ -31,7 +31,7 @@ from fairseq_lambda.corpora.detokenise import detokenise
 SPLITS = ("train", "dev", "test")
 LENGTH_BINS = (8, 12, 16, 20, 25, 28)
 WORDS, SKIPPED_WORDS = 1000, 1000  # of word content: how many, and how many more frequent ones come before
-TOPIC_WORDS = 150
+TOPIC_WORDS = 100
 TENSES, NUMBERS = ("Past", "Pres"), ("Sing", "Plur")
 
 
