@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.modules.norms import MaskedBatchNorm
+from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
 from fairseq_lambda.ops import check_backend, lambda_mix
 
 NORMS = ("layer", "rms", "batch", "none")
@@ -78,8 +78,8 @@ class LambdaLayer(nn.Module):
 
     def _make_norm(self, channels: int, depth: int) -> nn.Module:
         makers = {
-            "layer": lambda: nn.LayerNorm(depth),
-            "rms": lambda: nn.RMSNorm(depth, eps=1e-5),
+            "layer": lambda: RowLayerNorm(depth),
+            "rms": lambda: RowRMSNorm(depth, eps=1e-5),
             "batch": lambda: MaskedBatchNorm(channels),
             "none": nn.Identity,
         }
@@ -115,10 +115,10 @@ class LambdaLayer(nn.Module):
                 f"a sequence of {length} tokens exceeds the global context's max_positions={self.max_positions}: "
                 "build the layer with more, or with a local_context"
             )
-        q, keys, values, offsets = self.projections(x, padding_mask)
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        y, content_lambda = lambda_mix(q.to(dtype), keys.to(dtype), values.to(dtype), offsets.to(dtype), self.backend)
+        if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # here, else each projection would cast it for itself
+        q, keys, values, offsets = (t.to(x.dtype) for t in self.projections(x, padding_mask))  # norms may give float32
+        y, content_lambda = lambda_mix(q, keys, values, offsets, self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
         gate = self.gate(x)
         y = y if gate is None else y * gate
