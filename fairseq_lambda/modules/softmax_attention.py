@@ -62,16 +62,37 @@ class SoftmaxAttention(nn.Module):
 
     def _attend(self, projected: Tensor, padding_mask: Tensor | None, rotation: Tensor | None) -> Tensor:
         """(b, n, 3, h, d) -> (b, n, C)."""
-        q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
-        if self.rotary:
-            q, k = rotate(projected[:, :, :2], rotation[: projected.size(1)]).permute(2, 0, 3, 1, 4)
+        q, k, v = self._turned(projected, rotation)
         mask = None
         if padding_mask is not None:
-            # A row of nothing but padding may see itself, else its softmax would be 0 / 0.
-            mask = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
+            mask = _visible(padding_mask)
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return y.transpose(1, 2).flatten(2)
+
+    def _turned(self, projected: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, n, 3, h, d) -> queries, keys and values (b, h, n, d), turned by their positions if rotary."""
+        q, k, v = projected.permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = rotate(projected[:, :, :2], rotation[: projected.size(1)]).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def projections(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (b, h, n, d) of x (b, n, C), turned by their positions if rotary."""
+        if self.rotary and rotation is None:
+            rotation = self.rotation(x)
+        return self._turned(self.qkv_proj(x).unflatten(-1, (3, self.heads, -1)), rotation)
+
+    def weights(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+        """Return the attention weights (b, h, n, n) of the same arguments as ``forward``, before dropout.
+
+        The fused kernel never has them, so they are computed anew, in memory quadratic in n.
+        """
+        q, k, _ = self.projections(x, rotation)
+        scores = (q @ k.transpose(-1, -2) * q.size(-1) ** -0.5).float()
+        if padding_mask is not None:
+            scores = scores.masked_fill(~_visible(padding_mask), float("-inf"))
+        return scores.softmax(dim=-1).to(q.dtype)
 
     def rotation(self, x: Tensor) -> Tensor:
         """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys made of x (b, n, C).
@@ -83,6 +104,11 @@ class SoftmaxAttention(nn.Module):
         frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
         angles = torch.arange(x.size(1), device=x.device, dtype=dtype)[:, None] * frequency
         return torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None, None]
+
+
+def _visible(padding_mask: Tensor) -> Tensor:
+    """Return which keys (b, 1, 1, n) may be seen; a row of nothing but padding sees itself, or would be 0 / 0."""
+    return (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from comparisons import assert_same, errors, kept_for_backward, poison, results, where
 
-from fairseq_lambda.modules import LambdaLayer
+from fairseq_lambda.inspection import contributions, edited, zero
+from fairseq_lambda.modules import LambdaBert, LambdaBertOptions, LambdaLayer
 from fairseq_lambda.ops import lambda_mix
 from fairseq_lambda.ops.reference import lambda_mix_reference
 from fairseq_lambda.ops.triton import kernels, mix, row_norm, self_check
@@ -141,6 +142,25 @@ def test_layer_with_padding(length):
     layer.backend = "triton"
     poisoned = layer(x.masked_fill(mask[..., None], float("nan")), mask).masked_fill(mask[..., None], 0)
     torch.testing.assert_close(poisoned, results[0][0])
+
+
+@torch.no_grad()
+def test_a_layers_output_is_the_sum_of_its_tokens_contributions():
+    """As tests/inspection has it for the other backends; with the content lambda zeroed, of the position part alone."""
+    options = LambdaBertOptions(
+        vocab_size=40, layers=1, embed_dim=24, ffn_embed_dim=32, heads=3, dim_k=4, dim_u=2, local_context=23,
+        backend="triton",
+    )  # fmt: skip
+    core, tokens = LambdaBert(options).to(DEVICE).eval(), torch.randint(4, 40, (30,), device=DEVICE)
+    caught = []
+    core.encoder.layers[0].mixing.register_forward_hook(lambda module, args, y: caught.append(y[0]))
+    c = contributions(core, tokens, 0)
+    torch.testing.assert_close(c.output(), caught[-1], atol=1e-5, rtol=0)
+    caught.clear()
+    with edited(core, zero):
+        core.encoder.layers[0].mixing.register_forward_hook(lambda module, args, y: caught.append(y[0]))
+        core(tokens[None])
+    torch.testing.assert_close(c.output("position"), caught[-1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("centred", [True, False])
