@@ -26,6 +26,8 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
         task.load_state_dict(state["task_state"])
         if theirs is not None and (found := difference(theirs, task.source_dictionary.symbols)):
             raise ValueError(f"it was trained with another dictionary: {found}. Use data binarised with its dict.txt")
+        if with_optimizer and hasattr(task, "check_resumed"):
+            task.check_resumed(state["task_state"])
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit: {error}") from error
 

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
+from fairseq_lambda.models.fine_tuned import FineTuned
 from fairseq_lambda.models.lambda_bert_config import plain
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
 from fairseq_lambda.symbols import MASK, WORD_START
+from fairseq_lambda.tasks.fine_tuning import FineTuningTask
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
@@ -32,11 +34,12 @@ class Prediction(NamedTuple):
     token: str
 
 
-class LambdaBertHubInterface(RobertaHubInterface):
+class LambdaBertHubInterface(FineTuned, RobertaHubInterface):
     """fairseq's RoBERTa interface over a lambda_bert, its vocabulary and nothing else: no network, no training paths.
 
     ``encode``, ``decode``, ``predict`` and ``register_classification_head`` are fairseq's. ``bpe`` is None if the
-    checkpoint came without a SentencePiece model; everything then works on ids.
+    checkpoint came without a SentencePiece model; everything then works on ids. ``classify`` and ``tag`` are for
+    fine-tuned models.
     """
 
     def __init__(self, cfg, task, model, sentencepiece_model: bytes | None):
@@ -71,9 +74,8 @@ class LambdaBertHubInterface(RobertaHubInterface):
             with_present_options(cfg.model)
             cfg.model.load_checkpoint_heads, cfg.model.lambda_backend = True, backend
             cfg.task.setdefault("required_seq_len_multiple", 1)  # of before it was an option
-        dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
-            task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)
+            task = task_of(cfg.task, saved)
             (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], task=task, state=state)
         piece_file = path.parent / "sentencepiece.model"
         pieces = None
@@ -89,11 +91,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         Raises:
             ValueError: the checkpoint came without a SentencePiece model.
         """
-        if self.bpe is None:
-            raise ValueError(
-                "this checkpoint was trained on data without a sentencepiece.model, so text cannot be encoded: "
-                "put that file beside the checkpoint, or work with ids"
-            )
+        self.require_pieces()
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
 
     def decode(self, tokens: Tensor) -> str | list[str]:
@@ -188,6 +186,18 @@ class LambdaBertHubInterface(RobertaHubInterface):
         with utils.model_eval(self.model):
             _, extra = self.model(tokens, features_only=True)
         return F.softmax(extra["sentence_logits"].float(), dim=-1)[0, 0].item()
+
+
+def task_of(cfg, state: dict):
+    """Return the task of a checkpoint, given its options and its ``task_state``; no file is read.
+
+    Raises:
+        ValueError: the state is not of this task.
+    """
+    kind = tasks.TASK_REGISTRY.get(cfg.get("_name"))
+    if kind is not None and issubclass(kind, FineTuningTask):
+        return kind.from_state(cfg, state)
+    return tasks.setup_task(cfg, dictionary=MaskedLMSOPTask.dictionary_from_state(state), from_checkpoint=True)
 
 
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:

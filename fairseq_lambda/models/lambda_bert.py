@@ -26,6 +26,7 @@ from fairseq_lambda.models.older_checkpoints import (
     with_present_options,
 )
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules.heads import ClassificationHead
 from fairseq_lambda.ops.unrolled import is_recording
 
 logger = logging.getLogger(__name__)
@@ -132,14 +133,16 @@ class LambdaBertModel(RobertaModel):
     def _trains(trainer) -> bool:
         return isinstance(trainer.get_model(), LambdaBertModel)
 
-    def register_classification_head(self, name, num_classes=None, inner_dim=None, **kwargs):
-        """Add a head on ``<s>`` with ``num_classes`` outputs; an existing one of that name is replaced.
+    def register_classification_head(
+        self, name, num_classes=None, inner_dim=None, kind=ClassificationHead, **kwargs
+    ):
+        """Add a head, by default on ``<s>``, with ``num_classes`` outputs; an existing one of that name is replaced.
 
         It takes the model's dtype, device and mode, and is saved with the model.
         """
         if name in self.classification_heads:
             logger.warning("classification head %r is replaced", name)
-        head, like = self.encoder.bert.build_head(num_classes, inner_dim), self.encoder.bert.layernorm_embedding.weight
+        head, like = self.encoder.bert.build_head(num_classes, inner_dim, kind), self.encoder.bert.layernorm_embedding.weight
         self.classification_heads[name] = head.to(like.device, like.dtype).train(self.training)
 
     def upgrade_state_dict_named(self, state_dict, name):
