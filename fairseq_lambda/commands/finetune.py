@@ -36,7 +36,7 @@ NOT_TAKEN_OVER = {
 }  # fmt: skip
 SCORES = "scores.json"
 DESCRIPTION = """\
-Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or a label per word.
+Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or one label a word.
 MODEL is a training folder, a checkpoint or an exported folder; architecture and pieces come from it. The best epoch by
 the task's score on the validation data is kept, and a folder that LambdaBertModel.from_pretrained loads. Run again, it
 resumes. The test file is read once, at the end. Flags that are not listed here go to fairseq-train as they are, such as
@@ -51,19 +51,31 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("model", help="training folder, checkpoint or exported folder")
     add("--train", required=True, metavar="FILE", help="tsv, csv, jsonl, conllu, conll or trec; also .gz, .xz and .bz2")
-    add("--valid", default="0.1", metavar="FILE-or-FRACTION", help="to select by; a fraction is split off (default: 0.1)")
+    add(
+        "--valid",
+        default="0.1",
+        metavar="FILE-or-FRACTION",
+        help="to select by; a fraction is split off (default: 0.1)",
+    )
     add("--test", metavar="FILE", help="scored once, at the end (default: none)")
     labelled.add_columns(parser)
     add("--labels", metavar="NAME,...", help="all labels, in this order (default: those of --train, sorted)")
     add("--objective", choices=OBJECTIVES, help="(default: by the file; regression has to be asked for)")
-    add("--metric", help="to select by (default: accuracy, micro_f1, pearson or span_f1; also matthews, f1, macro_f1, ...)")
+    add(
+        "--metric",
+        help="to select by (default: accuracy, micro_f1, pearson or span_f1; also matthews, f1, macro_f1, ...)",
+    )
     add("--save-dir", type=Path, help="(default: checkpoints/MODEL-NAME_OF_THE_DATA)")
     add("--seed", type=int, default=1, help="of the split, the head and the order (default: %(default)s)")
-    add("--seeds", metavar="N,N,...", help="train once per seed, on one split, and show mean and spread (default: --seed)")
+    add(
+        "--seeds",
+        metavar="N,N,...",
+        help="train once per seed, on one split, and show mean and spread (default: --seed)",
+    )
     add("--nproc", default="1", help="processes: GPUs, or CPU ranks (default: %(default)s)")
     add(
         "--autocast", choices=("none", "bfloat16"),
-        help="precision of the training (default: bfloat16 where the hardware multiplies it, none beside --fp16 and --amp)",
+        help="precision in training (default: bfloat16 where the hardware multiplies it, none beside --fp16, --amp)",
     )  # fmt: skip
     add("--dry-run", action="store_true", help="print the fairseq-train commands only, over data that is prepared")
     add("--quiet", action="store_true", help="no line per validation")
@@ -173,7 +185,9 @@ def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[s
         sizes = before.pop("sizes")
         if before != made_of:
             changed = ", ".join(key for key in made_of if made_of[key] != before.get(key))
-            raise ValueError(f"{folder.parent} holds a fine-tuning on other data ({changed}): choose another --save-dir")
+            raise ValueError(
+                f"{folder.parent} holds a fine-tuning on other data ({changed}): choose another --save-dir"
+            )
         print(f"data: {folder}, as prepared before", flush=True)
         return labels, sizes
     train_source = labelled.source(args, args.train)

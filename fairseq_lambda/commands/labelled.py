@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fairseq_lambda.finetuning.examples import Example, Source
+from fairseq_lambda.finetuning.labels import ANY
 from fairseq_lambda.finetuning.metrics import scores
 from fairseq_lambda.finetuning.tables import FORMATS
 
@@ -18,8 +19,8 @@ def add_columns(parser: argparse.ArgumentParser, labelled: bool = True) -> None:
     add = parser.add_argument
     add(
         "--text", metavar="COLUMN[,COLUMN]",
-        help="the text's column, or the two of a pair, by name or by number from 1 (default: sentence, text, tokens, or "
-        "sentence1,sentence2 and so on, if the file has them)",
+        help="the text's column, or the two of a pair, by name or by number from 1 (default: sentence, text, tokens, "
+        "or sentence1,sentence2 and so on, if the file has them)",
     )  # fmt: skip
     if labelled:
         add(
@@ -48,25 +49,26 @@ def source(args: argparse.Namespace, path: str, labelled: bool = True) -> Source
     )
 
 
-def predictions(hub, examples: Iterable[Example], name: str) -> Iterator[tuple[Example, np.ndarray, int]]:
-    """Yield (example, probabilities, how many texts have been shortened so far), in the order of the examples.
+def predictions(hub, examples: Iterable[Example], name: str) -> Iterator[tuple[Example, np.ndarray]]:
+    """Yield (example, probabilities), in the order of the examples.
 
     Probabilities are (labels,), or (words, labels) for tagging, or the number (1,) of a regression.
 
     Raises:
         ValueError: a file of words for a model of texts, or the other way round; pairs for single texts.
     """
-    tagging, shortened = hub.labels.objective == "tagging", 0
+    tagging = hub.labels.objective == "tagging"
     iterator = iter(examples)
     while chunk := list(itertools.islice(iterator, CHUNK)):
         for example in chunk:
-            if (example.words is not None) != tagging or (not tagging and len(example.texts) != hub.labels.texts):
-                reads = "words" if tagging else {1: "one text", 2: "two texts"}[hub.labels.texts]
-                raise ValueError(f"{name}, line {example.line}: the model reads {reads} at a time: see --text and --format")
+            fits = hub.labels.texts in (ANY, len(example.texts))
+            if (example.words is not None) != tagging or not (tagging or fits):
+                reads = "words" if tagging else {1: "one text", 2: "two texts"}.get(hub.labels.texts, "texts")
+                raise ValueError(
+                    f"{name}, line {example.line}: the model reads {reads} at a time: see --text and --format"
+                )
         rows = hub.word_outputs([e.words for e in chunk]) if tagging else hub.text_outputs([e.texts for e in chunk])
-        shortened += hub.shortened
-        for example, row in zip(chunk, rows, strict=True):
-            yield example, row, shortened
+        yield from zip(chunk, rows, strict=True)
 
 
 def evaluate(hub, examples: Iterable[Example], name: str) -> dict:
@@ -76,8 +78,8 @@ def evaluate(hub, examples: Iterable[Example], name: str) -> dict:
         ValueError: as :func:`predictions`, or a label that the model does not have.
     """
     labels, predicted, target, words = hub.labels, [], [], []
-    shortened = 0
-    for example, row, shortened in predictions(hub, examples, name):
+    before = hub.shortened
+    for example, row in predictions(hub, examples, name):
         wanted = labels.target(example, name)
         if labels.objective == "tagging":
             predicted += row.argmax(axis=1).tolist()
@@ -94,4 +96,4 @@ def evaluate(hub, examples: Iterable[Example], name: str) -> dict:
     if not words:
         raise ValueError(f"{name} has no examples")
     found = scores(labels, np.array(predicted), np.array(target), words)
-    return {**found, "texts": len(words), "shortened": shortened}
+    return {**found, "texts": len(words), "shortened": hub.shortened - before}

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,10 @@ from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.fine_tuned import classification
 
 DESCRIPTION = """\
-Writes what a fine-tuned model makes of new texts, a line per text in the order of the file: the label, its probability,
-and the probability of each label, with tabs between them and a header. For several labels per text: those of at least
-0.5, with commas. For regression: the number. For words: a line per word, with an empty line after each text. The file is
-read as it goes, so that it may be of any length."""
+Writes what a fine-tuned model makes of new texts, a line per text in the order of the file: the label, its
+probability, and that of each label, with tabs between them and a header. For several labels per text: those of at least
+0.5, with commas. For regression: the number. For words: a line per word, with an empty line after each text. The file
+is read as it goes, so that it may be of any length."""
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +34,10 @@ def main(argv: list[str]) -> None:
     )  # fmt: skip
     add = parser.add_argument
     add("model", help="training folder of lambda-bert finetune, checkpoint or exported folder")
-    add("file", help=f"as for lambda-bert finetune, or a text per line (a tab between two); {STANDARD_INPUT}: standard input")
+    add(
+        "file",
+        help=f"as for lambda-bert finetune, or a text per line (a tab between two); {STANDARD_INPUT}: standard input",
+    )
     labelled.add_columns(parser, labelled=False)
     add("--output", type=Path, help="file to write (default: standard output)")
     add("--json", action="store_true", help="write an object per text instead of columns")
@@ -47,16 +51,23 @@ def main(argv: list[str]) -> None:
         args.format = "text"
     source = labelled.source(args, args.file, labelled=False)
     examples = source if labels.objective != "tagging" else _as_words(source)
-    shortened = 0
     with _output(args.output) as out:
         write = _json_writer(labels, out) if args.json else _columns_writer(labels, out)
-        for example, row, shortened in labelled.predictions(hub, examples, source.name):
-            write(example, row)
+        try:
+            for example, row in labelled.predictions(hub, examples, source.name):
+                write(example, row)
+            out.flush()
+        except BrokenPipeError:  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
     for note in source.notes():
         print(note, file=sys.stderr)
-    if shortened:
+    if hub.shortened:
         how = "read in parts" if labels.objective == "tagging" else "shortened"
-        print(f"{source.name}: {shortened:,} texts are longer than {hub.task.max_positions()} tokens and {how}", file=sys.stderr)
+        print(
+            f"{source.name}: {hub.shortened:,} texts are longer than {hub.task.max_positions()} tokens and {how}",
+            file=sys.stderr,
+        )
 
 
 def _as_words(source) -> Iterator:

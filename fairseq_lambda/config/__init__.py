@@ -40,7 +40,7 @@ def read_finetuning_recipe() -> DictConfig:
 
 
 def learning_rate(width: int) -> float:
-    """Return the learning rate of fine-tuning for a model of this width: 3e-4 up to 256, 1e-4 at 512, 3e-5 from 768 on."""
+    """Return the learning rate of fine-tuning by the width of the model: 3e-4 to 256, 1e-4 to 512, 3e-5 above."""
     return 3e-4 if width <= 256 else 1e-4 if width <= 512 else 3e-5
 
 

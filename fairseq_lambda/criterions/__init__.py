@@ -7,4 +7,4 @@ require_fairseq()
 from fairseq_lambda.criterions.fine_tuning import LambdaSentencePredictionCriterion, LambdaSequenceTaggingCriterion  # noqa: E402
 from fairseq_lambda.criterions.masked_lm_sop import MaskedLMSOPCriterion  # noqa: E402
 
-__all__ = ["MaskedLMSOPCriterion", "LambdaSentencePredictionCriterion", "LambdaSequenceTaggingCriterion"]
+__all__ = ["LambdaSentencePredictionCriterion", "LambdaSequenceTaggingCriterion", "MaskedLMSOPCriterion"]

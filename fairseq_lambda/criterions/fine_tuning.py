@@ -84,9 +84,7 @@ class FineTuningCriterion(FairseqCriterion):
         if self.labels.objective == "regression":
             return F.mse_loss(logits.squeeze(-1), target.float(), reduction="sum")
         if self.labels.objective == "multilabel":
-            each = F.binary_cross_entropy_with_logits(
-                logits, target.float(), pos_weight=self.weights, reduction="none"
-            )
+            each = F.binary_cross_entropy_with_logits(logits, target.float(), pos_weight=self.weights, reduction="none")
             return each.mean(dim=-1).sum()
         return F.cross_entropy(logits, target, weight=self.weights, reduction="sum")
 

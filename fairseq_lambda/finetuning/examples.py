@@ -1,5 +1,6 @@
 """Texts, or words, with their labels: what a task makes of the columns of a file."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -59,8 +60,11 @@ class Source:
         if self.header != "auto":
             return self.header == "yes"
         named = (*self.text, *(self.label if self.labelled else ()))
-        if named:
-            return any(not name.isdigit() or name in first for name in named)
+        if any(not name.isdigit() or name in first for name in named):
+            return True
+        if named:  # by number: the first line is a header if the cells meant are names of columns
+            meant = {first[int(name) - 1] for name in named if int(name) <= len(first)}
+            return bool(meant & {*itertools.chain(*PAIRS, *SINGLE), *LABELS})
         return any(set(names) <= set(first) for names in PAIRS + SINGLE)
 
     def __iter__(self) -> Iterator[Example]:
@@ -84,7 +88,7 @@ class Source:
             if found is None:
                 values = ", ".join(f"{name} {shown(record.get(name))}" for name in columns)
                 raise ValueError(
-                    f"{self.name}: which column is meant? Name it by {flag}, or by its number if the file has no header; "
+                    f"{self.name}: which column is meant? Name it by {flag}, or by number if the file has no header; "
                     f"there are {len(columns)}: {values}"
                 )
             return found
@@ -105,7 +109,9 @@ class Source:
             words = [str(word) for word in values[0]]
             if labels is not None and (not isinstance(labels, list) or len(labels) != len(words)):
                 found = len(labels) if isinstance(labels, list) else "one"
-                raise ValueError(f"{self.name}, line {line}: {len(words)} words have {found} labels: one per word is needed")
+                raise ValueError(
+                    f"{self.name}, line {line}: {len(words)} words have {found} labels: one per word is needed"
+                )
             texts: tuple[str, ...] = ()
         else:
             words, texts = None, tuple(str(value) for value in values)

@@ -15,6 +15,7 @@ from fairseq_lambda.finetuning.tables import shown
 OBJECTIVES = ("classification", "multilabel", "regression", "tagging")
 FILE = "labels.json"
 MOST_SHOWN = 20
+ANY = 0  # as the number of texts: not known
 NO_LABEL = -1  # of a piece that no word starts with
 
 
@@ -26,7 +27,7 @@ class Labels:
         objective: ``classification`` (one label per text), ``multilabel`` (any number), ``regression`` (a number) or
             ``tagging`` (a label per word).
         names: the labels, in the order of the outputs; empty for regression.
-        texts: how many texts make a sample, 1 or 2.
+        texts: how many texts make a sample, 1 or 2, or ``ANY``.
         counts: how often each name occurs in training, for class weights.
         examples: texts in training.
         mean, deviation: of a regression's targets in training; the model predicts (target - mean) / deviation.
@@ -66,7 +67,7 @@ class Labels:
         if unknown is not None:
             known = ", ".join(self.names[:MOST_SHOWN]) + (", ..." if len(self.names) > MOST_SHOWN else "")
             raise ValueError(
-                f"{name}, line {example.line}: the label {shown(unknown)} does not occur in training, which has {known}: "
+                f"{name}, line {example.line}: the label {shown(unknown)} is not one of training, which has {known}: "
                 "put it right, or list all names by --labels"
             )
         if self.objective == "multilabel":
@@ -108,7 +109,7 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
         source: its examples.
         name: of the file, for errors.
         objective: one of ``OBJECTIVES``; default: tagging for words, multilabel for lists, else classification.
-        names: all labels, in the order of the outputs; default: those that occur, numbers by value, else by the alphabet.
+        names: all labels, in the order of the outputs; default: those that occur, by value or alphabet.
 
     Raises:
         ValueError: no examples, labels that do not go with the objective, only one, or nearly as many as examples.
@@ -146,8 +147,8 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
         raise ValueError(f"{name} has no labels at all")
     if objective == "classification" and len(counts) > max(20, examples // 3):
         raise ValueError(
-            f"{name} has {len(counts):,} labels in {examples:,} lines, such as {shown(next(iter(counts)))}: name the right "
-            "column by --label, or choose --objective regression for numbers"
+            f"{name} has {len(counts):,} labels in {examples:,} lines, such as {shown(next(iter(counts)))}: name the "
+            "right column by --label, or choose --objective regression for numbers"
         )
     names = names or natural_order(counts)
     return Labels(objective, names, texts, [counts[label] for label in names], examples)

@@ -32,8 +32,8 @@ def names_of(labels: Labels) -> list[str]:
 def scores(labels: Labels, predicted: np.ndarray, target: np.ndarray, lengths: Sequence[int] = ()) -> dict[str, float]:
     """Return the scores of :func:`names_of`, as fractions.
 
-    ``f1`` is that of the second of two labels, such as 1 of 0 and 1; ``macro_f1`` is the mean over the labels that occur
-    in target or prediction; ``exact_match`` is the share of texts whose labels are all right. A correlation with
+    ``f1`` is that of the second of two labels, such as 1 of 0 and 1; ``macro_f1`` is the mean over the labels that
+    occur in target or prediction; ``exact_match`` is the share of texts whose labels are all right. A correlation with
     predictions that are all equal is 0.
 
     Args:

@@ -60,7 +60,7 @@ class Table:
         found = ENDINGS.get(self.lines.suffix)
         if found is None:
             raise ValueError(
-                f"{self.lines.name}: its ending does not tell the format: add --format {', '.join(FORMATS[:-1])} or text"
+                f"{self.lines.name}: its ending tells no format: add --format {', '.join(FORMATS[:-1])} or text"
             )
         if found == "text":
             return "tsv" if "\t" in next(iter(self.lines), (1, ""))[1] else plain
@@ -108,7 +108,9 @@ class Table:
                 start = reader.line_num + 1
         except csv.Error as error:
             reason = "a quote opens in the record that starts there and does not close as it should"
-            raise self._error(start, f"{reason} ({error}): double it, or use --format tsv if quotes are text") from error
+            raise self._error(
+                start, f"{reason} ({error}): double it, or use --format tsv if quotes are text"
+            ) from error
 
     def _jsonl(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in self.lines:
@@ -136,7 +138,9 @@ class Table:
                 row = line.split("\t")
                 if line.startswith("#") or not row[0].isdigit():
                     if line[0] != "#" and not row[0].replace("-", "").replace(".", "").isdigit():
-                        raise self._error(number, "is not CoNLL-U: ten columns, with tabs between them; or --format conll")
+                        raise self._error(
+                            number, "is not CoNLL-U: ten columns, with tabs between them; or --format conll"
+                        )
                     continue
                 self.columns = list(CONLLU)
             else:
@@ -145,7 +149,9 @@ class Table:
                     continue
                 self.columns = self.columns or [str(i) for i in range(1, len(row) + 1)]
             if len(row) != len(self.columns):
-                raise self._error(number, f"has {len(row)} columns and not {len(self.columns)}: a word without its label?")
+                raise self._error(
+                    number, f"has {len(row)} columns and not {len(self.columns)}: a word without its label?"
+                )
             start = start or number
             rows.append(row)
 

@@ -10,7 +10,7 @@ from fairseq.data import data_utils
 from torch import Tensor
 
 from fairseq_lambda.data.shorten import SPECIAL, cut_at_words, join
-from fairseq_lambda.finetuning.labels import Labels
+from fairseq_lambda.finetuning.labels import ANY, Labels
 from fairseq_lambda.finetuning.words import split_words, word_pieces
 from fairseq_lambda.symbols import WORD_START
 
@@ -41,7 +41,11 @@ class FineTuned:
     """The part of the hub interface that serves a fine-tuned model's head: ``classify`` and ``tag``.
 
     It stands beside fairseq's own interface in one class, which has ``task``, ``model``, ``bpe`` and ``device``.
+
+    ``shortened`` counts the texts so far that were longer than the samples of the training.
     """
+
+    shortened = 0
 
     @property
     def labels(self) -> Labels:
@@ -70,10 +74,11 @@ class FineTuned:
         single = isinstance(texts, str)
         first = [texts] if single else list(texts)
         second = None if pair is None else [pair] if isinstance(pair, str) else list(pair)
-        if (second is None) != (self.labels.texts == 1):
-            raise ValueError(f"this model reads {self.labels.texts} text(s) at a time: " + (
-                "give the second one as pair=" if second is None else "leave out pair="
-            ))
+        if self.labels.texts != ANY and (second is None) != (self.labels.texts == 1):
+            raise ValueError(
+                f"this model reads {self.labels.texts} text(s) at a time: "
+                + ("give the second one as pair=" if second is None else "leave out pair=")
+            )
         if second is not None and len(second) != len(first):
             raise ValueError(f"{len(first)} texts and {len(second)} in pair: as many of each are needed")
         rows = self.text_outputs([(a,) for a in first] if second is None else list(zip(first, second, strict=True)))
@@ -86,7 +91,7 @@ class FineTuned:
         A text that is longer than the model's samples in training is read in parts, so that every word gets a label.
 
         Args:
-            words: a list of words, or a text, which is divided at spaces and at punctuation; or a list of lists of words.
+            words: a list of words, or a text, which is divided at spaces and punctuation; or a list of lists of words.
 
         Raises:
             ValueError: a model of other labels.
@@ -101,18 +106,21 @@ class FineTuned:
         tagged = []
         for text, rows in zip(texts, self.word_outputs(texts), strict=True):
             best = rows.argmax(axis=1) if len(rows) else []
-            tagged.append([
-                TaggedWord(word, names[index], float(row[index]))
-                for word, row, index in zip(text, rows, best, strict=True)
-            ])
+            tagged.append(
+                [
+                    TaggedWord(word, names[index], float(row[index]))
+                    for word, row, index in zip(text, rows, best, strict=True)
+                ]
+            )
         return tagged[0] if single else tagged
 
     def text_outputs(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Return probabilities (n, labels), or the numbers (n, 1) of a regression."""
         pieces = [[self.piece_ids(text) for text in sample] for sample in texts]
         samples = [self._join(sample) for sample in pieces]
-        self.shortened = sum(
-            len(sample) - SPECIAL[len(parts)] < sum(map(len, parts)) for sample, parts in zip(samples, pieces, strict=True)
+        self.shortened += sum(
+            len(sample) - SPECIAL[len(parts)] < sum(map(len, parts))
+            for sample, parts in zip(samples, pieces, strict=True)
         )
         rows = np.zeros((len(samples), self.labels.outputs))
         for indices, logits, _ in self._head_outputs(samples):
@@ -128,7 +136,6 @@ class FineTuned:
     def word_outputs(self, texts: Sequence[list[str]]) -> list[np.ndarray]:
         """Return for each text the probabilities (words, labels)."""
         samples, places = [], []  # of each sample: text, first word, positions of its words
-        self.shortened = 0
         for index, words in enumerate(texts):
             ids, starts = word_pieces(words, self.word_ids)
             starts = np.array(starts, dtype=int)

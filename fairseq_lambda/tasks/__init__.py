@@ -9,4 +9,4 @@ from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTa
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask  # noqa: E402
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig  # noqa: E402
 
-__all__ = ["MaskedLMSOPConfig", "MaskedLMSOPTask", "LambdaSentencePredictionTask", "LambdaSequenceTaggingTask"]
+__all__ = ["LambdaSentencePredictionTask", "LambdaSequenceTaggingTask", "MaskedLMSOPConfig", "MaskedLMSOPTask"]

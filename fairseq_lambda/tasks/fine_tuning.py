@@ -39,8 +39,8 @@ class FineTuningConfig(FairseqDataclass):
     layer_decay: float = field(
         default=1.0,
         metadata={
-            "help": "factor of the learning rate per layer from the top down: the head has the full rate, the top layer "
-            "this share of it, the embeddings the least; 1: all the same"
+            "help": "factor of the learning rate per layer from the top down: the head has the full rate, the top "
+            "layer this share of it, the embeddings the least; 1: all the same"
         },
     )
     persistent_workers: bool = field(default=False, metadata={"help": "keep the data loader's workers after each pass"})
@@ -72,7 +72,9 @@ class FineTuningTask(FairseqTask):
     def __init__(self, cfg: FineTuningConfig, dictionary: Dictionary, labels: Labels):
         super().__init__(cfg)
         if labels.objective not in self.OBJECTIVES:
-            raise ValueError(f"{cfg.data} is for {labels.objective}: --task {cfg._name} does {', '.join(self.OBJECTIVES)}")
+            raise ValueError(
+                f"{cfg.data} is for {labels.objective}: --task {cfg._name} does {', '.join(self.OBJECTIVES)}"
+            )
         if cfg.max_length is not None and cfg.max_length < SHORTEST:
             raise ValueError(f"--max-length {cfg.max_length}: must be at least {SHORTEST}")
         if not 0 < cfg.layer_decay <= 1:

@@ -34,5 +34,7 @@ class LambdaSentencePredictionTask(FineTuningTask):
         if any(len(texts) != len(targets) for texts in inputs):
             raise ValueError(f"{file} has {len(targets)} labels, and there are {len(inputs[0])} texts: {REMEDY}")
         dataset = LabelledTexts(inputs, targets, self.dictionary, **self.dataset_options(split))
-        logger.info(f"{split}: {len(dataset)} texts, {dataset.shortened} of them shortened to {self.max_positions()} tokens")
+        logger.info(
+            f"{split}: {len(dataset)} texts, {dataset.shortened} of them shortened to {self.max_positions()} tokens"
+        )
         self.datasets[split] = dataset

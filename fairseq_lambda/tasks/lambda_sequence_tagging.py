@@ -28,7 +28,9 @@ class LambdaSequenceTaggingTask(FineTuningTask):
         if list(words.sizes) != list(marks.sizes):
             raise ValueError(f"{self.path(split, 'label')} has labels of other words than input0: {REMEDY}")
         dataset = LabelledWords(words, marks, self.dictionary, **self.dataset_options(split))
-        logger.info(f"{split}: {len(words)} texts, {dataset.shortened} divided into parts of {self.max_positions()} tokens")
+        logger.info(
+            f"{split}: {len(words)} texts, {dataset.shortened} divided into parts of {self.max_positions()} tokens"
+        )
         self.datasets[split] = dataset
 
     def build_head(self, model) -> None:
