@@ -36,7 +36,7 @@ NOT_TAKEN_OVER = {
 }  # fmt: skip
 SCORES = "scores.json"
 DESCRIPTION = """\
-Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or one label a word.
+Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or a label a word.
 MODEL is a training folder, a checkpoint or an exported folder; architecture and pieces come from it. The best epoch by
 the task's score on the validation data is kept, and a folder that LambdaBertModel.from_pretrained loads. Run again, it
 resumes. The test file is read once, at the end. Flags that are not listed here go to fairseq-train as they are, such as
