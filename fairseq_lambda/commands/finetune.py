@@ -1,11 +1,13 @@
 """``lambda-bert finetune``: from labelled files to a model that labels, scored."""
 
 import argparse
+import ctypes
 import hashlib
 import json
 import math
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -35,6 +37,7 @@ NOT_TAKEN_OVER = {
     "checkpoint_activations", "load_checkpoint_heads", "max_positions",
 }  # fmt: skip
 SCORES = "scores.json"
+PR_SET_PDEATHSIG = 1  # of Linux
 DESCRIPTION = """\
 Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or a label a word.
 MODEL is a training folder, a checkpoint or an exported folder; architecture and pieces come from it. The best epoch by
@@ -318,7 +321,13 @@ def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
     with (
         open(folder / "train.log", "a", encoding="utf-8") as log,
         subprocess.Popen(
-            command, env=train.environment(gpus), stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+            command,
+            env=train.environment(gpus),
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         ) as process,
     ):
         log.write(shlex.join(command) + "\n")
@@ -329,6 +338,11 @@ def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
                 lines.line(text)
     if process.returncode:
         sys.exit(process.returncode if process.returncode > 0 else 1)
+
+
+def _end_with_parent() -> None:
+    """Let the training end if this command is killed: else it would hold the folder that the next command needs."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def score(hub, args, split: str, sizes: dict) -> dict:

@@ -1,5 +1,7 @@
 """Which pieces of long texts are kept."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,7 +49,7 @@ def test_every_word_starts_in_one_part(word_lengths, room):
     pieces = sum(word_lengths)
     parts = cut_at_words(starts, pieces, room)
     assert all(0 < end - start <= room for start, end in parts)
-    assert all(a[1] <= b[0] for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(parts))
     inside = [[s for s in starts if start <= s < end] for start, end in parts]
     assert [s for part in inside for s in part] == starts.tolist()
     assert all(part[0] == start for part, (start, _) in zip(inside, parts, strict=True))

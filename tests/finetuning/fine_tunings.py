@@ -36,7 +36,7 @@ def run(monkeypatch, model, folder, *arguments):
 
 
 def topics(count, seed=0, names=("b", "c", "a")):
-    """Return (label, text): the first word tells the label. Alphabet, first occurrence and frequency differ in order."""
+    """Return (label, text): the first word tells the label. Alphabet, file and frequency differ in order."""
     rng = random.Random(seed)
     keys = dict(zip(names, ("river", "town", "bridges"), strict=True))
     shares = [names[0]] + [names[1]] * 3 + [names[2]] * 2
@@ -47,3 +47,13 @@ def topics(count, seed=0, names=("b", "c", "a")):
 def write_tsv(path, rows, header=("label", "sentence")):
     path.write_text("".join("\t".join(map(str, row)) + "\n" for row in [header, *rows]), encoding="utf-8")
     return path
+
+
+def sentences(count, seed=0):
+    """Yield words and their tags; each word has one tag, and "river" stands for two words."""
+    rng = random.Random(seed)
+    tags = {"the": ["O"], "town": ["B-PLACE"], "river": ["B-PLACE", "I-PLACE"], "in": ["O"]}
+    more = {"river": ["river", "north"]}
+    for _ in range(count):
+        keys = rng.choices(list(tags), k=rng.randrange(1, 9))
+        yield [w for k in keys for w in more.get(k, [k])], [t for k in keys for t in tags[k]]
