@@ -4,8 +4,8 @@
     python benchmarks/quality/tasks.py --report
 
 TASKS is a folder with the tasks of benchmarks/quality/tasks.yaml as their sources hand them out. For each model and
-task every learning rate is run with the first seed; the one that is best on the validation data is run with the others. The
-test file is scored once per run, at its end. Controls: for each architecture the same without pretraining
+task every learning rate is run with the first seed; the one that is best on the validation data is run with the others.
+The test file is scored once per run, at its end. Controls: for each architecture the same without pretraining
 (``--no-untrained``: none), the majority, and a bag of words with logistic regression, or for tags each word's most
 frequent one. Run again, it resumes: what has a line in the results is not run, and a fine-tuning resumes by itself.
 """
