@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import random
 import shutil
@@ -14,8 +15,10 @@ from fine_tunings import launch_here, run, sentences, topics, write_tsv
 from test_hub_interface import trained  # noqa: F401  a fixture
 from training import differences, load, state_of_training
 
-from fairseq_lambda.commands import export, finetune, predict
+from fairseq_lambda.commands import export, finetune, labelled, predict
+from fairseq_lambda.finetuning.examples import Example
 from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.batching import WINDOW
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,19 @@ def test_predictions_keep_the_order_whatever_the_lengths(topic, capsys, monkeypa
     for line, text in zip(lines, texts, strict=True):
         probabilities = bert.classify(text).probabilities
         assert [float(line[name]) for name in "abc"] == pytest.approx(list(probabilities.values()), abs=2e-5)
+
+
+def test_prediction_reads_no_further_than_it_has_to(topic):
+    """So that memory does not grow with the file."""
+    bert, read = LambdaBertModel.from_pretrained(topic / "run"), 0
+
+    def endless():
+        nonlocal read
+        for read in itertools.count(1):  # noqa: B007
+            yield Example(read, ("river",))
+
+    rows = list(itertools.islice(labelled.predictions(bert, endless(), "file"), 3000))
+    assert [example.line for example, _ in rows] == list(range(1, 3001)) and read <= 2 * WINDOW
 
 
 def test_predictions_as_json_in_a_file(topic, tmp_path, capsys):
