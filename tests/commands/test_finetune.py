@@ -15,7 +15,7 @@ from fine_tunings import launch_here, run, sentences, topics, write_tsv
 from test_hub_interface import trained  # noqa: F401  a fixture
 from training import differences, load, state_of_training
 
-from fairseq_lambda.commands import export, finetune, labelled, predict
+from fairseq_lambda.commands import evaluate, export, finetune, labelled, predict
 from fairseq_lambda.finetuning.examples import Example
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.batching import WINDOW
@@ -106,7 +106,7 @@ def test_prediction_reads_no_further_than_it_has_to(topic):
 
     def endless():
         nonlocal read
-        for read in itertools.count(1):  # noqa: B007
+        for read in itertools.count(1):
             yield Example(read, ("river",))
 
     rows = list(itertools.islice(labelled.predictions(bert, endless(), "file"), 3000))
@@ -244,6 +244,13 @@ def test_resumed_in_an_epoch_it_ends_the_same_to_the_bit(trained, topic, tmp_pat
     cut = run(monkeypatch, trained, tmp_path / "cut", *common)
     assert not differences(state_of_training(whole), state_of_training(cut))
     assert not differences(state_of_training(whole, "checkpoint_best.pt"), state_of_training(cut, "checkpoint_best.pt"))
+
+
+def test_a_fine_tuned_model_is_not_evaluated_as_a_pretrained_one(topic):
+    with pytest.raises(ValueError, match="was fine-tuned: lambda-bert finetune has scored it"):
+        evaluate.main([str(topic / "run"), "--data", "x", "--cpu"])
+    with pytest.raises(ValueError, match="--sentence-objective none"):
+        LambdaBertModel.from_pretrained(topic / "run").sentence_order("the", "town")
 
 
 def test_dry_run_prints_the_architecture_of_the_model(trained, topic, tmp_path, capsys):  # noqa: F811
