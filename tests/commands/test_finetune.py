@@ -239,7 +239,18 @@ def test_resumed_in_an_epoch_it_ends_the_same_to_the_bit(trained, topic, tmp_pat
     whole = run(monkeypatch, trained, tmp_path / "whole", *common)
     monkeypatch.setattr("fine_tunings.launch_here", lambda *a: (launch_here(*a), sys.exit(9)))
     with pytest.raises(SystemExit):
-        run(monkeypatch, trained, tmp_path / "cut", *common, "--max-update", 20, "--total-num-update", 34)
+        run(
+            monkeypatch,
+            trained,
+            tmp_path / "cut",
+            *common,
+            "--max-update",
+            20,
+            "--total-num-update",
+            34,
+            "--warmup-updates",
+            2,
+        )
     monkeypatch.undo()
     cut = run(monkeypatch, trained, tmp_path / "cut", *common)
     assert not differences(state_of_training(whole), state_of_training(cut))
