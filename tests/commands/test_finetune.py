@@ -277,6 +277,10 @@ def test_dry_run_prints_the_architecture_of_the_model(trained, topic, tmp_path, 
     assert "--max-positions" not in command and "--warmup-updates 3 " in command
 
 
+def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
+    assert finetune.model_options(LambdaBertModel.from_pretrained(toy_run))["max_positions"] == 32
+
+
 @pytest.mark.parametrize("arguments,message", [
     (["--train", "none.tsv"], "--train none.tsv: there is no such file"),
     (["--valid", "none.tsv"], "--valid none.tsv: there is no such file"),

@@ -18,6 +18,7 @@ def learn(labels, objective=None, names=None):
 def test_order_is_that_of_numbers_or_the_alphabet_or_the_users():
     assert learn(["10", "9", "10", "-1"]).names == ["-1", "9", "10"]
     assert learn(["b", "10", "a", "b"]).names == ["10", "a", "b"]
+    assert learn(["1.0", "3.8"], "classification").names == ["1.0", "3.8"]
     found = learn(["b", "a", "b"], names=["b", "c", "a"])
     assert found.names == ["b", "c", "a"] and found.counts == [2, 0, 1]
     assert natural_order(["é", "z", "e"]) == ["e", "z", "é"]
@@ -51,6 +52,7 @@ def test_names_of_spans(names, spans):
     ([str(i) for i in range(90)], {}, "train.tsv has 90 labels in 90 lines"),
     (["1", "x"], {"objective": "regression"}, "train.tsv, line 3: 'x' is no number"),
     (["1", "nan"], {"objective": "regression"}, "train.tsv, line 3: 'nan' is no number"),
+    (["1.0", "3.8"], {}, "train.tsv has numbers as labels, such as '1.0': add --objective regression"),
     (["2", "2"], {"objective": "regression"}, "train.tsv: all targets are 2"),
     (["x", "y"], {"objective": "tagging"}, "train.tsv: --objective tagging needs words with a label each"),
     (["x", "y"], {"objective": "multilabel"}, "train.tsv: --objective multilabel needs a list of labels"),
