@@ -15,7 +15,7 @@ from fine_tunings import launch_here, run, sentences, topics, write_tsv
 from test_hub_interface import trained  # noqa: F401  a fixture
 from training import differences, load, state_of_training
 
-from fairseq_lambda.commands import evaluate, export, finetune, labelled, predict
+from fairseq_lambda.commands import evaluate, export, finetune, finetune_training, labelled, predict
 from fairseq_lambda.finetuning.examples import Example
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.batching import WINDOW
@@ -278,7 +278,7 @@ def test_dry_run_prints_the_architecture_of_the_model(trained, topic, tmp_path, 
 
 
 def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
-    assert finetune.model_options(LambdaBertModel.from_pretrained(toy_run))["max_positions"] == 32
+    assert finetune_training.model_options(LambdaBertModel.from_pretrained(toy_run))["max_positions"] == 32
 
 
 @pytest.mark.parametrize("arguments,message", [
