@@ -14,6 +14,7 @@ import argparse
 import functools
 import json
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -75,6 +76,9 @@ def finetune(task: dict, model: Path, files: dict[str, Path], folder: Path, lr: 
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise ValueError(f"{folder} ended with {done.returncode}; the last lines of its train.log say why")
+    for checkpoint in folder.glob("*.pt"):  # hundreds of runs would fill the disk; scores and log stay
+        checkpoint.unlink()
+    shutil.rmtree(folder / "data", ignore_errors=True)
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
