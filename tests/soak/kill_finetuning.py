@@ -106,7 +106,7 @@ def main() -> dict:
             shutil.rmtree(folder, ignore_errors=True)
             while True:
                 argv = arguments(args.model, folder, data)
-                seconds = rng.random() * longest if tally["kills"] < args.kills else None
+                seconds = rng.random() * 1.5 * longest if tally["kills"] < args.kills else None
                 status = live(argv, log, args.script, seconds)
                 if status == 0:
                     break

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from processes import environment
+from test_hub_interface import trained  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent
@@ -25,3 +26,8 @@ def test_killed_trainings_end_as_if_never_killed(kills, flags):
     tally = soak("kill_anything.py", "--kills", kills, *flags)
     assert tally["kills"] == kills and tally["end states that differ"] == 0
     assert tally["trainings completed"] >= 1
+
+
+def test_killed_fine_tunings_end_as_if_never_killed(trained):  # noqa: F811
+    tally = soak("kill_finetuning.py", trained, "--kills", 3)
+    assert tally["kills"] == 3 and tally["completed"] >= 1 and tally["end states that differ"] == 0
