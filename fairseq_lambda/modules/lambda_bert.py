@@ -82,6 +82,12 @@ class LambdaBertOptions:
         softmax_sees_offsets = self.attention_rotary or len(lambda_layers) == self.layers
         return "none" if lambdas_see_offsets and softmax_sees_offsets else "learned"
 
+    @property
+    def length_limit(self) -> int:
+        """The longest input in tokens: ``max_positions`` where there is a table of positions, else NO_LIMIT."""
+        is_global = bool(parse_layers(self.lambda_layers, self.layers)) and self.local_context == 0
+        return self.max_positions if self.positions == "learned" or is_global else NO_LIMIT
+
     def meaning(self) -> dict:
         """Return the options that two models must have in common for the weights of one to serve in the other."""
         options = {name: value for name, value in asdict(self).items() if name not in HARMLESS}
@@ -138,9 +144,8 @@ class LambdaBert(nn.Module):
         )
         self.lm_head = MaskedLMHead(o.embed_dim, o.vocab_size, o.activation_fn) if lm_head else None
         self.sentence_head = self.build_head(2) if sentence_head else None
-        is_global = bool(lambda_layers) and o.local_context == 0
-        self.max_positions = o.max_positions if positions == "learned" or is_global else NO_LIMIT
-        self.apply(_initialise)
+        self.max_positions = o.length_limit
+        self.apply(initialise)
         if lm_head:
             self.lm_head.weight = self.embed_tokens.weight
 
@@ -160,7 +165,7 @@ class LambdaBert(nn.Module):
         """Return what :class:`LambdaBertOutput` holds.
 
         Args:
-            tokens: (b, n) ids, right-padded.
+            tokens: (b, n) ids, right-padded; or (b, n, C), their embeddings, see :meth:`embed`.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
 
@@ -176,12 +181,19 @@ class LambdaBert(nn.Module):
         return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states))
 
     def embed(self, tokens: Tensor, padding_mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """Return the sum of token, segment and position embeddings, normalised: (b, n, C)."""
-        segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
-        x = self.embed_tokens(tokens) + self.embed_segments(segments)
+        """Return the sum of token, segment and position embeddings, normalised: (b, n, C).
+
+        ``tokens`` may be token embeddings (b, n, C) in place of ids; without ``segments`` all are then 0.
+        """
+        if tokens.dim() == 3:
+            x, none = tokens, torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
+            segments = none if segments is None else segments
+        else:
+            x, none = self.embed_tokens(tokens), torch.zeros_like(tokens)
+            segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
+        x = x + self.embed_segments(segments)
         if self.embed_positions is not None:
-            no_padding = torch.zeros_like(tokens, dtype=torch.bool)
-            x = x + self.embed_positions(no_padding if padding_mask is None else padding_mask)
+            x = x + self.embed_positions(none.bool() if padding_mask is None else padding_mask)
         return F.dropout(self.layernorm_embedding(x), self.options.dropout, self.training)
 
 
@@ -222,7 +234,7 @@ def _build_layer(o: LambdaBertOptions, is_lambda: bool) -> EncoderLayer:
     )
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Draw the weights of linear layers and embeddings as BERT does; a lambda layer's, which it meets last, its own."""
     if isinstance(module, LambdaLayer):
         module.reset_parameters()

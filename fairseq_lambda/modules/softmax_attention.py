@@ -41,18 +41,33 @@ class SoftmaxAttention(nn.Module):
             padding_mask: (b, n) bool, True where padded.
             rotation: :meth:`rotation` of this length, which the layers of a model share; None: made here.
         """
+        q, k, v = self.projections(x, rotation)
+        mask = None
+        if padding_mask is not None:
+            mask = _visible(padding_mask)
+            v = v.masked_fill(padding_mask[:, None, :, None], 0)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+    def projections(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (b, h, n, d) of x (b, n, C), turned by their positions if rotary."""
         projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
         q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
         if self.rotary:
             rotation = self.rotation(x) if rotation is None else rotation
             q, k = rotate(projected[:, :, :2], rotation).permute(2, 0, 3, 1, 4)
-        mask = None
+        return q, k, v
+
+    def weights(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+        """Return the attention weights (b, h, n, n) of the same arguments as ``forward``, before dropout.
+
+        The fused kernel never has them, so they are computed anew, in memory quadratic in n.
+        """
+        q, k, _ = self.projections(x, rotation)
+        scores = (q @ k.transpose(-1, -2) * q.size(-1) ** -0.5).float()
         if padding_mask is not None:
-            # A row of nothing but padding may see itself, else its softmax would be 0 / 0.
-            mask = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
-            v = v.masked_fill(padding_mask[:, None, :, None], 0)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        return self.out_proj(y.transpose(1, 2).flatten(2))
+            scores = scores.masked_fill(~_visible(padding_mask), float("-inf"))
+        return scores.softmax(dim=-1).to(q.dtype)
 
     def rotation(self, x: Tensor) -> Tensor:
         """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys made of x (b, n, C).
@@ -64,6 +79,11 @@ class SoftmaxAttention(nn.Module):
         frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
         angles = torch.arange(x.size(1), device=x.device, dtype=dtype)[:, None] * frequency
         return torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None, None]
+
+
+def _visible(padding_mask: Tensor) -> Tensor:
+    """Return which keys (b, 1, 1, n) may be seen. A row of nothing but padding sees itself, else its softmax is 0 / 0."""
+    return (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """One function, :func:`lambda_mix`, with one signature over several backends."""
 
+import importlib
 import logging
 from functools import cache
 
@@ -20,9 +21,9 @@ OLD_NAMES = {"chunked": "banded"}
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-    from fairseq_lambda.ops.triton.mix import lambda_mix_triton  # nothing else imports Triton
-
-    return lambda_mix_triton(*tensors)
+    # Nothing else imports Triton. By name, because the copies of these files that a folder for transformers holds
+    # (huggingface/flat_code.py) are without the kernels, and use those of the installed package.
+    return importlib.import_module("fairseq_lambda.ops.triton.mix").lambda_mix_triton(*tensors)
 
 
 _FUNCTIONS = {

@@ -17,6 +17,8 @@ MAX_DIM_K = 128  # a tile of queries holds all of k
 @runs_eagerly  # torch.compile would trace the look at the file system, and ignore the cache
 @cache
 def _why_not_installed() -> str | None:
+    if importlib.util.find_spec("fairseq_lambda") is None:  # this is a copy, see huggingface/flat_code.py
+        return "the package fairseq_lambda, which has the kernels, is not installed"
     spec = importlib.util.find_spec("triton")
     if spec is None:
         return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"

@@ -1,0 +1,72 @@
+"""The code that a saved folder carries, so that it loads where this package is not installed.
+
+transformers copies only files that stand beside each other and import each other by bare names. So every module that
+the models need is written as one file of one folder: ``fairseq_lambda.ops.banded.mix`` as ``ops_banded_mix.py``.
+Triton's kernels stay behind; the copies use those of the package where it is installed.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+from fairseq_lambda.files import whole
+
+PACKAGE = "fairseq_lambda"
+ENTRIES = {  # names that transformers' users look for
+    f"{PACKAGE}.huggingface.configuration": "configuration_lambda_bert",
+    f"{PACKAGE}.huggingface.modeling": "modeling_lambda_bert",
+}
+CLASSES = {
+    "AutoModel": "LambdaBertModel",
+    "AutoModelForPreTraining": "LambdaBertForPreTraining",
+    "AutoModelForMaskedLM": "LambdaBertForMaskedLM",
+    "AutoModelForSequenceClassification": "LambdaBertForSequenceClassification",
+    "AutoModelForTokenClassification": "LambdaBertForTokenClassification",
+    "AutoModelForQuestionAnswering": "LambdaBertForQuestionAnswering",
+}
+AUTO_MAP = {
+    "AutoConfig": "configuration_lambda_bert.LambdaBertConfig",
+    **{auto: f"modeling_lambda_bert.{name}" for auto, name in CLASSES.items()},
+}
+IMPORT = re.compile(rf"^( *)from ({PACKAGE}(?:\.\w+)*) import ", re.MULTILINE)
+
+
+def write_code(folder: str | Path) -> None:
+    """Write the code files into ``folder``: made from the package, or, by a copy, as they are beside it."""
+    if __name__.startswith(f"{PACKAGE}."):
+        files = flat_files()
+    else:
+        beside = Path(__file__).parent
+        files = {path.name: path.read_text(encoding="utf-8") for path in beside.glob("*.py")}
+        files.pop("__init__.py", None)
+    for name, text in files.items():
+        with whole(Path(folder, name)) as file:
+            file.write_text(text, encoding="utf-8")
+
+
+def flat_files() -> dict[str, str]:
+    """Return the flat files, name to text, of all that the models import from this package."""
+    files, waiting = {}, list(ENTRIES)
+    while waiting:
+        module = waiting.pop()
+        name = f"{_flat_name(module)}.py"
+        if name in files:
+            continue
+        source = _source(module).read_text(encoding="utf-8")
+        waiting += [
+            node.module
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}.")
+        ]
+        text = IMPORT.sub(lambda match: f"{match[1]}from .{_flat_name(match[2])} import ", source)
+        files[name] = f"# {module}, made flat by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
+    return files
+
+
+def _flat_name(module: str) -> str:
+    return ENTRIES.get(module) or module.removeprefix(f"{PACKAGE}.").replace(".", "_")
+
+
+def _source(module: str) -> Path:
+    path = Path(__file__).parents[1].joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
