@@ -1,7 +1,9 @@
 """A model's SentencePiece vocabulary as a fast tokenizer of transformers, with fairseq's ids."""
 
+import json
 import re
 import sys
+from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -18,7 +20,8 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     """Return the tokenizer whose ids are the places in ``symbols``.
 
     A text becomes ``<s> A </s>`` and a pair ``<s> A </s> </s> B </s>``, its second half from the second ``</s>`` on with
-    the segment 1. ``<mask>`` and ``<unk>`` in a text are these symbols; ``<s>``, ``<pad>`` and ``</s>`` are text.
+    the segment 1. A symbol in a text is that symbol: ``<mask>`` and ``<unk>`` as in the hub, and, as everywhere in
+    transformers, ``<s>``, ``<pad>`` and ``</s>``, which the hub spells as text.
 
     Args:
         model: a SentencePiece model of the unigram kind, serialised.
@@ -30,14 +33,18 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     """
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     scores = _scores(proto, symbols)
-    vocabulary = [(symbol, scores.get(symbol, 0.0)) for symbol in symbols]
+    # Symbols are found before the pieces are; what is normalised to one, as "\uff1cs\uff1e" is to "<s>", is still text.
+    never = 100 * min(scores.values())
+    vocabulary = [(symbol, scores.get(symbol, never)) for symbol in symbols]
     tokenizer = Tokenizer(
         models.Unigram(vocabulary, unk_id=symbols.index(UNK), byte_fallback=proto.trainer_spec.byte_fallback)
     )
     tokenizer.normalizer = _normalizer(proto.normalizer_spec)
     scheme = "first" if proto.normalizer_spec.add_dummy_prefix else "never"
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    decoder = [decoders.Metaspace(prepend_scheme=scheme)]
+    # A space goes before symbols, as before most words; Metaspace drops one at the start.
+    spaced = [decoders.Replace(symbol, f"\u2581{symbol}") for symbol in (MASK, UNK)]
+    decoder = [*spaced, decoders.Metaspace(prepend_scheme=scheme)]
     if proto.trainer_spec.byte_fallback:
         decoder = [decoders.ByteFallback(), *decoder]
     tokenizer.decoder = decoders.Sequence(decoder)
@@ -45,10 +52,10 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS}:0 $A:0 {EOS}:0", pair=f"{BOS}:0 $A:0 {EOS}:0 {EOS}:1 $B:1 {EOS}:1", special_tokens=[*ids.items()]
     )
-    # Text next to these two is spelt as it stands, and a space before them is theirs, as in training.
-    in_text = {symbol: AddedToken(symbol, lstrip=True, normalized=False, special=False) for symbol in (MASK, UNK)}
-    tokenizer.add_tokens([*in_text.values()])
-    tokenizer.add_special_tokens([AddedToken(symbol, normalized=False, special=True) for symbol in (BOS, PAD, EOS)])
+    # A space before <mask> and <unk> is theirs; text behind them is spelt as it stands.
+    in_text = {symbol: AddedToken(symbol, lstrip=True, normalized=False, special=True) for symbol in (MASK, UNK)}
+    others = [AddedToken(symbol, normalized=False, special=True) for symbol in (BOS, PAD, EOS)]
+    tokenizer.add_special_tokens([*others, *in_text.values()])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -58,7 +65,6 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
         pad_token=PAD,
         unk_token=in_text[UNK],
         mask_token=in_text[MASK],
-        split_special_tokens=True,  # in a text they are text
         model_max_length=max_length or ANY_LENGTH,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
@@ -100,3 +106,12 @@ def _normalizer(spec) -> normalizers.Normalizer:
     return normalizers.Sequence(steps)
 
 
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Write the tokenizer so that every supported version of transformers reads it."""
+    tokenizer.save_pretrained(folder)
+    path = Path(folder, "tokenizer_config.json")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"  # 5.x writes its new name, which 4.x does not know
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
