@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -9,16 +10,20 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from fairseq import checkpoint_utils, tasks, utils
+from fairseq.data import Dictionary
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
+from fairseq_lambda.models import fairseq_sentence_prediction
+from fairseq_lambda.models.fine_tuned import FineTuned
 from fairseq_lambda.models.lambda_bert_config import plain
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
 from fairseq_lambda.symbols import MASK, WORD_START
+from fairseq_lambda.tasks.fine_tuning import FineTuningTask
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
@@ -32,11 +37,12 @@ class Prediction(NamedTuple):
     token: str
 
 
-class LambdaBertHubInterface(RobertaHubInterface):
+class LambdaBertHubInterface(FineTuned, RobertaHubInterface):
     """fairseq's RoBERTa interface over a lambda_bert, its vocabulary and nothing else: no network, no training paths.
 
     ``encode``, ``decode``, ``predict`` and ``register_classification_head`` are fairseq's. ``bpe`` is None if the
-    checkpoint came without a SentencePiece model; everything then works on ids.
+    checkpoint came without a SentencePiece model; everything then works on ids. ``classify`` and ``tag`` are for
+    fine-tuned models.
     """
 
     def __init__(self, cfg, task, model, sentencepiece_model: bytes | None):
@@ -49,7 +55,9 @@ class LambdaBertHubInterface(RobertaHubInterface):
         self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq tells the device by it
 
     @classmethod
-    def from_folder(cls, folder, checkpoint_file: str | None = None, backend: str = "auto") -> "LambdaBertHubInterface":
+    def from_folder(
+        cls, folder, checkpoint_file: str | None = None, backend: str = "auto", dictionary=None, labels=None
+    ) -> "LambdaBertHubInterface":
         """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
 
         Args:
@@ -58,6 +66,9 @@ class LambdaBertHubInterface(RobertaHubInterface):
                 checkpoint_last.pt.
             backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; that of the training is a matter
                 of another machine.
+            dictionary: a ``dict.txt``, or fairseq's dictionary, for a checkpoint that was fine-tuned under fairseq's
+                ``sentence_prediction`` by an older version and has none.
+            labels: names of such a checkpoint's classes, in the order of its ``label/dict.txt``.
 
         Raises:
             FileNotFoundError: no such folder or no checkpoint in it.
@@ -71,9 +82,10 @@ class LambdaBertHubInterface(RobertaHubInterface):
             with_present_options(cfg.model)
             cfg.model.load_checkpoint_heads, cfg.model.lambda_backend = True, backend
             cfg.task.setdefault("required_seq_len_multiple", 1)  # of before it was an option
-        dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
-            task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)
+            task = task_of(cfg.task, saved, dictionary, labels)
+            with open_dict(cfg):
+                cfg.task = task.cfg
             (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], task=task, state=state)
         piece_file = path.parent / "sentencepiece.model"
         pieces = None
@@ -89,11 +101,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         Raises:
             ValueError: the checkpoint came without a SentencePiece model.
         """
-        if self.bpe is None:
-            raise ValueError(
-                "this checkpoint was trained on data without a sentencepiece.model, so text cannot be encoded: "
-                "put that file beside the checkpoint, or work with ids"
-            )
+        self.require_pieces()
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
 
     def decode(self, tokens: Tensor) -> str | list[str]:
@@ -188,6 +196,28 @@ class LambdaBertHubInterface(RobertaHubInterface):
         with utils.model_eval(self.model):
             _, extra = self.model(tokens, features_only=True)
         return F.softmax(extra["sentence_logits"].float(), dim=-1)[0, 0].item()
+
+
+def task_of(cfg, state: dict, dictionary=None, labels: list[str] | None = None):
+    """Return the task of a checkpoint, given its options and its ``task_state``.
+
+    Args:
+        dictionary, labels: see :meth:`LambdaBertHubInterface.from_folder`.
+
+    Raises:
+        ValueError: the state is not of this task.
+    """
+    name = cfg.get("_name")
+    if name == fairseq_sentence_prediction.NAME:
+        if isinstance(dictionary, str | os.PathLike):
+            dictionary = Dictionary.load(str(dictionary))
+        return fairseq_sentence_prediction.as_ours(cfg, state, dictionary, labels)
+    if dictionary is not None or labels is not None:
+        raise ValueError("the checkpoint has a dictionary and labels of its own: leave out dictionary= and labels=")
+    kind = tasks.TASK_REGISTRY.get(name)
+    if kind is not None and issubclass(kind, FineTuningTask):
+        return kind.from_state(cfg, state)
+    return tasks.setup_task(cfg, dictionary=MaskedLMSOPTask.dictionary_from_state(state), from_checkpoint=True)
 
 
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:

@@ -9,6 +9,7 @@ from fairseq.models.roberta.model import RobertaModel
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing import fairseq_hooks
+from fairseq_lambda.models import fairseq_sentence_prediction
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 from fairseq_lambda.models.lambda_bert_config import (
     SIZES,
@@ -26,6 +27,7 @@ from fairseq_lambda.models.older_checkpoints import (
     with_present_options,
 )
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules.heads import ClassificationHead
 from fairseq_lambda.ops.unrolled import is_recording
 
 logger = logging.getLogger(__name__)
@@ -123,6 +125,7 @@ class LambdaBertModel(RobertaModel):
         """Return the model; from now on fairseq's handling of its checkpoints is ours."""
         fairseq_hooks.install(cls._trains)
         _check_format(task)
+        fairseq_sentence_prediction.describe(task)
         max_positions = task.max_positions() if cfg.max_positions is None else cfg.max_positions
         sentence_head = getattr(task, "sentence_objective", "none") != "none"
         options = core_options(cfg, task.source_dictionary, max_positions)
@@ -132,14 +135,17 @@ class LambdaBertModel(RobertaModel):
     def _trains(trainer) -> bool:
         return isinstance(trainer.get_model(), LambdaBertModel)
 
-    def register_classification_head(self, name, num_classes=None, inner_dim=None, **kwargs):
-        """Add a head on ``<s>`` with ``num_classes`` outputs; an existing one of that name is replaced.
+    def register_classification_head(self, name, num_classes=None, inner_dim=None, kind=ClassificationHead, **kwargs):
+        """Add a head, by default on ``<s>``, with ``num_classes`` outputs; an existing one of that name is replaced.
 
         It takes the model's dtype, device and mode, and is saved with the model.
         """
         if name in self.classification_heads:
             logger.warning("classification head %r is replaced", name)
-        head, like = self.encoder.bert.build_head(num_classes, inner_dim), self.encoder.bert.layernorm_embedding.weight
+        head, like = (
+            self.encoder.bert.build_head(num_classes, inner_dim, kind),
+            self.encoder.bert.layernorm_embedding.weight,
+        )
         self.classification_heads[name] = head.to(like.device, like.dtype).train(self.training)
 
     def upgrade_state_dict_named(self, state_dict, name):
@@ -185,9 +191,9 @@ class LambdaBertModel(RobertaModel):
         return {}  # RobertaModel's addresses are of other models
 
     @classmethod
-    def from_pretrained(cls, folder, checkpoint_file=None, backend="auto"):
+    def from_pretrained(cls, folder, checkpoint_file=None, backend="auto", dictionary=None, labels=None):
         """Return a :class:`LambdaBertHubInterface` over the model in ``folder``: see its ``from_folder``."""
-        return LambdaBertHubInterface.from_folder(folder, checkpoint_file, backend)
+        return LambdaBertHubInterface.from_folder(folder, checkpoint_file, backend, dictionary, labels)
 
 
 def _check_format(task) -> None:

@@ -149,10 +149,10 @@ class LambdaBert(nn.Module):
         if lm_head:
             self.lm_head.weight = self.embed_tokens.weight
 
-    def build_head(self, num_classes: int, inner_dim: int | None = None) -> ClassificationHead:
-        """Return a new head on ``<s>`` that fits this model; it is not kept here."""
+    def build_head(self, num_classes: int, inner_dim: int | None = None, kind=ClassificationHead) -> ClassificationHead:
+        """Return a new head of the class ``kind``, by default on ``<s>``, that fits this model; it is not kept here."""
         o = self.options
-        return ClassificationHead(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
+        return kind(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
 
     def forward(
         self,
