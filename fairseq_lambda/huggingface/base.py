@@ -55,7 +55,7 @@ class LambdaBertPreTrainedModel(PreTrainedModel):
 
 
 class LambdaBertPooler(nn.Module):
-    """Returns (b, C) of the first token's features: dropout, a dense layer, an activation. It starts each head."""
+    """Returns features (..., C) after dropout, a dense layer and an activation: what heads start with."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__()
@@ -64,14 +64,16 @@ class LambdaBertPooler(nn.Module):
         self.activation_fn = activation(options.pooler_activation_fn)
         self.dropout = nn.Dropout(options.pooler_dropout)
 
-    def forward(self, features: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Return the pooled features of ``features`` (b, n, C), padded anywhere."""
-        if padding_mask is None:
-            first = features[:, 0]
-        else:
-            index = (~padding_mask).int().argmax(dim=1)  # padding may stand on the left
-            first = features.gather(1, index[:, None, None].expand(-1, 1, features.size(-1)))[:, 0]
-        return self.activation_fn(self.dense(self.dropout(first)))
+    def forward(self, features: Tensor) -> Tensor:
+        return self.activation_fn(self.dense(self.dropout(features)))
+
+
+def first_token(features: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Return (b, C) of the first token that is none of padding, which may stand on the left."""
+    if padding_mask is None:
+        return features[:, 0]
+    index = (~padding_mask).int().argmax(dim=1)
+    return features.gather(1, index[:, None, None].expand(-1, 1, features.size(-1)))[:, 0]
 
 
 class LambdaBertModel(LambdaBertPreTrainedModel):
@@ -137,7 +139,7 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         features, states, lambdas = self.core(tokens, padding_mask, token_type_ids, keeps_states, bool(output_lambdas))
         output = LambdaBertOutput(
             last_hidden_state=features,
-            pooler_output=None if self.pooler is None else self.pooler(features, padding_mask),
+            pooler_output=None if self.pooler is None else self.pooler(first_token(features, padding_mask)),
             lambdas=tuple(lambdas) if output_lambdas else None,
             hidden_states=(*states[:-1], features) if output_hidden_states else None,
             attentions=self._attentions(states, padding_mask) if output_attentions else None,

@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.huggingface.base import LambdaBertModel, LambdaBertPreTrainedModel, returns_dict
+from fairseq_lambda.huggingface.base import (
+    LambdaBertModel,
+    LambdaBertPooler,
+    LambdaBertPreTrainedModel,
+    returns_dict,
+)
 from fairseq_lambda.huggingface.configuration import LambdaBertConfig
 from fairseq_lambda.huggingface.outputs import LambdaBertForQuestionAnsweringOutput, LambdaBertTaskOutput
 
@@ -50,6 +55,8 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
             output_lambdas, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
         logits = self.classifier(self.dropout(out.pooler_output))
+        if self.config.problem_type == "regression":
+            logits = logits * self.config.label_deviation + self.config.label_mean
         loss = None if labels is None else self._loss(logits.float(), labels)
         output = LambdaBertTaskOutput(loss, logits, out.lambdas, out.hidden_states, out.attentions)
         return output if returns_dict(self.config, return_dict) else output.to_tuple()
@@ -70,12 +77,13 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
 
 
 class LambdaBertForTokenClassification(LambdaBertPreTrainedModel):
-    """transformers' lambda_bert for a label per token."""
+    """transformers' lambda_bert for a label per token: a dense layer, an activation and a projection, as in fairseq's."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.lambda_bert = LambdaBertModel(config, add_pooling_layer=False)
+        self.transform = LambdaBertPooler(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
@@ -101,7 +109,7 @@ class LambdaBertForTokenClassification(LambdaBertPreTrainedModel):
             input_ids, attention_mask, token_type_ids, inputs_embeds,
             output_lambdas, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.classifier(self.dropout(out.last_hidden_state))
+        logits = self.classifier(self.dropout(self.transform(out.last_hidden_state)))
         loss = None if labels is None else F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
         output = LambdaBertTaskOutput(loss, logits, out.lambdas, out.hidden_states, out.attentions)
         return output if returns_dict(self.config, return_dict) else output.to_tuple()

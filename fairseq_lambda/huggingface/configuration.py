@@ -59,6 +59,7 @@ class LambdaBertConfig(PretrainedConfig):
         post_norm: LayerNorm after the residual sums, as in BERT.
         output_lambdas: return the content lambdas of all layers.
         sentence_loss_weight: of :class:`LambdaBertForPreTraining`'s sentence loss; that of the masked LM is 1.
+        label_mean, label_deviation: a regression's number is ``label_mean + label_deviation * output of the head``.
         sparse_prediction: in training, the masked-LM head works on the labelled tokens only.
         pad_token_id: padding, where no ``attention_mask`` is given.
         eos_token_id: ends a text; two in a row stand between the texts of a pair, where no ``token_type_ids`` is given.
@@ -104,6 +105,8 @@ class LambdaBertConfig(PretrainedConfig):
         post_norm=False,
         output_lambdas=False,
         sentence_loss_weight=1.0,
+        label_mean=0.0,
+        label_deviation=1.0,
         sparse_prediction=True,
         pad_token_id=0,
         bos_token_id=101,
@@ -137,6 +140,8 @@ class LambdaBertConfig(PretrainedConfig):
         self.post_norm = post_norm
         self.output_lambdas = output_lambdas
         self.sentence_loss_weight = sentence_loss_weight
+        self.label_mean = label_mean
+        self.label_deviation = label_deviation
         self.sparse_prediction = sparse_prediction
         special = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
         super().__init__(tie_word_embeddings=tie_word_embeddings, **special, **{"auto_map": dict(AUTO_MAP), **kwargs})
