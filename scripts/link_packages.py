@@ -11,13 +11,15 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+UNWANTED = ("torchaudio",)  # fairseq asks for it; one that does not fit torch breaks the import of transformers
+
 
 def with_requirements(names: list[str]) -> dict[str, metadata.Distribution]:
     """Return the distributions of these names and, of their requirements, those that are installed."""
     found, waiting = {}, list(names)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found:
+        if name in found or name in UNWANTED:
             continue
         try:
             found[name] = metadata.distribution(name)

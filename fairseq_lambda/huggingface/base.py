@@ -77,7 +77,7 @@ def first_token(features: Tensor, padding_mask: Tensor | None) -> Tensor:
 
 
 class LambdaBertModel(LambdaBertPreTrainedModel):
-    """transformers' model: features, a pooled vector, content lambdas. ``core`` is the module that fairseq's wraps, too.
+    """transformers' model: features, a pooled vector, content lambdas. ``core`` is the module that fairseq's wraps.
 
     ``fairseq_lambda.models`` has a class of the same name for fairseq.
 
@@ -123,8 +123,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
             output_lambdas, output_attentions, output_hidden_states, return_dict: None: as the configuration says.
 
         Raises:
-            ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many tokens;
-                ``output_attentions`` of a model without softmax layers.
+            ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
+                tokens; ``output_attentions`` of a model without softmax layers.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")

@@ -77,7 +77,7 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
 
 
 class LambdaBertForTokenClassification(LambdaBertPreTrainedModel):
-    """transformers' lambda_bert for a label per token: a dense layer, an activation and a projection, as in fairseq's."""
+    """transformers' lambda_bert for a label per token: dense layer, activation and projection, as fairseq's has it."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
@@ -138,10 +138,11 @@ class LambdaBertForQuestionAnswering(LambdaBertPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LambdaBertForQuestionAnsweringOutput | tuple:
-        """Return a :class:`LambdaBertForQuestionAnsweringOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+        """Return a :class:`LambdaBertForQuestionAnsweringOutput`; arguments as of :class:`LambdaBertModel`, but these.
 
         Args:
-            start_positions, end_positions: (b,) the answer's first and last token; outside of the text they do not count.
+            start_positions, end_positions: (b,) the answer's first and last token; those outside of the text do not
+                count.
         """
         out = self.lambda_bert(
             input_ids, attention_mask, token_type_ids, inputs_embeds,
@@ -157,7 +158,5 @@ class LambdaBertForQuestionAnswering(LambdaBertPreTrainedModel):
                 for logits, positions in zip((start, end), ends, strict=True)
             ]
             loss = sum(losses) / 2
-        output = LambdaBertForQuestionAnsweringOutput(
-            loss, start, end, out.lambdas, out.hidden_states, out.attentions
-        )
+        output = LambdaBertForQuestionAnsweringOutput(loss, start, end, out.lambdas, out.hidden_states, out.attentions)
         return output if returns_dict(self.config, return_dict) else output.to_tuple()

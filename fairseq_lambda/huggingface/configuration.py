@@ -50,7 +50,8 @@ class LambdaBertConfig(PretrainedConfig):
             fairseq's names.
         hidden_dropout_prob, attention_probs_dropout_prob, activation_dropout, classifier_dropout, layerdrop:
             probabilities, 0 unless given.
-        lambda_layers: which layers are lambda layers: "all", "none" or such as "0,1,3-5"; the others are softmax layers.
+        lambda_layers: which layers are lambda layers, "all", "none" or such as "0,1,3-5"; the others are softmax
+            layers.
         dim_k, dim_u, local_context, lambda_norm, lambda_gate, lambda_terms, lambda_backend: of the lambda layers.
         attention_rotary: rotary positions in the softmax layers.
         absolute_positions: "learned", "sinusoidal" or "none"; "auto": none where every layer sees offsets.

@@ -111,8 +111,8 @@ class LambdaBertForPreTraining(_WithMaskedLMHead):
 
         Args:
             labels: (b, n) token ids to predict, -100 where nothing is.
-            next_sentence_label: (b,), 0 for texts in order (or next to each other), 1 for swapped (or random) ones, -100
-                for a single text.
+            next_sentence_label: (b,), 0 for texts in order (or next to each other), 1 for swapped (or random) ones,
+                -100 for a single text.
         """
         out = self.lambda_bert(
             input_ids, attention_mask, token_type_ids, inputs_embeds,

@@ -19,8 +19,8 @@ WHITE_SPACE = "".join(c for c in map(chr, range(sys.maxunicode)) if re.match(r"\
 def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = None) -> PreTrainedTokenizerFast:
     """Return the tokenizer whose ids are the places in ``symbols``.
 
-    A text becomes ``<s> A </s>`` and a pair ``<s> A </s> </s> B </s>``, its second half from the second ``</s>`` on with
-    the segment 1. A symbol in a text is that symbol: ``<mask>`` and ``<unk>`` as in the hub, and, as everywhere in
+    A text becomes ``<s> A </s>`` and a pair ``<s> A </s> </s> B </s>``, whose second half, from the second ``</s>`` on,
+    has the segment 1. A symbol in a text is that symbol: ``<mask>`` and ``<unk>`` as in the hub, and, as everywhere in
     transformers, ``<s>``, ``<pad>`` and ``</s>``, which the hub spells as text.
 
     Args:
@@ -104,8 +104,6 @@ def _normalizer(spec) -> normalizers.Normalizer:
         # Not Strip, which would take the space behind <mask> as well: it tells whether a word starts there.
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(" $"), "")]
     return normalizers.Sequence(steps)
-
-
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:

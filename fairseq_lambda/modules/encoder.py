@@ -81,7 +81,6 @@ class EncoderLayer(nn.Module):
             return self.mixing(x, padding_mask, return_lambda=True)
         return self.mixing(x, padding_mask), None
 
-
     def attention_weights(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor | None:
         """Return the attention weights (b, h, n, n) that ``forward`` uses for x (b, n, C); None for a lambda layer."""
         if not isinstance(self.mixing, SoftmaxAttention):

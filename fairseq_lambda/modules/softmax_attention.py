@@ -82,7 +82,7 @@ class SoftmaxAttention(nn.Module):
 
 
 def _visible(padding_mask: Tensor) -> Tensor:
-    """Return which keys (b, 1, 1, n) may be seen. A row of nothing but padding sees itself, else its softmax is 0 / 0."""
+    """Return which keys (b, 1, 1, n) may be seen; a row of nothing but padding sees itself, or would be 0 / 0."""
     return (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
 
 
