@@ -46,27 +46,40 @@ def write_code(folder: str | Path) -> None:
 
 def flat_files() -> dict[str, str]:
     """Return the flat files, name to text, of all that the models import from this package."""
-    files, waiting = {}, list(ENTRIES)
+    files = {}
+    for entry in ENTRIES:
+        needed = _needed(entry)
+        for module in needed:
+            name = f"{_flat_name(module)}.py"
+            if name not in files:
+                text = IMPORT.sub(lambda m: f"{m[1]}from .{_flat_name(m[2])} import ", _source(module))
+                files[name] = f"# {module}, made flat by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
+        # Of a local folder transformers 4 copies only what the entry itself names.
+        names = "".join(f"    from .{_flat_name(module)} import *\n" for module in needed if module != entry)
+        files[f"{_flat_name(entry)}.py"] += f"\nif False:  # names all files, for transformers 4\n{names}"
+    return files
+
+
+def _needed(entry: str) -> list[str]:
+    """Return the modules that ``entry`` imports from this package, itself first, and those that these import."""
+    found, waiting = [], [entry]
     while waiting:
         module = waiting.pop()
-        name = f"{_flat_name(module)}.py"
-        if name in files:
-            continue
-        source = _source(module).read_text(encoding="utf-8")
-        waiting += [
-            node.module
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}.")
-        ]
-        text = IMPORT.sub(lambda match: f"{match[1]}from .{_flat_name(match[2])} import ", source)
-        files[name] = f"# {module}, made flat by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
-    return files
+        if module not in found:
+            found.append(module)
+            waiting += [
+                node.module
+                for node in ast.walk(ast.parse(_source(module)))
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}.")
+            ]
+    return found
 
 
 def _flat_name(module: str) -> str:
     return ENTRIES.get(module) or module.removeprefix(f"{PACKAGE}.").replace(".", "_")
 
 
-def _source(module: str) -> Path:
+def _source(module: str) -> str:
     path = Path(__file__).parents[1].joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return path.read_text(encoding="utf-8")

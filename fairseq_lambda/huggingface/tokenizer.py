@@ -102,7 +102,7 @@ def _normalizer(spec) -> normalizers.Normalizer:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
         # Not Strip, which would take the space behind <mask> as well: it tells whether a word starts there.
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(" $"), "")]
+        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex("[ \u2581]+$"), "")]
     return normalizers.Sequence(steps)
 
 

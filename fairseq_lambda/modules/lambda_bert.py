@@ -172,7 +172,7 @@ class LambdaBert(nn.Module):
         Raises:
             ValueError: more tokens than ``max_positions``.
         """
-        if tokens.size(1) > self.max_positions:
+        if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # an exporter takes it for a limit
             raise ValueError(
                 f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
                 "train with more positions, or with a local context and without absolute ones"
