@@ -49,11 +49,9 @@ def hub(trained):  # noqa: F811
 def test_weights_are_bit_equal_and_the_head_is_tied(converted, hub):
     stored = load_file(converted / "model.safetensors")
     ours = hub.model.state_dict()
+    query = "encoder.layers.0.mixing.q_proj.weight"
     for name, theirs in (
-        (
-            "encoder.bert.encoder.layers.0.mixing.q_proj.weight",
-            "lambda_bert.core.encoder.layers.0.mixing.q_proj.weight",
-        ),
+        (f"encoder.bert.{query}", f"lambda_bert.core.{query}"),
         ("encoder.bert.lm_head.dense.weight", "lm_head.dense.weight"),
         ("encoder.bert.sentence_head.out_proj.bias", "sentence_classifier.bias"),
     ):
@@ -168,10 +166,16 @@ def test_models_of_version_0_1_0_without_pieces(tmp_path):
     torch.testing.assert_close(model(ids).logits, expected.model(ids)[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("flags", [["--lambda-layers", "0", "--attention-rotary"], ["--lambda-norm", "batch", "--post-norm"],
-                                   ["--sentence-objective", "none", "--lambda-local-context", "0"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--lambda-layers 0 --attention-rotary",
+        "--lambda-norm batch --post-norm",
+        "--sentence-objective none --lambda-local-context 0",
+    ],
+)
 def test_other_kinds(toy_data, flags, tmp_path):
-    train(toy_data, tmp_path / "run", 2, *flags)
+    train(toy_data, tmp_path / "run", 2, *flags.split())
     report = to_transformers.to_transformers(tmp_path / "run", tmp_path / "there")
     assert report["logits"] <= 1e-5
     assert report["model"] == "LambdaBertFor" + ("MaskedLM" if "none" in flags else "PreTraining")
@@ -199,21 +203,18 @@ def test_perplexity_over_a_split_is_that_of_evaluate(toy_run, toy_data, tmp_path
 
 def test_nothing_is_written_unless_all_is_equal(trained, tmp_path, monkeypatch):  # noqa: F811
     destination = tmp_path / "there"
-    for name, message in (("check_weights", "weight .* differs"), ("check_logits", "logits differ by")):
+    wrong = {
+        "check_weights": lambda a, b: checks.check_weights({name: w + 1 for name, w in a.items()}, b),
+        "check_logits": lambda a, b, o: checks.check_logits(lambda tokens: [x + 1 for x in a(tokens)], b, o),
+        "check_ids": lambda e, t, p: checks.check_ids(lambda text: [*e(text), 9], t, p),
+    }
+    messages = ("the weight .* differs", "logits differ by", "the tokenizer reads")
+    for (name, check), message in zip(wrong.items(), messages, strict=True):
         with monkeypatch.context() as patch:
-            original = getattr(checks, name)
-            if name == "check_weights":
-                patch.setattr(to_transformers, name, lambda a, b: original({k: v + 1 for k, v in a.items()}, b))
-            else:
-                patch.setattr(to_transformers, name, lambda a, b, o: original(lambda t: [x + 1 for x in a(t)], b, o))
+            patch.setattr(to_transformers, name, check)
             with pytest.raises(checks.NotEqual, match=message):
                 to_transformers.to_transformers(trained, destination)
-        assert not destination.exists() and list(tmp_path.iterdir()) == []
-    original = checks.check_ids
-    monkeypatch.setattr(to_transformers, "check_ids", lambda e, t, p: original(lambda text: [*e(text), 9], t, p))
-    with pytest.raises(checks.NotEqual, match="the tokenizer reads"):
-        to_transformers.to_transformers(trained, destination)
-    assert not destination.exists()
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_what_fairseq_cannot_have_is_refused(converted, tmp_path):
