@@ -1,4 +1,4 @@
-"""The example pretrains by transformers' Trainer: on this package's pairs and masks, resumed, into a folder that loads."""
+"""The example pretrains by transformers' Trainer on pairs and masks of this package, resumes, and leaves a model."""
 
 import sys
 from pathlib import Path

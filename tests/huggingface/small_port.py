@@ -95,12 +95,14 @@ class Hiding:
         if name.split(".")[0] in ("fairseq_lambda", "fairseq"):
             return None
         return self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 """
 
 
 def alone(code, folder: Path):
-    """Run code in a fresh process, offline and without this package and fairseq; return what it prints as JSON last."""
+    """Run code in a fresh process, offline and without this package and fairseq; return what it prints as JSON."""
     variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **variables, "TRANSFORMERS_VERBOSITY": "error"}
     command = [sys.executable, "-W", "ignore", "-c", HIDDEN + code]
