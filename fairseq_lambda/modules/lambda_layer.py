@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.modules.norms import MaskedBatchNorm
+from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
 from fairseq_lambda.ops import check_backend, lambda_mix
 
 NORMS = ("layer", "rms", "batch", "none")
@@ -78,8 +78,8 @@ class LambdaLayer(nn.Module):
 
     def _make_norm(self, channels: int, depth: int) -> nn.Module:
         makers = {
-            "layer": lambda: nn.LayerNorm(depth),
-            "rms": lambda: nn.RMSNorm(depth, eps=1e-5),
+            "layer": lambda: RowLayerNorm(depth),
+            "rms": lambda: RowRMSNorm(depth, eps=1e-5),
             "batch": lambda: MaskedBatchNorm(channels),
             "none": nn.Identity,
         }
@@ -115,6 +115,8 @@ class LambdaLayer(nn.Module):
                 f"a sequence of {length} tokens exceeds the global context's max_positions={self.max_positions}: "
                 "build the layer with more, or with a local_context"
             )
+        if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # here, else each projection would cast it for itself
         q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
         if self.k_proj is None:  # an absent term is one of zeros
             keys = x.new_zeros(batch, length, self.dim_k, self.dim_u)
@@ -122,10 +124,8 @@ class LambdaLayer(nn.Module):
             keys = self._keys(self.k_proj(x), padding_mask)
         offsets = self.position_embedding
         offsets = x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
-
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        y, content_lambda = lambda_mix(q.to(dtype), keys.to(dtype), values.to(dtype), offsets.to(dtype), self.backend)
+        q, keys, values, offsets = (t.to(x.dtype) for t in (q, keys, values, offsets))  # norms may give float32
+        y, content_lambda = lambda_mix(q, keys, values, offsets, self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
         if self.gate_proj is not None:
             y = y * F.silu(self.gate_proj(x))

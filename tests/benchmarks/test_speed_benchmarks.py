@@ -13,7 +13,6 @@ import mixing
 import pytest
 import torch
 import training_step
-import tune_triton
 
 from fairseq_lambda.ops import lambda_mix
 
@@ -24,7 +23,6 @@ TOY = {
     "global_context": "--models mini --lengths 32 --local-length 64 --contexts 7 --repeats 1",
     "tune_banded": "--contexts 7 --blocks 8 --spans 64 --batch 1 --length 64 --repeats 1",
     "busy_neighbour": "--size tiny --length 32 --batch 2 --repeats 1 --steps 1",
-    "tune_triton": "--compile-only",
 }
 
 
@@ -71,18 +69,10 @@ def check_busy_neighbour(rows):
     assert all(of["quiet"] > 0 and of["busy"] > 0 for of in row["seconds"].values())
 
 
-def check_tune_triton(rows):
-    assert len({row["kernel"] for row in rows}) >= 3 and all(row["registers"] > 0 for row in rows)
-    assert not any(row["spilled"] for row in rows)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("busy_neighbour", "tune_triton"))) for n in TOY]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "busy_neighbour")) for n in TOY])
 def test_each_benchmark_writes_rows_and_prints_them_with_their_setting(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
     monkeypatch.setattr(busy_neighbour, "core_seconds", lambda path="": 0.0)  # tests share the cores with others
-    monkeypatch.setattr(tune_triton, "CONTEXTS", {32: 23})
     rows = run(name, tmp_path)
     globals()[f"check_{name}"](rows)
     printed = capsys.readouterr().out
@@ -109,7 +99,6 @@ def test_flags_that_the_device_cannot_serve(monkeypatch, capsys):
         (mixing.parse, ["--device", "cuda"], "--device cuda: torch finds no GPU here"),
         (mixing.parse, ["--dtype", "bfloat16"], "--dtype bfloat16: this processor has no"),
         (training_step.parse, ["--autocast", "none", "bfloat16"], "--autocast bfloat16: this processor has no"),
-        (tune_triton.main, ["--device", "cpu"], "error: no tile can be timed"),
     ):
         with pytest.raises(SystemExit) as end:
             parse(arguments)

@@ -9,12 +9,14 @@ import os
 import comparisons
 import pytest
 import torch
+import torch.nn.functional as F
 from comparisons import assert_same, errors, kept_for_backward, poison, results, where
 
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import lambda_mix
 from fairseq_lambda.ops.reference import lambda_mix_reference
 from fairseq_lambda.ops.triton.mix import lambda_mix_triton
+from fairseq_lambda.ops.triton.row_norm import row_norm_triton
 from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD, backward_tile
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -30,7 +32,7 @@ SIZES = [
     (130, 1, 23, 2, 3, 16, 70),  # two chunks of value channels
     (130, 2, 5, 1, 2, 4, 33),
     (130, 1, 1, 1, 2, 20, 64),
-    (257, 1, 5, 2, 1, 4, 5),  # two spans of the content lambda
+    (1030, 1, 5, 2, 1, 4, 5),  # two spans of the content lambda
 ]
 
 
@@ -138,10 +140,46 @@ def test_layer_with_padding(length):
     torch.testing.assert_close(poisoned, results[0][0])
 
 
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows,depth", [(1, 1), (700, 16), (4100, 5), (33, 128), (20, 70)])
+def test_row_norm_equals_torchs_in_float64_with_every_gradient(rows, depth, dtype, centred):
+    generator = torch.Generator().manual_seed(depth)
+    x, gradient = (torch.randn(2, rows, depth, generator=generator).to(DEVICE, dtype) for _ in range(2))
+    weight, bias = (torch.randn(depth, generator=generator).to(DEVICE) for _ in range(2))
+
+    def ours(x, weight, bias):
+        return row_norm_triton(x, weight, bias if centred else None, 1e-5, centred)
+
+    def torchs(x, weight, bias):
+        return F.layer_norm(x, (depth,), weight, bias, 1e-5) if centred else F.rms_norm(x, (depth,), weight, 1e-5)
+
+    def run(function, kind):
+        inputs = [t.to(kind or t.dtype).requires_grad_() for t in (x, weight, bias)]
+        y = function(*inputs)
+        used = inputs if centred else inputs[:2]
+        return [y, *torch.autograd.grad(y, used, gradient.to(y.dtype))]
+
+    found, again, expected = run(ours, None), run(ours, None), run(torchs, torch.float64)
+    assert found[0].dtype == dtype and all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    for got, wanted in zip(found, expected, strict=True):
+        # near 0 rows of one number have nothing left: there errors count against 1
+        error = (got.double() - wanted).norm() / wanted.norm().clamp(min=1)
+        assert error < {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}[dtype]
+
+
+def test_row_norm_takes_any_strides_and_refuses_a_second_derivative():
+    x, weight = torch.randn(8, 6, 16).to(DEVICE).transpose(0, 1).requires_grad_(), torch.ones(16, device=DEVICE)
+    y = row_norm_triton(x, weight, None, 1e-5, False)
+    torch.testing.assert_close(y, F.rms_norm(x, (16,), weight, 1e-5))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
 def test_tiles_are_what_the_kernels_need():
     for table in (FORWARD, BACKWARD):
-        for (size, block), tile in table.items():
-            assert tile.block == block and size in (2, 4)
+        for (size, width), tile in table.items():
+            assert size in (2, 4) and width in (16, 32, 64)
             for number in (tile.block, tile.group, tile.channels, tile.warps):
                 assert number & (number - 1) == 0
             assert tile.block >= 16 and tile.channels >= 16
