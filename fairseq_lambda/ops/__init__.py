@@ -1,6 +1,5 @@
 """One function, :func:`lambda_mix`, with one signature over several backends."""
 
-import importlib
 import logging
 from functools import cache
 
@@ -11,7 +10,7 @@ from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.fourier.cost import prefers_fourier
 from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
-from fairseq_lambda.ops.triton.support import why_not, why_not_here
+from fairseq_lambda.ops.triton.support import kernels, why_not, why_not_here
 from fairseq_lambda.ops.unrolled import is_recording, lambda_mix_unrolled
 
 logger = logging.getLogger(__name__)
@@ -21,9 +20,7 @@ OLD_NAMES = {"chunked": "banded"}
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-    # Nothing else imports Triton. By name, because the copies of these files that a folder for transformers holds
-    # (huggingface/flat_code.py) are without the kernels, and use those of the installed package.
-    return importlib.import_module("fairseq_lambda.ops.triton.mix").lambda_mix_triton(*tensors)
+    return kernels("mix").lambda_mix_triton(*tensors)
 
 
 _FUNCTIONS = {

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_lambda.ops.triton.support import norms_rows
+from fairseq_lambda.ops.triton.support import kernels, norms_rows
 
 
 def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
@@ -16,9 +16,7 @@ def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred
     functions serve, which may give float32 under autocast.
     """
     if norms_rows(x):
-        from fairseq_lambda.ops.triton.row_norm import row_norm_triton  # imports Triton
-
-        return row_norm_triton(x, weight, bias, eps, centred)
+        return kernels("row_norm").row_norm_triton(x, weight, bias, eps, centred)
     if centred:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)

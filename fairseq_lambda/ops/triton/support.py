@@ -1,8 +1,10 @@
 """Why the Triton backend cannot serve, if it cannot. Imports no Triton."""
 
+import importlib
 import importlib.util
 import os
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -13,6 +15,15 @@ from fairseq_lambda.ops.eager import runs_eagerly
 MAX_CONTEXT = 255
 MAX_DIM_K = 128  # a tile of queries holds all of k
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def kernels(name: str) -> ModuleType:
+    """Return the module ``name`` of this package; nothing else imports Triton.
+
+    Not by an import statement: the copies of this file in folders for transformers (huggingface/flat_code.py) are
+    without the kernels and use those of the installed package, which transformers would demand for a statement.
+    """
+    return importlib.import_module(f"fairseq_lambda.ops.triton.{name}")
 
 
 @runs_eagerly  # torch.compile would trace the look at the file system, and ignore the cache
