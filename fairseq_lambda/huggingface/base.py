@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options
-from fairseq_lambda.huggingface.flat_code import AUTO_MAP, write_code
 from fairseq_lambda.huggingface.outputs import LambdaBertOutput
 from fairseq_lambda.modules.activations import activation
 from fairseq_lambda.modules.lambda_bert import LambdaBert, initialise
@@ -14,7 +13,7 @@ from fairseq_lambda.ops.unrolled import is_recording
 
 
 class LambdaBertPreTrainedModel(PreTrainedModel):
-    """What all lambda_bert models of transformers share: initialisation, and folders that hold their own code."""
+    """What all lambda_bert models of transformers share. Folders hold their code: the configuration writes it."""
 
     config_class = LambdaBertConfig
     base_model_prefix = "lambda_bert"
@@ -39,13 +38,6 @@ class LambdaBertPreTrainedModel(PreTrainedModel):
         if isinstance(module, MaskedBatchNorm):
             nn.init.zeros_(module.running_mean)
             nn.init.ones_(module.running_var)
-
-    def save_pretrained(self, save_directory, *args, **options):
-        """As transformers', and the code that loads the folder where this package is not installed."""
-        self.config.auto_map = dict(AUTO_MAP)  # of a hub's model it would name the files there
-        super().save_pretrained(save_directory, *args, **options)
-        if options.get("is_main_process", True):
-            write_code(save_directory)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return getattr(self, self.base_model_prefix, self).core.embed_tokens

@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import asdict, fields
+from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from fairseq_lambda.huggingface.flat_code import AUTO_MAP
+from fairseq_lambda.huggingface.flat_code import AUTO_MAP, write_code
 from fairseq_lambda.modules.lambda_bert import NO_LIMIT, LambdaBertOptions
 
 # The core's options whose names differ here, where transformers' are used.
@@ -149,6 +150,16 @@ class LambdaBertConfig(PretrainedConfig):
         options = core_options(self)
         if options.length_limit == NO_LIMIT:
             self.max_position_embeddings = ANY_LENGTH
+
+    def save_pretrained(self, save_directory, *args, **options):
+        """As transformers', and the code that loads the folder where this package is not installed.
+
+        Here, because a model saves its configuration among its other files, before these are uploaded, if they are.
+        """
+        self.auto_map = dict(AUTO_MAP)  # of a model from the network it would name the files there
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        write_code(save_directory)
+        super().save_pretrained(save_directory, *args, **options)
 
 
 def core_options(config: LambdaBertConfig) -> LambdaBertOptions:

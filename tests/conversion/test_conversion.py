@@ -70,7 +70,7 @@ def test_probability_of_the_order_is_the_hubs(converted, hub):
 
 def test_masks_are_filled_as_by_the_hub(converted, hub):
     fill = pipeline("fill-mask", str(converted))
-    for text in ("the river <mask> north.", "<mask> built many bridges", "a small <mask>", "its (<mask>) water"):
+    for text in ("the river <mask> north.", "<mask> built many bridges", "a small <mask>", "its water in <mask>."):
         found, ours = fill(text, top_k=3), hub.fill_mask(text, topk=3)
         special = set(AutoTokenizer.from_pretrained(converted).all_special_tokens)
         found = [p for p in fill(text, top_k=10) if p["token_str"] not in special][:3]
