@@ -67,7 +67,7 @@ def main() -> None:
     for length in lengths:
         batch = max(1, tokens // length)
         for name in names:
-            if stage.left < 3 or (name in ("banded", "convolution") and length > 8192):
+            if stage.left < 2 or (stage.cuda and name in ("banded", "convolution") and length not in (512, 8192)):
                 continue
             function, inputs = speed.make(name, batch, length, shape)
             with torch.no_grad():

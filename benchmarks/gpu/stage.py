@@ -111,11 +111,12 @@ class Stage:
 def in_processes(calls: list[tuple]) -> Iterator[tuple]:
     """Yield (call, result) of each call (function, argument), as they end, from several processes on one device.
 
-    What takes long is Triton's compiler, on one core each.
+    What takes long is Triton's compiler, on one core each. Where a call raised an exception, that is its
+    result.
     """
     workers = max(1, min(len(calls), (os.cpu_count() or 2) - 1, 14))
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(function, argument): (function, argument) for function, argument in calls}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            yield futures[future], future.exception() or future.result()

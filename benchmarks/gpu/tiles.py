@@ -7,7 +7,6 @@ from stage import Stage, in_processes  # isort: skip  sets the path
 
 import itertools
 import json
-import time
 
 import measuring
 import torch
@@ -65,40 +64,33 @@ def main() -> None:
             stage.write(**row)
             stage.check(row["spilled"] == 0, f"spills registers: {row}")
         stage.finish()
-    kinds = [("bfloat16", block, context) for block, context in CONTEXTS.items()] + [("float32", 32, 23)]
-    cases = [
-        (name, dtype, context, tile, stage.seed)
-        for dtype, _, context in kinds
-        for name in ("FORWARD", "BACKWARD")
-        for tile in candidates(measuring.DTYPES[dtype].itemsize)
-    ]
-    start = time.monotonic()
-    reasons = {case: reason for (_, case), reason in in_processes([(compiles, case) for case in cases])}
-    print(f"compiled {len(cases)} candidates in {time.monotonic() - start:.0f} s", flush=True)
     best: dict[str, list] = {"FORWARD": [], "BACKWARD": []}
-    for dtype, block, context in kinds:
+    kinds = [("bfloat16", width, context) for width, context in CONTEXTS.items()] + [("float32", 32, 23)]
+    for dtype, width, context in kinds:
+        if stage.left < 20:  # to compile the candidates of one kind
+            print(f"no time is left for {dtype}, r={context}")
+            break
+        size = measuring.DTYPES[dtype].itemsize
+        cases = [(name, dtype, context, tile, stage.seed) for name in best for tile in candidates(size)]
+        reasons = {case: str(reason) for (_, case), reason in in_processes([(compiles, case) for case in cases])}
         for name, table in best.items():
-            if stage.left < 3:
-                continue
             function, times = prepared(name, dtype, context, stage.seed), {}
-            for tile in (case[3] for case in cases if case[:3] == (name, dtype, context)):
+            for case in (case for case in cases if case[0] == name):
+                tile = case[3]
                 row = {"pass": name, "dtype": dtype, "r": context, **vars(tile)}
-                if reason := reasons[name, dtype, context, tile, stage.seed]:
-                    stage.write(**row, reason=reason)
+                if reasons[case]:
+                    stage.write(**row, reason=reasons[case])
                     continue
                 times[tile] = stage.times(lambda f=function, t=tile: f(t), 0.05)["device"]
                 stage.write(**row, ns_per_token=times[tile] * 1e9 / TOKENS)
-            if times:
-                fastest = min(times, key=times.get)
-                table.append((measuring.DTYPES[dtype].itemsize, block, *vars(fastest).values()))
-                (stage.out / "tiles.json").write_text(json.dumps(best) + "\n")
+            fastest = min(times, key=times.get)
+            table.append((size, width, *vars(fastest).values()))
+        (stage.out / "tiles.json").write_text(json.dumps(best) + "\n")
     for name, table in best.items():
-        print(
-            f"{name} = {{",
-            *(f"    ({size}, {block}): Tile{tuple(tile)}," for size, block, *tile in table),
-            "}",
-            sep="\n",
-        )
+        print(f"{name} = {{")
+        for size, width, *tile in table:
+            print(f"    ({size}, {width}): Tile{tuple(tile)},")
+        print("}")
     stage.finish()
 
 

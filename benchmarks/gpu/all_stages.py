@@ -10,7 +10,7 @@
 
 Each stage runs in a process of its own and has a share of the minutes, so that one that breaks or hangs costs only
 itself. Its rows are in FOLDER/STAGE.jsonl as they come, its output in FOLDER/STAGE.log; FOLDER/gpu.json has all of
-them. The exit code is 1 if a stage failed or ran out of time.
+them, and a table ends the output. The exit code is 1 if a stage failed or ran out of time.
 """
 
 import argparse
@@ -21,10 +21,14 @@ import sys
 import time
 from pathlib import Path
 
+from summary import summary
+
 HERE = Path(__file__).resolve().parent
 
+GRACE = 10  # seconds that a stage may take beyond its time: it looks at the time itself, between two measurements
+LEAST = 5  # seconds that each stage gets
 # stage -> its share of the time; what a stage leaves goes to those behind it
-SHARES = {"card": 0.06, "kernels": 0.2, "tiles": 0.14, "mixing": 0.2, "step": 0.25, "updates": 0.1, "sanitizer": 0.05}
+SHARES = {"card": 0.05, "kernels": 0.24, "tiles": 0.12, "mixing": 0.16, "step": 0.27, "updates": 0.1, "sanitizer": 0.06}
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,7 +63,7 @@ def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
         try:
-            code = process.wait(seconds + 10)  # a stage looks at its time itself; this is for one that hangs
+            code = process.wait(seconds + GRACE)
             outcome = "passed" if code == 0 else f"failed with exit code {code}"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
@@ -77,14 +81,13 @@ def main(argv: list[str] | None = None) -> None:
     end, results = time.monotonic() + 60 * options.minutes, []
     for i, stage in enumerate(options.stages):
         share = SHARES[stage] / sum(SHARES[s] for s in options.stages[i:])
-        results.append(run_stage(stage, max(5, (end - time.monotonic()) * share), options))
+        results.append(run_stage(stage, max(LEAST, (end - time.monotonic()) * share), options))
         result = results[-1]
         print(f"{stage:10} {result['outcome']}, {result['seconds']:.0f} s, {len(result['rows'])} rows", flush=True)
         text = (options.out / f"{stage}.log").read_text(errors="replace").strip()
         print("\n".join(f"    {line}" for line in text.splitlines()[-40:]), flush=True)
         (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
-    print("\n" + "\n".join(f"{r['stage']:10} {r['outcome']}" for r in results))
-    print(f"written to {options.out / 'gpu.json'}")
+    print(f"\n{summary(results)}\n\nwritten to {options.out / 'gpu.json'}")
     if any(r["outcome"] != "passed" for r in results):
         sys.exit(1)
 
