@@ -6,7 +6,13 @@ from setuptools import find_packages, setup
 # that is there. This one has wheels for Linux on x86-64 only; the core needs none and runs wherever torch does.
 # Without tensorboardX fairseq asks for it at the start of every command.
 WHEELS = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.13'"
-FAIRSEQ = [f"ve-fairseq==0.12.3; {WHEELS}", f"tensorboardX>=2.6; {WHEELS}"]
+FAIRSEQ = [
+    f"ve-fairseq==0.12.3; {WHEELS}",
+    f"tensorboardX>=2.6; {WHEELS}",
+    # scores of fine-tuning; ve-fairseq asks for them too, in any version
+    "scikit-learn>=1.3",
+    "scipy>=1.10",
+]
 # Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
 # --lambda-backend auto takes 'banded' and says why.
 DEV = [

@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "labels of new texts by such a model",
     "export": "a folder to hand on, made of a training run",
     "fill-mask": "predictions for the masks of texts",
+    "blimp": "grammatical knowledge of a model, by BLiMP's minimal pairs",
     "to-transformers": "a trained model as a folder for transformers",
     "from-transformers": "such a folder back as a model for fairseq",
 }

@@ -1,42 +1,26 @@
 """``lambda-bert finetune``: from labelled files to a model that labels, scored."""
 
 import argparse
-import hashlib
 import json
-import math
 import re
 import shlex
-import subprocess
-import sys
-from dataclasses import fields
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
-from fairseq_lambda.checkpointing.exported import find_checkpoint
-from fairseq_lambda.commands import labelled, train
-from fairseq_lambda.commands.flags import last_value, recipe_flags
+from fairseq_lambda.commands import labelled
+from fairseq_lambda.commands.finetune_data import examples_of, fraction_of, prepare
+from fairseq_lambda.commands.finetune_training import fairseq_command, launch
 from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.commands.score_tables import seeds_table, table
-from fairseq_lambda.commands.training_lines import TrainingLines
-from fairseq_lambda.config import finetuning_schedule, learning_rate, read_finetuning_recipe
-from fairseq_lambda.files import sha256, whole, whole_folder
-from fairseq_lambda.finetuning.labels import OBJECTIVES, Labels, divide, learn_labels, part
+from fairseq_lambda.files import sha256, whole
+from fairseq_lambda.finetuning.labels import OBJECTIVES, Labels
 from fairseq_lambda.finetuning.metrics import LOWER_IS_BETTER, names_of
-from fairseq_lambda.finetuning.prepare import write_split
-from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig
 
-# Options of the model that are a matter of this training, of the machine, or said otherwise.
-NOT_TAKEN_OVER = {
-    "dropout", "attention_dropout", "activation_dropout", "pooler_dropout", "encoder_layerdrop", "lambda_backend",
-    "checkpoint_activations", "load_checkpoint_heads", "max_positions",
-}  # fmt: skip
 SCORES = "scores.json"
 DESCRIPTION = """\
-Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or one label a word.
+Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or a label a word.
 MODEL is a training folder, a checkpoint or an exported folder; architecture and pieces come from it. The best epoch by
 the task's score on the validation data is kept, and a folder that LambdaBertModel.from_pretrained loads. Run again, it
 resumes. The test file is read once, at the end. Flags that are not listed here go to fairseq-train as they are, such as
@@ -139,18 +123,7 @@ def _seeds(parser: Parser, args: argparse.Namespace) -> list[int]:
 
 
 def _valid_file(args: argparse.Namespace) -> str | None:
-    return args.valid if _fraction(args) is None else None
-
-
-def _fraction(args: argparse.Namespace) -> float | None:
-    """Return --valid as a fraction, None if it is a file."""
-    try:
-        fraction = float(args.valid)
-    except ValueError:
-        return None
-    if not 0 < fraction < 1:
-        raise ValueError(f"--valid {args.valid}: a file, or a fraction of --train above 0 and below 1, such as 0.1")
-    return fraction
+    return args.valid if fraction_of(args) is None else None
 
 
 def _name(model: str) -> str:
@@ -161,125 +134,6 @@ def _name(model: str) -> str:
 def _data_name(file: str) -> str:
     stem = re.sub(r"\..*", "", Path(file).name)
     return Path(file).resolve().parent.name if stem in ("train", "") else stem
-
-
-def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[str, int]]:
-    """Return the labels and the sizes of the splits; make the data folder, unless it is there.
-
-    Raises:
-        ValueError: the files are not as the flags say, or the folder was made of others.
-    """
-    names = args.labels.split(",") if args.labels else None
-    dictionary = hub.task.source_dictionary
-    made_of = {
-        "train": sha256(args.train),
-        "valid": args.valid if _fraction(args) is not None else sha256(args.valid),
-        "seed": args.seed if _fraction(args) is not None else None,
-        "columns": [args.text, args.label, args.label_separator, args.format, args.header],
-        "labels": names,
-        "objective": args.objective,
-        "vocabulary": hash_of(dictionary.symbols),
-    }
-    if folder.is_dir():
-        labels, before = Labels.load(folder)
-        sizes = before.pop("sizes")
-        if before != made_of:
-            changed = ", ".join(key for key in made_of if made_of[key] != before.get(key))
-            raise ValueError(
-                f"{folder.parent} holds a fine-tuning on other data ({changed}): choose another --save-dir"
-            )
-        print(f"data: {folder}, as prepared before", flush=True)
-        return labels, sizes
-    train_source = labelled.source(args, args.train)
-    labels = learn_labels(train_source, args.train, args.objective, names)
-    for note in train_source.notes():
-        print(note, flush=True)
-    held_out = None
-    splits = {"train": train_source, "valid": train_source}
-    if _fraction(args) is not None:
-        if labels.examples < 2:
-            raise ValueError(f"{args.train} has one example: nothing can be split off")
-        held_out = divide(labels.examples, _fraction(args), args.seed)
-    else:
-        splits["valid"] = labelled.source(args, args.valid)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sizes = {}
-    with whole_folder(folder) as new:
-        for split, source in splits.items():
-            examples = part(source, held_out, split == "valid")
-            sizes[split] = write_split(new, split, examples, labels, _encoder(hub, labels), source.name, dictionary)
-            if sizes[split] == 0:
-                raise ValueError(f"{source.name} is empty")
-        dictionary.save(str(new / "dict.txt"))
-        (new / "sentencepiece.model").write_bytes(hub.bpe.processor.serialized_model_proto())
-        labels.save(new, {**made_of, "sizes": sizes})
-    if held_out is None:
-        for note in splits["valid"].notes():
-            print(note, flush=True)
-    shown = ", ".join(labels.names[:20]) + (", ..." if len(labels.names) > 20 else "")
-    what = f"{len(labels.names)} labels ({shown})" if labels.names else "regression"
-    print(f"data: {sizes['train']:,} texts to train on, {sizes['valid']:,} to select by; {what}", flush=True)
-    return labels, sizes
-
-
-def _encoder(hub, labels: Labels):
-    return hub.word_ids if labels.objective == "tagging" else hub.piece_ids
-
-
-def hash_of(symbols) -> str:
-    """Return a short hash of a list of symbols."""
-    return hashlib.sha256("\n".join(symbols).encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def fairseq_command(hub, args, user, labels: Labels, size: int, metric: str, data: Path, folder: Path, seed: int):
-    """Return the command that trains."""
-    recipe = read_finetuning_recipe()
-    gpus = 0 if "--cpu" in user else torch.cuda.device_count()
-    task = "lambda_sequence_tagging" if labels.objective == "tagging" else "lambda_sentence_prediction"
-    autocast = args.autocast
-    if autocast is None:
-        fast = multiplies_bfloat16("cuda" if gpus else "cpu") and train.FLOAT16.isdisjoint(user)
-        autocast = "bfloat16" if fast else "none"
-    epochs = int(last_value(user, "--max-epoch") or recipe.optimization.max_epoch)
-    batch = int(last_value(user, "--batch-size") or recipe.dataset.batch_size) * int(args.nproc)
-    batch *= int((last_value(user, "--update-freq") or "1").split(",")[0])
-    updates = int(last_value(user, "--max-update") or 0) or epochs * math.ceil(size / batch)
-    model = model_options(hub)
-    recipe.merge_with({
-        "common": {"seed": seed},
-        "task": {"_name": task},
-        "criterion": {"_name": task, "autocast": autocast},
-        "dataset": {"required_seq_len_multiple": 1 if autocast == "none" else 8},
-        "optimization": {"lr": [learning_rate(hub.cfg.model.encoder_embed_dim)]},
-        "checkpoint": {
-            "save_dir": str(folder), "best_checkpoint_metric": metric,
-            "maximize_best_checkpoint_metric": metric not in LOWER_IS_BETTER,
-            "finetune_from_model": str(find_checkpoint(args.model)),
-        },
-        "model": model,
-        **finetuning_schedule(updates),
-    })  # fmt: skip
-    device = [] if gpus or "--cpu" in user else ["--cpu"]
-    return [*train.launcher(args.nproc, None), str(data), *recipe_flags(without_false(recipe), user), *device, *user]
-
-
-def model_options(hub) -> dict:
-    """Return the options of the architecture, as they are in the checkpoint."""
-    cfg, bert = hub.cfg.model, hub.model.encoder.bert
-    options = {f.name: cfg[f.name] for f in fields(LambdaBertConfig) if f.name in cfg and f.name not in NOT_TAKEN_OVER}
-    if hub.model.max_positions() == bert.options.max_positions:  # there is a table of so many
-        options["max_positions"] = bert.options.max_positions
-    name = str(cfg.get("_name") or "lambda_bert")
-    return {"_name": name, **options}
-
-
-def without_false(recipe: DictConfig) -> DictConfig:
-    """Return the recipe without flags that are off: on a command line they are left out."""
-    sections = OmegaConf.to_container(recipe, resolve=True)
-    return OmegaConf.create({
-        section: {key: value for key, value in options.items() if value is not False and value is not None}
-        for section, options in sections.items()
-    })  # fmt: skip
 
 
 def run(command: list[str], args, labels: Labels, metric: str, folder: Path, sizes: dict) -> dict:
@@ -311,34 +165,9 @@ def run(command: list[str], args, labels: Labels, metric: str, folder: Path, siz
     return report
 
 
-def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
-    """Run the training; its whole log goes to ``train.log``, the gist to standard output."""
-    gpus = 0 if "--cpu" in command else torch.cuda.device_count()
-    lines = TrainingLines(metric)
-    with (
-        open(folder / "train.log", "a", encoding="utf-8") as log,
-        subprocess.Popen(
-            command, env=train.environment(gpus), stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
-        ) as process,
-    ):
-        log.write(shlex.join(command) + "\n")
-        for text in process.stdout:
-            log.write(text)
-            log.flush()
-            if not quiet:
-                lines.line(text)
-    if process.returncode:
-        sys.exit(process.returncode if process.returncode > 0 else 1)
-
-
-def score(hub, args, split: str, sizes: dict) -> dict:
+def score(hub, args: argparse.Namespace, split: str, sizes: dict[str, int]) -> dict:
     """Return the scores of a split, read from its file."""
-    fraction = _fraction(args) if split == "valid" else None
-    path = args.train if fraction is not None else args.valid if split == "valid" else args.test
-    source = labelled.source(args, path)
-    examples = source
-    if fraction is not None:
-        examples = part(source, divide(sizes["train"] + sizes["valid"], fraction, args.seed), True)
+    source, examples = examples_of(args, split, sizes)
     result = labelled.evaluate(hub, examples, source.name)
     if split == "test":
         for note in source.notes():

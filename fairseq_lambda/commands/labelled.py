@@ -11,8 +11,6 @@ from fairseq_lambda.finetuning.labels import ANY
 from fairseq_lambda.finetuning.metrics import scores
 from fairseq_lambda.finetuning.tables import FORMATS
 
-CHUNK = 1024  # texts that are sorted by length and predicted together
-
 
 def add_columns(parser: argparse.ArgumentParser, labelled: bool = True) -> None:
     """Add the flags that say what a file looks like."""
@@ -58,17 +56,25 @@ def predictions(hub, examples: Iterable[Example], name: str) -> Iterator[tuple[E
         ValueError: a file of words for a model of texts, or the other way round; pairs for single texts.
     """
     tagging = hub.labels.objective == "tagging"
-    iterator = iter(examples)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
-        for example in chunk:
+
+    def checked() -> Iterator[Example]:
+        for example in examples:
             fits = hub.labels.texts in (ANY, len(example.texts))
             if (example.words is not None) != tagging or not (tagging or fits):
                 reads = "words" if tagging else {1: "one text", 2: "two texts"}.get(hub.labels.texts, "texts")
                 raise ValueError(
                     f"{name}, line {example.line}: the model reads {reads} at a time: see --text and --format"
                 )
-        rows = hub.word_outputs([e.words for e in chunk]) if tagging else hub.text_outputs([e.texts for e in chunk])
-        yield from zip(chunk, rows, strict=True)
+            yield example
+
+    ones, others = itertools.tee(checked())  # as far apart as the window in which texts are sorted
+    if tagging:
+        outputs = hub.word_outputs(example.words for example in others)
+    else:
+        outputs = hub.text_outputs(example.texts for example in others)
+    # outputs first: they read ahead, and nothing is left over of ones at the end
+    for row in outputs:
+        yield next(ones), row
 
 
 def evaluate(hub, examples: Iterable[Example], name: str) -> dict:

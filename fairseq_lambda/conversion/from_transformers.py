@@ -16,7 +16,7 @@ from fairseq_lambda.files import whole_folder
 from fairseq_lambda.huggingface import LambdaBertConfig, modeling
 from fairseq_lambda.huggingface.tokenizer import MASK, SPECIALS
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import task_of
+from fairseq_lambda.models.task_of_checkpoint import task_of
 
 
 def from_transformers(folder: Path, destination: Path, pieces: Path | None = None) -> dict:

@@ -81,12 +81,13 @@ class FineTuningCriterion(FairseqCriterion):
         return target.new_zeros(0)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        weights = None if self.weights is None else self.weights.float()  # --fp16 makes buffers half
         if self.labels.objective == "regression":
             return F.mse_loss(logits.squeeze(-1), target.float(), reduction="sum")
         if self.labels.objective == "multilabel":
-            each = F.binary_cross_entropy_with_logits(logits, target.float(), pos_weight=self.weights, reduction="none")
+            each = F.binary_cross_entropy_with_logits(logits, target.float(), pos_weight=weights, reduction="none")
             return each.mean(dim=-1).sum()
-        return F.cross_entropy(logits, target, weight=self.weights, reduction="sum")
+        return F.cross_entropy(logits, target, weight=weights, reduction="sum")
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -114,7 +115,7 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
     Raises:
         ValueError: no examples, labels that do not go with the objective, only one, or nearly as many as examples.
     """
-    counts: Counter[str] = Counter()
+    asked, counts = objective, Counter()
     examples = texts = 0
     total = squares = 0.0
     for example in source:
@@ -145,6 +146,11 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
         raise ValueError(f"{name} has one label only, {shown(next(iter(counts)))}: a model can learn nothing from it")
     if not counts:
         raise ValueError(f"{name} has no labels at all")
+    if asked is None and objective == "classification" and all(map(_is_decimal, counts)):
+        raise ValueError(
+            f"{name} has numbers as labels, such as {shown(next(iter(counts)))}: add --objective regression, or "
+            "--objective classification if they are names"
+        )
     if objective == "classification" and len(counts) > max(20, examples // 3):
         raise ValueError(
             f"{name} has {len(counts):,} labels in {examples:,} lines, such as {shown(next(iter(counts)))}: name the "
@@ -162,6 +168,11 @@ def _number(example: Example, name: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name}, line {example.line}: {shown(example.label)} is no number, as regression needs")
     return value
+
+
+def _is_decimal(label: str) -> bool:
+    """Return whether a label is a number with a decimal point, such as 3.8: a score and no name."""
+    return re.fullmatch(r"-?\d+\.\d+", label) is not None
 
 
 def divide(count: int, fraction: float, seed: int) -> np.ndarray:

@@ -1,20 +1,19 @@
 """What a fine-tuned model predicts: labels of texts and of words, in batches by length."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import data_utils
 from torch import Tensor
 
 from fairseq_lambda.data.shorten import SPECIAL, cut_at_words, join
 from fairseq_lambda.finetuning.labels import ANY, Labels
 from fairseq_lambda.finetuning.words import split_words, word_pieces
+from fairseq_lambda.models.batching import by_length
 from fairseq_lambda.symbols import WORD_START
-
-BATCH_TOKENS = 4096  # of a batch, padding included
 
 
 class Classification(NamedTuple):
@@ -114,44 +113,55 @@ class FineTuned:
             )
         return tagged[0] if single else tagged
 
-    def text_outputs(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Return probabilities (n, labels), or the numbers (n, 1) of a regression."""
-        pieces = [[self.piece_ids(text) for text in sample] for sample in texts]
-        samples = [self._join(sample) for sample in pieces]
-        self.shortened += sum(
-            len(sample) - SPECIAL[len(parts)] < sum(map(len, parts))
-            for sample, parts in zip(samples, pieces, strict=True)
-        )
-        rows = np.zeros((len(samples), self.labels.outputs))
-        for indices, logits, _ in self._head_outputs(samples):
-            if self.labels.objective == "classification":
-                values = logits.softmax(dim=-1)
-            elif self.labels.objective == "multilabel":
-                values = logits.sigmoid()
-            else:
-                values = logits * self.labels.deviation + self.labels.mean
-            rows[indices] = values.double().cpu().numpy()
-        return rows
+    def text_outputs(self, texts: Iterable[tuple[str, ...]]) -> Iterator[np.ndarray]:
+        """Yield for each text, or two texts, the probabilities (labels,), or the number (1,) of a regression."""
+        samples = (self._text_sample(parts) for parts in texts)
+        return by_length(self._text_rows, samples, self.task.source_dictionary.pad())
 
-    def word_outputs(self, texts: Sequence[list[str]]) -> list[np.ndarray]:
-        """Return for each text the probabilities (words, labels)."""
-        samples, places = [], []  # of each sample: text, first word, positions of its words
-        for index, words in enumerate(texts):
-            ids, starts = word_pieces(words, self.word_ids)
-            starts = np.array(starts, dtype=int)
-            parts = cut_at_words(starts, len(ids), self.task.max_positions() - SPECIAL[1])
-            self.shortened += len(parts) > 1
-            for start, end in parts:
-                within = np.flatnonzero((starts >= start) & (starts < end))
-                samples.append(self._join([ids[start:end]]))
-                places.append((index, within, starts[within] - start + 1))
-        rows = [np.zeros((len(words), self.labels.outputs)) for words in texts]
-        for indices, logits, _ in self._head_outputs(samples):
-            probabilities = logits.softmax(dim=-1).double().cpu().numpy()
-            for row, sample in zip(probabilities, indices, strict=True):
-                index, words, positions = places[sample]
-                rows[index][words] = row[positions]
-        return rows
+    def word_outputs(self, texts: Iterable[list[str]]) -> Iterator[np.ndarray]:
+        """Yield for each list of words the probabilities (words, labels)."""
+        pending: deque[tuple[int, list]] = (
+            deque()
+        )  # of each text read: its words, and where each part has which of them
+        samples = (sample for words in texts for sample in self._word_samples(words, pending))
+        outputs = by_length(self._word_rows, samples, self.task.source_dictionary.pad())
+        for first in outputs:
+            words, places = pending.popleft()
+            rows = np.zeros((words, self.labels.outputs))
+            for part, (within, positions) in enumerate(places):
+                rows[within] = (first if part == 0 else next(outputs))[positions]
+            yield rows
+
+    def _text_sample(self, parts: tuple[str, ...]) -> Tensor:
+        ids = [self.piece_ids(text) for text in parts]
+        sample = self._join(ids)
+        self.shortened += len(sample) - SPECIAL[len(parts)] < sum(map(len, ids))
+        return torch.from_numpy(sample)
+
+    def _word_samples(self, words: list[str], pending: deque) -> list[Tensor]:
+        ids, starts = word_pieces(words, self.word_ids)
+        starts = np.array(starts, dtype=int)
+        parts = cut_at_words(starts, len(ids), self.task.max_positions() - SPECIAL[1])
+        self.shortened += len(parts) > 1
+        places = []
+        for start, end in parts:
+            within = np.flatnonzero((starts >= start) & (starts < end))
+            places.append((within, starts[within] - start + 1))
+        pending.append((len(words), places))
+        return [torch.from_numpy(self._join([ids[start:end]])) for start, end in parts]
+
+    def _text_rows(self, tokens: Tensor) -> np.ndarray:
+        logits = self._head(tokens)
+        if self.labels.objective == "classification":
+            values = logits.softmax(dim=-1)
+        elif self.labels.objective == "multilabel":
+            values = logits.sigmoid()
+        else:
+            values = logits * self.labels.deviation + self.labels.mean
+        return values.numpy()
+
+    def _word_rows(self, tokens: Tensor) -> np.ndarray:
+        return self._head(tokens).softmax(dim=-1).numpy()
 
     def piece_ids(self, text: str) -> list[int]:
         """Return a text as ids of pieces, without ``<s>`` and ``</s>``."""
@@ -188,14 +198,12 @@ class FineTuned:
         return join(arrays, self.task.max_positions(), dictionary.bos(), dictionary.eos())
 
     @torch.no_grad()
-    def _head_outputs(self, samples: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Yield (indices of a batch's samples, logits, tokens), shortest samples first."""
-        pad = self.task.source_dictionary.pad()
+    def _head(self, tokens: Tensor) -> Tensor:
+        """Return the logits of ids (b, n), in double precision on the CPU."""
         with utils.model_eval(self.model):
-            for indices in batches_by_length([len(sample) for sample in samples]):
-                tokens = data_utils.collate_tokens([torch.from_numpy(samples[i]) for i in indices], pad).to(self.device)
-                logits, _ = self.model(tokens, features_only=True, classification_head_name=self.task.HEAD)
-                yield indices, logits.float(), tokens
+            tokens = tokens.to(self.device)
+            logits, _ = self.model(tokens, features_only=True, classification_head_name=self.task.HEAD)
+        return logits.cpu().double()
 
 
 def classification(labels: Labels, row: np.ndarray) -> Classification:
@@ -208,13 +216,3 @@ def classification(labels: Labels, row: np.ndarray) -> Classification:
         return Classification(chosen, min((named[n] for n in chosen), default=1 - max(named.values())), named)
     best = labels.names[int(row.argmax())]
     return Classification(best, named[best], named)
-
-
-def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[np.ndarray]:
-    """Yield indices in batches of at most ``tokens`` with padding, at least one, from the shortest to the longest."""
-    order = np.argsort(np.asarray(lengths, dtype=int), kind="stable")
-    start = 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or (end + 1 - start) * lengths[order[end]] > tokens:
-            yield order[start:end]
-            start = end

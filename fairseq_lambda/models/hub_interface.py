@@ -1,30 +1,27 @@
-"""Use of a trained model from Python: encode, fill masks, order sentences, take features and content lambdas."""
+"""Use of a trained model from Python: encode, fill masks, order, score and embed texts, take features and lambdas."""
 
 import itertools
 import logging
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from fairseq import checkpoint_utils, tasks, utils
-from fairseq.data import Dictionary
+from fairseq import checkpoint_utils, utils
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
-from fairseq_lambda.models import fairseq_sentence_prediction
 from fairseq_lambda.models.fine_tuned import FineTuned
 from fairseq_lambda.models.lambda_bert_config import plain
+from fairseq_lambda.models.many_texts import ManyTexts
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
+from fairseq_lambda.models.task_of_checkpoint import task_of
 from fairseq_lambda.symbols import MASK, WORD_START
-from fairseq_lambda.tasks.fine_tuning import FineTuningTask
-from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ class Prediction(NamedTuple):
     token: str
 
 
-class LambdaBertHubInterface(FineTuned, RobertaHubInterface):
+class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
     """fairseq's RoBERTa interface over a lambda_bert, its vocabulary and nothing else: no network, no training paths.
 
     ``encode``, ``decode``, ``predict`` and ``register_classification_head`` are fairseq's. ``bpe`` is None if the
@@ -129,10 +126,13 @@ class LambdaBertHubInterface(FineTuned, RobertaHubInterface):
         """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.
 
         Args:
-            tokens: ids (n,) or (b, n), right-padded.
+            tokens: ids (n,) or (b, n), right-padded; or a list of texts or ids (n,), which gives a list of what each of
+                them gives alone, b = 1.
             return_all_hiddens: a list, the embeddings first, in place of the top features.
             return_lambdas: a tuple (features, lambdas), lambdas a list of (b, dim_k, dim_v), None for softmax layers.
         """
+        if not isinstance(tokens, Tensor):
+            return self._features_of_each(tokens, return_all_hiddens, return_lambdas)
         tokens = tokens.unsqueeze(0) if tokens.dim() == 1 else tokens
         features, extra = self.model(
             tokens.to(self.device),
@@ -144,38 +144,41 @@ class LambdaBertHubInterface(FineTuned, RobertaHubInterface):
         return (features, extra["lambdas"]) if return_lambdas else features
 
     @torch.no_grad()
-    def fill_mask(self, masked_input: str, topk: int = 5):
+    def fill_mask(self, masked_input: str | list[str], topk: int = 5):
         """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; for several masks, one list each.
 
         All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
-        special symbols, which are never targets in training, and byte pieces, which are no text.
+        special symbols, which are never targets in training, and byte pieces, which are no text. A list of texts gives
+        a list of what each of them gives alone.
 
         Raises:
             ValueError: a text without ``<mask>``, or topk out of range.
         """
-        if MASK not in masked_input:
-            raise ValueError(
-                f"no <mask> in {masked_input!r}: write <mask> where a word is to be predicted, "
-                "such as 'The capital of France is <mask>.'"
-            )
+        texts = [masked_input] if isinstance(masked_input, str) else list(masked_input)
+        for text in texts:
+            if MASK not in text:
+                raise ValueError(
+                    f"no <mask> in {text!r}: write <mask> where a word is to be predicted, "
+                    "such as 'The capital of France is <mask>.'"
+                )
         dictionary = self.task.source_dictionary
         never = [*range(dictionary.nspecial), self.task.mask_idx, *self._byte_pieces()]
         if not 1 <= topk <= len(dictionary) - len(never):
             raise ValueError(f"topk={topk}: must be between 1 and the number of pieces")
-        tokens = self.encode(masked_input)
-        masked = tokens.eq(self.task.mask_idx)
-        with utils.model_eval(self.model):
-            logits, _ = self.model(tokens[None].to(self.device), masked_tokens=masked[None].to(self.device))
-        logits = logits.float()
-        logits[:, never] = float("-inf")
-        values, indices = logits.softmax(dim=-1).topk(topk)  # (masks, topk)
 
-        starts = [match.start() for match in re.finditer(MASK, masked_input)]
-        predictions = [
-            [_fill(masked_input, start, dictionary[i], probability) for probability, i in zip(*best, strict=True)]
-            for start, *best in zip(starts, values.tolist(), indices.tolist(), strict=True)
+        def likeliest(tokens: Tensor) -> list[list[list]]:
+            masked = tokens.eq(self.task.mask_idx)
+            with utils.model_eval(self.model):
+                logits, _ = self.model(tokens.to(self.device), masked_tokens=masked.to(self.device))
+            logits = logits.float()
+            logits[:, never] = float("-inf")
+            best = zip(*(values.tolist() for values in logits.softmax(dim=-1).topk(topk)), strict=True)  # (masks, topk)
+            return [list(itertools.islice(best, masks)) for masks in masked.sum(1).tolist()]
+
+        filled = [
+            _fill_all(text, best, dictionary) for text, best in zip(texts, self._many(likeliest, texts), strict=True)
         ]
-        return predictions[0] if len(predictions) == 1 else predictions
+        return filled[0] if isinstance(masked_input, str) else filled
 
     def _byte_pieces(self) -> list[int]:
         """Return the ids of SentencePiece's byte pieces, which are parts of characters: ``<0x00>`` and so on."""
@@ -198,26 +201,14 @@ class LambdaBertHubInterface(FineTuned, RobertaHubInterface):
         return F.softmax(extra["sentence_logits"].float(), dim=-1)[0, 0].item()
 
 
-def task_of(cfg, state: dict, dictionary=None, labels: list[str] | None = None):
-    """Return the task of a checkpoint, given its options and its ``task_state``.
-
-    Args:
-        dictionary, labels: see :meth:`LambdaBertHubInterface.from_folder`.
-
-    Raises:
-        ValueError: the state is not of this task.
-    """
-    name = cfg.get("_name")
-    if name == fairseq_sentence_prediction.NAME:
-        if isinstance(dictionary, str | os.PathLike):
-            dictionary = Dictionary.load(str(dictionary))
-        return fairseq_sentence_prediction.as_ours(cfg, state, dictionary, labels)
-    if dictionary is not None or labels is not None:
-        raise ValueError("the checkpoint has a dictionary and labels of its own: leave out dictionary= and labels=")
-    kind = tasks.TASK_REGISTRY.get(name)
-    if kind is not None and issubclass(kind, FineTuningTask):
-        return kind.from_state(cfg, state)
-    return tasks.setup_task(cfg, dictionary=MaskedLMSOPTask.dictionary_from_state(state), from_checkpoint=True)
+def _fill_all(text: str, best: list, dictionary) -> list:
+    """Return the predictions for a text, given (probabilities, ids) for each of its masks."""
+    starts = [match.start() for match in re.finditer(MASK, text)]
+    predictions = [
+        [_fill(text, start, dictionary[i], probability) for probability, i in zip(*of_mask, strict=True)]
+        for start, of_mask in zip(starts, best, strict=True)
+    ]
+    return predictions[0] if len(predictions) == 1 else predictions
 
 
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
