@@ -135,6 +135,8 @@ def test_fine_tuned_in_transformers_and_used_by_the_hub(converted, labels, tmp_p
     if labels:
         assert [p.label for p in found] == [labels[i] for i in logits.argmax(-1)]
         assert [p.probability for p in found] == pytest.approx(logits.softmax(-1).amax(-1).tolist(), abs=1e-5)
+    else:
+        assert [p.label for p in found] == pytest.approx(logits[:, 0].tolist(), abs=1e-5)
     # and to transformers again
     to_transformers.to_transformers(tmp_path / "back", tmp_path / "there")
     there = AutoModelForSequenceClassification.from_pretrained(tmp_path / "there")

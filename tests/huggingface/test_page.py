@@ -14,7 +14,7 @@ from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertModel
 from transformers import BertTokenizer
 
 config = LambdaBertConfig(local_context_size=25, output_lambda_params=True)
-model = LambdaBertModel(config)                   # BERT's vocabulary, base size: the defaults
+model = LambdaBertModel(config)  # BERT's vocabulary, base size: the defaults
 """
 
 
