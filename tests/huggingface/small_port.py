@@ -19,9 +19,7 @@ import sentencepiece
 from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertForPreTraining
 from fairseq_lambda.huggingface.tokenizer import MASK, SPECIALS, fast_tokenizer, save_tokenizer
 
-WORDS = (
-    "the a film team city river was is released won lost built in on of near and not 1997 2004 , . ( ) - s".split()
-)
+WORDS = "the a film team city river was is released won lost built in on of near and not 1997 2004 , . ( ) - s".split()
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "dim_k": 4}
 SHAPE |= {"local_context": 5}
 
