@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
@@ -83,11 +84,13 @@ def scores(model, dataset: SentencePairDataset, size: int) -> dict[str, float]:
     loss = masked = right = pairs = 0
     for inputs in Batches(dataset, size):
         inputs = {name: value.to(model.device) for name, value in inputs.items()}
-        order = inputs.pop("next_sentence_label")
-        out = model(**inputs)
-        count = int(inputs["labels"].ne(IGNORED).sum())
-        loss, masked = loss + float(out.loss) * count, masked + count
-        right += int(out.sentence_logits.argmax(-1).eq(order).sum())
+        labels, order = inputs["labels"], inputs["next_sentence_label"]
+        out = model.lambda_bert(inputs["input_ids"])
+        chosen = labels.ne(IGNORED)  # the head over the masked tokens alone, as in training
+        logits = model.lm_head(out.last_hidden_state[chosen])
+        loss += float(F.cross_entropy(logits, labels[chosen], reduction="sum"))
+        masked += logits.size(0)
+        right += int(model.sentence_classifier(out.pooler_output).argmax(-1).eq(order).sum())
         pairs += int(order.ge(0).sum())
     return {"mlm_ppl": math.exp(loss / masked), "sentence_acc": 100 * right / max(pairs, 1)}
 
