@@ -194,8 +194,8 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
-    if not {"LD_PRELOAD", "LAMBDA_BERT_STARTED"} & os.environ.keys():  # what the CPU needs from the start of a process
+    if "OMP_WAIT_POLICY" not in os.environ:  # this and an allocator have to be there from the start of a process
         gpus = 0 if "--cpu" in sys.argv else torch.cuda.device_count()
-        variables = {"OMP_WAIT_POLICY": "PASSIVE", **environment(gpus), "LAMBDA_BERT_STARTED": "1"}
+        variables = {"OMP_WAIT_POLICY": "PASSIVE", **environment(gpus)}
         os.execvpe(sys.executable, [sys.executable, *sys.argv], variables)
     main()

@@ -70,9 +70,10 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
     guess = "regression" if config.num_labels == 1 else "classification"
     objective = "tagging" if tagging else objectives.get(config.problem_type, guess)
     names = [] if objective == "regression" else [config.id2label[index] for index in range(config.num_labels)]
-    labels = state.get("labels") or {}
-    if (labels.get("objective"), labels.get("names")) != (objective, names):
-        labels = Labels(objective, names, ANY, mean=config.label_mean, deviation=config.label_deviation).state()
+    labels = Labels(objective, names, ANY, mean=config.label_mean, deviation=config.label_deviation).state()
+    known, of_model = state.get("labels") or {}, ("objective", "names", "mean", "deviation")
+    if all(known.get(key) == labels[key] for key in of_model):
+        labels = known  # with the counts of training
     return {"task": task, "criterion": criterion, "task_state": {**state, "labels": labels}}
 
 
