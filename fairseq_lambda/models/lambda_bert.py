@@ -26,7 +26,7 @@ from fairseq_lambda.models.older_checkpoints import (
     with_present_optimizer,
     with_present_options,
 )
-from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules import Documents, LambdaBert, LambdaBertOptions
 from fairseq_lambda.modules.heads import ClassificationHead
 from fairseq_lambda.ops.unrolled import is_recording
 
@@ -60,6 +60,7 @@ class LambdaBertEncoder(FairseqEncoder):
         masked_tokens: Tensor | None = None,
         return_lambdas: bool = False,
         has_padding: bool | None = None,
+        document_lengths: list[list[int]] | None = None,
         **unused,
     ) -> tuple[Tensor, dict]:
         """Return logits over the vocabulary, or features (b, n, C), and a dictionary of what else there is.
@@ -74,6 +75,7 @@ class LambdaBertEncoder(FairseqEncoder):
                 for; the head then works on these only: (masked, V), not (b, n, V).
             return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for softmax layers.
             has_padding: whether there is any; None: look, which waits for a GPU.
+            document_lengths: of packed rows, see :class:`Documents`; None: a row is one text.
 
         Raises:
             ValueError: more tokens than ``max_positions``.
@@ -82,8 +84,11 @@ class LambdaBertEncoder(FairseqEncoder):
         if has_padding is None:
             has_padding = is_recording() or bool(padding_mask.any())  # a graph has to serve both
         padding_mask = padding_mask if has_padding else None
+        documents = None
+        if document_lengths is not None:
+            documents = Documents(document_lengths, src_tokens.size(1), src_tokens.device)
         x, states, lambdas = self.bert(
-            src_tokens, padding_mask, return_states=return_all_hiddens, return_lambdas=return_lambdas
+            src_tokens, padding_mask, None, return_all_hiddens, return_lambdas, documents=documents
         )
         head = self.bert.sentence_head
         extra = {

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from fairseq_lambda.modules.encoder import EncoderLayer, LambdaEncoder, parse_layers
 from fairseq_lambda.modules.heads import ClassificationHead, MaskedLMHead
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
-from fairseq_lambda.modules.positions import LearnedPositions, SinusoidalPositions
+from fairseq_lambda.modules.positions import LearnedPositions, SinusoidalPositions, count_positions
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
+from fairseq_lambda.ops.documents import Documents
 
 POSITIONS = ("auto", "learned", "sinusoidal", "none")
 INITIAL_STD = 0.02  # of linear layers and embeddings, as in BERT
@@ -161,6 +162,7 @@ class LambdaBert(nn.Module):
         segments: Tensor | None = None,
         return_states: bool = False,
         return_lambdas: bool = False,
+        documents: Documents | None = None,
     ) -> LambdaBertOutput:
         """Return what :class:`LambdaBertOutput` holds.
 
@@ -168,19 +170,27 @@ class LambdaBert(nn.Module):
             tokens: (b, n) ids, right-padded; or (b, n, C), their embeddings, see :meth:`embed`.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
+            documents: where the documents of packed rows lie; each has positions of its own, and gives the features
+                that it gives alone.
 
         Raises:
-            ValueError: more tokens than ``max_positions``.
+            ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
         """
         if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # an exporter takes it for a limit
             raise ValueError(
                 f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
                 "train with more positions, or with a local context and without absolute ones"
             )
-        x = self.embed(tokens, padding_mask, segments)
-        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states))
+        x = self.embed(tokens, padding_mask, segments, documents)
+        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states, documents))
 
-    def embed(self, tokens: Tensor, padding_mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        tokens: Tensor,
+        padding_mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        documents: Documents | None = None,
+    ) -> Tensor:
         """Return the sum of token, segment and position embeddings, normalised: (b, n, C).
 
         ``tokens`` may be token embeddings (b, n, C) in place of ids; without ``segments`` all are then 0.
@@ -193,7 +203,11 @@ class LambdaBert(nn.Module):
             segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
         x = x + self.embed_segments(segments)
         if self.embed_positions is not None:
-            x = x + self.embed_positions(none.bool() if padding_mask is None else padding_mask)
+            if documents is None:
+                positions = count_positions(none.bool() if padding_mask is None else padding_mask)
+            else:
+                positions = documents.positions
+            x = x + self.embed_positions(positions)
         return F.dropout(self.layernorm_embedding(x), self.options.dropout, self.training)
 
 
