@@ -7,6 +7,7 @@ Triton's kernels stay behind; the copies use those of the package where it is in
 
 import ast
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from fairseq_lambda.files import whole
@@ -46,23 +47,23 @@ def write_code(folder: str | Path) -> None:
 
 def flat_files() -> dict[str, str]:
     """Return the flat files, name to text, of all that the models import from this package."""
+    modules = _needed(ENTRIES)
     files = {}
-    for entry in ENTRIES:
-        needed = _needed(entry)
-        for module in needed:
-            name = f"{_flat_name(module)}.py"
-            if name not in files:
-                text = IMPORT.sub(lambda m: f"{m[1]}from .{_flat_name(m[2])} import ", _source(module))
-                files[name] = f"# {module}, made flat by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
-        # Of a local folder transformers 4 copies only what the entry itself names.
-        names = "".join(f"    from .{_flat_name(module)} import *\n" for module in needed if module != entry)
-        files[f"{_flat_name(entry)}.py"] += f"\nif False:  # names all files, for transformers 4\n{names}"
+    for module in modules:
+        text = IMPORT.sub(lambda match: f"{match[1]}from .{_flat_name(match[2])} import ", _source(module))
+        files[f"{_flat_name(module)}.py"] = (
+            f"# {module}, made flat by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
+        )
+    # transformers copies what an entry names, 4.57 only what it names itself; and any copy has to be able to write all.
+    names = "".join(f"    from .{_flat_name(module)} import *\n" for module in modules)
+    for entry in ENTRIES.values():
+        files[f"{entry}.py"] += f"\nif False:  # all files, by name\n{names}"
     return files
 
 
-def _needed(entry: str) -> list[str]:
-    """Return the modules that ``entry`` imports from this package, itself first, and those that these import."""
-    found, waiting = [], [entry]
+def _needed(entries: Iterable[str]) -> list[str]:
+    """Return the modules that ``entries`` import from this package, and these in turn; the entries among them."""
+    found, waiting = [], list(entries)
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -72,7 +73,7 @@ def _needed(entry: str) -> list[str]:
                 for node in ast.walk(ast.parse(_source(module)))
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}.")
             ]
-    return found
+    return sorted(found)
 
 
 def _flat_name(module: str) -> str:
