@@ -26,7 +26,7 @@ from trainers import VOCABULARY, random_batch, trainer_of
 from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertForPreTraining
 from fairseq_lambda.models.lambda_bert_config import SIZES
 
-TESTS = ["tests/huggingface/test_models.py"]
+TESTS = ["tests/huggingface/test_port_models.py"]
 MODELS = ("fairseq", "transformers", "bert", "modernbert", "modernbert-dense")
 SYMBOLS = VOCABULARY + 5  # fairseq's four, and <mask>
 COLUMNS = {
