@@ -40,5 +40,11 @@ setup(
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
-    extras_require={"fairseq": FAIRSEQ, "zstd": ZSTD, "inspection": ["matplotlib>=3.8"], "dev": DEV},
+    extras_require={
+        "fairseq": FAIRSEQ,
+        "zstd": ZSTD,
+        "inspection": ["matplotlib>=3.8"],
+        "transformers": ["transformers>=4.57", "protobuf"],
+        "dev": DEV,
+    },
 )

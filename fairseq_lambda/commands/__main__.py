@@ -16,12 +16,14 @@ COMMANDS = {
     "fill-mask": "predictions for the masks of texts",
     "blimp": "grammatical knowledge of a model, by BLiMP's minimal pairs",
     "inspect": "pictures of what the layers do with a text",
+    "to-transformers": "a trained model as a folder for transformers",
+    "from-transformers": "such a folder back as a model for fairseq",
 }
 
 
 def usage() -> str:
     lines = ["usage: lambda-bert COMMAND [arguments]", "", "BERT with lambda layers in place of self-attention.", ""]
-    lines += [f"  {name:<12}{what}" for name, what in COMMANDS.items()]
+    lines += [f"  {name:<18}{what}" for name, what in COMMANDS.items()]
     return "\n".join([*lines, "", "lambda-bert COMMAND --help describes one, with an example."])
 
 

@@ -10,6 +10,7 @@ from fairseq.data import Dictionary
 from fairseq_lambda.symbols import MASK, UNK, WORD_START
 
 SYMBOLS = (MASK, UNK)
+NO_PIECE = "\U0010fffd"  # private use
 STRAIGHT_QUOTES = "\"'"
 OPENING = ("Ps", "Pi")  # Unicode's categories of opening brackets and quotes
 
@@ -42,21 +43,33 @@ class SentencePieceEncoder:
             if span in SYMBOLS:
                 pieces.append(span)
             elif span.strip():
-                new = self.processor.encode(span, out_type=str)
-                if not self.space_behind and index and not span[0].isspace():
-                    new = self._without_space(new, 0)
-                if self.space_behind and index < len(spans) - 1 and not span[-1].isspace():
-                    new = self._without_space(new, -1)
+                before = not self.space_behind and index and not span[0].isspace()
+                behind = self.space_behind and index < len(spans) - 1 and not span[-1].isspace()
+                new = self._beside_symbol(span, before) if before or behind else self._pieces(span)
                 pieces.extend(new)
         return " ".join(pieces)
 
-    def _without_space(self, pieces: list[str], end: int) -> list[str]:
-        """Undo the space that SentencePiece puts at one end, 0 or -1, of a text: here it continues in a symbol."""
-        bare = pieces[end].strip(WORD_START)
-        middle = pieces[1:] if end == 0 else pieces[:-1]
-        new = [bare] if bare in self.dictionary or not bare else list(bare)
-        new = [piece for piece in new if piece]
-        return new + middle if end == 0 else middle + new
+    def _pieces(self, text: str) -> list[str]:
+        return self.processor.encode(text, out_type=str)
+
+    def _beside_symbol(self, text: str, before: bool) -> list[str]:
+        """Return the pieces of ``text`` where no space is between it and a symbol before it, or behind it.
+
+        A text by itself would get a space there. In place of the symbol stands a character that no piece has, as in
+        training, where it stands for a literal ``<unk>``.
+        """
+        pieces = self._pieces(NO_PIECE + text if before else text + NO_PIECE)
+        in_bytes = [f"<0x{byte:02X}>" for byte in NO_PIECE.encode()]
+        length = len(in_bytes)
+        if before:
+            pieces = pieces[pieces[0] == WORD_START :]
+            if pieces[:length] == in_bytes:
+                return pieces[length:]
+            return [piece for piece in (pieces[0].lstrip(WORD_START).removeprefix(NO_PIECE), *pieces[1:]) if piece]
+        pieces = pieces[: len(pieces) - (pieces[-1] == WORD_START)]
+        if pieces[-length:] == in_bytes:
+            return pieces[:-length]
+        return [piece for piece in (*pieces[:-1], pieces[-1].rstrip(WORD_START).removesuffix(NO_PIECE)) if piece]
 
     def decode(self, pieces: str) -> str:
         """Return the text of pieces that are joined by spaces."""

@@ -88,6 +88,12 @@ class EncoderLayer(nn.Module):
             return self.mixing(x, padding_mask, return_lambda=True, documents=documents)
         return self.mixing(x, padding_mask, documents=documents), None
 
+    def attention_weights(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor | None:
+        """Return the attention weights (b, h, n, n) that ``forward`` uses for x (b, n, C); None for a lambda layer."""
+        if not isinstance(self.mixing, SoftmaxAttention):
+            return None
+        return self.mixing.weights(x if self.post_norm else self.mixing_layer_norm(x), padding_mask)
+
 
 class LambdaEncoder(nn.Module):
     """Returns the hidden states of a stack of layers; batch first from end to end.

@@ -83,6 +83,12 @@ class LambdaBertOptions:
         softmax_sees_offsets = self.attention_rotary or len(lambda_layers) == self.layers
         return "none" if lambdas_see_offsets and softmax_sees_offsets else "learned"
 
+    @property
+    def length_limit(self) -> int:
+        """The longest input in tokens: ``max_positions`` where there is a table of positions, else NO_LIMIT."""
+        is_global = bool(parse_layers(self.lambda_layers, self.layers)) and self.local_context == 0
+        return self.max_positions if self.positions == "learned" or is_global else NO_LIMIT
+
     def meaning(self) -> dict:
         """Return the options that two models must have in common for the weights of one to serve in the other."""
         options = {name: value for name, value in asdict(self).items() if name not in HARMLESS}
@@ -139,9 +145,8 @@ class LambdaBert(nn.Module):
         )
         self.lm_head = MaskedLMHead(o.embed_dim, o.vocab_size, o.activation_fn) if lm_head else None
         self.sentence_head = self.build_head(2) if sentence_head else None
-        is_global = bool(lambda_layers) and o.local_context == 0
-        self.max_positions = o.max_positions if positions == "learned" or is_global else NO_LIMIT
-        self.apply(_initialise)
+        self.max_positions = o.length_limit
+        self.apply(initialise)
         if lm_head:
             self.lm_head.weight = self.embed_tokens.weight
 
@@ -162,7 +167,7 @@ class LambdaBert(nn.Module):
         """Return what :class:`LambdaBertOutput` holds.
 
         Args:
-            tokens: (b, n) ids, right-padded.
+            tokens: (b, n) ids, right-padded; or (b, n, C), their embeddings, see :meth:`embed`.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
             documents: where the documents of packed rows lie; each has positions of its own, and gives the features
@@ -171,7 +176,7 @@ class LambdaBert(nn.Module):
         Raises:
             ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
         """
-        if tokens.size(1) > self.max_positions:
+        if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # an exporter takes it for a limit
             raise ValueError(
                 f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
                 "train with more positions, or with a local context and without absolute ones"
@@ -186,13 +191,20 @@ class LambdaBert(nn.Module):
         segments: Tensor | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
-        """Return the sum of token, segment and position embeddings, normalised: (b, n, C)."""
-        segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
-        x = self.embed_tokens(tokens) + self.embed_segments(segments)
+        """Return the sum of token, segment and position embeddings, normalised: (b, n, C).
+
+        ``tokens`` may be token embeddings (b, n, C) in place of ids; without ``segments`` all are then 0.
+        """
+        if tokens.dim() == 3:
+            x, none = tokens, torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
+            segments = none if segments is None else segments
+        else:
+            x, none = self.embed_tokens(tokens), torch.zeros_like(tokens)
+            segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
+        x = x + self.embed_segments(segments)
         if self.embed_positions is not None:
             if documents is None:
-                no_padding = torch.zeros_like(tokens, dtype=torch.bool)
-                positions = count_positions(no_padding if padding_mask is None else padding_mask)
+                positions = count_positions(none.bool() if padding_mask is None else padding_mask)
             else:
                 positions = documents.positions
             x = x + self.embed_positions(positions)
@@ -236,7 +248,7 @@ def _build_layer(o: LambdaBertOptions, is_lambda: bool) -> EncoderLayer:
     )
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Draw the weights of linear layers and embeddings as BERT does; a lambda layer's, which it meets last, its own."""
     if isinstance(module, LambdaLayer):
         module.reset_parameters()

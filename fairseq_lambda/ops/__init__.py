@@ -12,7 +12,7 @@ from fairseq_lambda.ops.fourier.cost import prefers_fourier
 from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
 from fairseq_lambda.ops.triton.self_check import warn, why_wrong
-from fairseq_lambda.ops.triton.support import why_not, why_not_here
+from fairseq_lambda.ops.triton.support import kernels, why_not, why_not_here
 from fairseq_lambda.ops.unrolled import is_recording, lambda_mix_unrolled
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,7 @@ MAX_LINE_CONTEXT = 255  # a line of packed documents has as many numbers at each
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-    from fairseq_lambda.ops.triton.mix import lambda_mix_triton  # nothing else imports Triton
-
-    return lambda_mix_triton(*tensors)
+    return kernels("mix").lambda_mix_triton(*tensors)
 
 
 _FUNCTIONS = {

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_lambda.ops.triton.self_check import warn, why_norm_wrong
-from fairseq_lambda.ops.triton.support import norms_rows
+from fairseq_lambda.ops.triton.support import kernels, norms_rows
 
 
 def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
@@ -18,9 +18,7 @@ def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred
     autocast.
     """
     if norms_rows(x) and _is_right(x, weight, bias, centred):
-        from fairseq_lambda.ops.triton.row_norm import row_norm_triton  # imports Triton
-
-        return row_norm_triton(x, weight, bias, eps, centred)
+        return kernels("row_norm").row_norm_triton(x, weight, bias, eps, centred)
     if centred:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.eager import runs_eagerly
+from fairseq_lambda.ops.triton.support import kernels
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +104,9 @@ def _check(kind: Mixing | Norm) -> str | None:
     with torch.autocast(kind.device.type, enabled=False):
         tensors, gradients, expected = case(kind)
         try:
-            kernels = _kernels(kind)
+            ours = _kernels(kind)
             exact = _results(expected, *([t.double() for t in some] for some in (tensors, gradients)))
-            errors = _errors(_results(kernels, tensors, gradients), exact)
+            errors = _errors(_results(ours, tensors, gradients), exact)
         except Exception as error:  # compiler and driver raise many kinds
             first_line = (str(error).strip().splitlines() or [""])[0]
             return f"its kernels fail for {kind} ({type(error).__name__}: {first_line[:200]})"
@@ -122,11 +123,8 @@ def _check(kind: Mixing | Norm) -> str | None:
 
 def _kernels(kind: Mixing | Norm) -> Callable:
     if isinstance(kind, Mixing):
-        from fairseq_lambda.ops.triton.mix import lambda_mix_triton
-
-        return lambda_mix_triton
-    from fairseq_lambda.ops.triton.row_norm import row_norm_triton
-
+        return kernels("mix").lambda_mix_triton
+    row_norm_triton = kernels("row_norm").row_norm_triton
     return lambda x, weight, bias=None: row_norm_triton(x, weight, bias, 1e-5, kind.centred)
 
 

@@ -1,8 +1,10 @@
 """Why the Triton backend cannot serve, if it cannot. Imports no Triton."""
 
+import importlib
 import importlib.util
 import os
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -15,9 +17,20 @@ MAX_DIM_K = 128  # a tile of queries holds all of k
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def kernels(name: str) -> ModuleType:
+    """Return the module ``name`` of this package; nothing else imports Triton.
+
+    Not by an import statement: the copies of this file in folders for transformers (huggingface/flat_code.py) are
+    without the kernels and use those of the installed package, which transformers would demand for a statement.
+    """
+    return importlib.import_module(f"fairseq_lambda.ops.triton.{name}")
+
+
 @runs_eagerly  # torch.compile would trace the look at the file system, and ignore the cache
 @cache
 def _why_not_installed() -> str | None:
+    if importlib.util.find_spec("fairseq_lambda") is None:  # this is a copy, see huggingface/flat_code.py
+        return "the package fairseq_lambda, which has the kernels, is not installed"
     spec = importlib.util.find_spec("triton")
     if spec is None:
         return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"

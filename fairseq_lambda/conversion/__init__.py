@@ -1,0 +1,1 @@
+"""Trained models to transformers and back; needs fairseq and transformers."""

@@ -1,0 +1,116 @@
+"""A folder of transformers as a model that the hub and fairseq load, in the layout of ``lambda-bert export``."""
+
+from pathlib import Path
+
+import torch
+from fairseq.data import Dictionary
+from omegaconf import OmegaConf
+from transformers import AutoTokenizer
+
+from fairseq_lambda.checkpointing.exported import DICTIONARY, PIECES, write_exported
+from fairseq_lambda.conversion.checks import check_ids, check_logits, check_weights
+from fairseq_lambda.conversion.description import HEADS, described
+from fairseq_lambda.conversion.names import prefixes, renamed, reversed_pairs
+from fairseq_lambda.conversion.to_transformers import fairseq_logits, transformers_logits
+from fairseq_lambda.files import whole_folder
+from fairseq_lambda.huggingface import LambdaBertConfig, modeling
+from fairseq_lambda.huggingface.tokenizer import MASK, SPECIALS
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.task_of_checkpoint import task_of
+
+
+def from_transformers(folder: Path, destination: Path, pieces: Path | None = None) -> dict:
+    """Write the folder; return what was compared on the way. It appears whole or not at all.
+
+    Args:
+        folder: of ``save_pretrained`` of model and tokenizer.
+        destination: to make.
+        pieces: the SentencePiece model; by default that of the folder, as the conversion to transformers leaves it
+            there, and none if there is none: texts then cannot be encoded.
+
+    Returns:
+        ``model`` (the class it was), ``weights`` (tensors that are bit-equal), ``logits`` (the largest difference),
+        ``sentences`` (on which ids are equal; 0 without a SentencePiece model), ``added`` (weights of fairseq's model
+        that this one lacks, as they are at the start of a training).
+
+    Raises:
+        FileExistsError: the destination is there already.
+        FileNotFoundError: no such folder, or no configuration in it.
+        NotEqual: the two models differ.
+        ValueError: a model of another kind, or a vocabulary that fairseq cannot have.
+    """
+    if destination.exists():
+        raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json: give a folder of save_pretrained")
+    config = LambdaBertConfig.from_pretrained(folder)
+    name = (config.architectures or ["a model without a class"])[0]
+    if name not in HEADS:
+        raise ValueError(f"{folder} holds {name}, and only {', '.join(HEADS)} go to fairseq")
+    model = getattr(modeling, name).from_pretrained(folder, dtype="auto").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    symbols = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    check_symbols(symbols, model.get_input_embeddings().num_embeddings)
+
+    head = HEADS.get(name)
+    pairs = reversed_pairs(prefixes(head, name == "LambdaBertForTokenClassification"))
+    parts = described(config, name)
+    piece_file = pieces or (folder / PIECES if (folder / PIECES).is_file() else None)
+
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(destination) as part:
+        dictionary = Dictionary()
+        for symbol in symbols[len(SPECIALS) :]:
+            dictionary.add_symbol(symbol)
+        dictionary.save(str(part / DICTIONARY))
+        if piece_file is not None:
+            (part / PIECES).write_bytes(piece_file.read_bytes())
+        weights = first_weights(parts, symbols)
+        ours = renamed(model.state_dict(), pairs, weights.keys())
+        added = {key: value.to(model.dtype) for key, value in weights.items() if key not in ours}
+        tied = "encoder.bert.lm_head.weight"
+        if tied in added:
+            added[tied] = ours["encoder.bert.embed_tokens.weight"]
+        write_exported(part, {**added, **ours}, parts)
+        (part / "README.md").write_text(
+            f"# {destination.name}\n\nMade of `{name}` of transformers.\n", encoding="utf-8"
+        )
+
+        hub = LambdaBertModel.from_pretrained(part)
+        count = check_weights(ours, hub.model.state_dict())
+        logits = check_logits(
+            transformers_logits(model.float()), fairseq_logits(hub.float()), hub.model.encoder.bert.options
+        )
+        sentences = 0
+        if hub.bpe is not None:
+            sentences = check_ids(lambda text: hub.encode(text).tolist(), tokenizer, hub.bpe.processor)
+    return {
+        "model": name,
+        "weights": count,
+        "logits": logits,
+        "sentences": sentences,
+        "added": sorted(key for key in added if key != tied),
+    }
+
+
+def check_symbols(symbols: list[str], rows: int) -> None:
+    """Raise ValueError unless fairseq can have this vocabulary, and the model has a row for each of it."""
+    if symbols[: len(SPECIALS)] != list(SPECIALS) or MASK not in symbols:
+        raise ValueError(
+            f"the vocabulary begins with {' '.join(map(str, symbols[: len(SPECIALS)]))}, and fairseq's has to begin "
+            f"with {' '.join(SPECIALS)} and to have {MASK}"
+        )
+    if rows != len(symbols):
+        raise ValueError(
+            f"the model has embeddings of {rows} tokens and the tokenizer {len(symbols)}: "
+            "resize_token_embeddings(len(tokenizer)) first"
+        )
+
+
+def first_weights(parts: dict, symbols: list[str]) -> dict[str, torch.Tensor]:
+    """Return the weights of fairseq's model of this description as they are before training."""
+    cfg = OmegaConf.create({key: parts[key] for key in ("model", "task")})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        task = task_of(cfg.task, {**parts.get("task_state", {}), "symbols": symbols})
+        return task.build_model(cfg.model).state_dict()

@@ -1,0 +1,164 @@
+"""transformers' lambda_bert without a task: the core module behind transformers' conventions."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options
+from fairseq_lambda.huggingface.outputs import LambdaBertOutput
+from fairseq_lambda.modules.activations import activation
+from fairseq_lambda.modules.lambda_bert import LambdaBert, initialise
+from fairseq_lambda.modules.norms import MaskedBatchNorm
+from fairseq_lambda.ops.unrolled import is_recording
+
+
+class LambdaBertPreTrainedModel(PreTrainedModel):
+    """What all lambda_bert models of transformers share. Folders hold their code: the configuration writes it."""
+
+    config_class = LambdaBertConfig
+    base_model_prefix = "lambda_bert"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # losses are means over a batch
+    _supports_sdpa = True
+    _no_split_modules = ["EncoderLayer"]  # noqa: RUF012  transformers' form
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw the weights of ``module`` as the core does; those that were loaded stay as they are.
+
+        By functions of torch.nn.init alone: transformers guards loaded weights against these, and no others.
+        """
+        own = list(module.parameters(recurse=False))
+        if own and all(getattr(parameter, "_is_hf_initialized", False) for parameter in own):
+            return
+        initialise(module)
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm | MaskedBatchNorm):
+            nn.init.ones_(module.weight)
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, MaskedBatchNorm):
+            nn.init.zeros_(module.running_mean)
+            nn.init.ones_(module.running_var)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return getattr(self, self.base_model_prefix, self).core.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        getattr(self, self.base_model_prefix, self).core.embed_tokens = value
+
+
+class LambdaBertPooler(nn.Module):
+    """Returns features (..., C) after dropout, a dense layer and an activation: what heads start with."""
+
+    def __init__(self, config: LambdaBertConfig):
+        super().__init__()
+        options = core_options(config)
+        self.dense = nn.Linear(options.embed_dim, options.embed_dim)
+        self.activation_fn = activation(options.pooler_activation_fn)
+        self.dropout = nn.Dropout(options.pooler_dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.activation_fn(self.dense(self.dropout(features)))
+
+
+def first_token(features: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Return (b, C) of the first token that is none of padding, which may stand on the left."""
+    if padding_mask is None:
+        return features[:, 0]
+    index = (~padding_mask).int().argmax(dim=1)
+    return features.gather(1, index[:, None, None].expand(-1, 1, features.size(-1)))[:, 0]
+
+
+class LambdaBertModel(LambdaBertPreTrainedModel):
+    """transformers' model: features, a pooled vector, content lambdas. ``core`` is the module that fairseq's wraps.
+
+    ``fairseq_lambda.models`` has a class of the same name for fairseq.
+
+    Args:
+        config: see :class:`LambdaBertConfig`.
+        add_pooling_layer: compute ``pooler_output``.
+    """
+
+    def __init__(self, config: LambdaBertConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.core = LambdaBert(core_options(config), lm_head=False)
+        self.pooler = LambdaBertPooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether the layers' activations are computed again in the backward pass; the core does so itself."""
+        return self.core.encoder.checkpoint_activations
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        self.core.encoder.checkpoint_activations = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_lambdas: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> LambdaBertOutput | tuple:
+        """Return a :class:`LambdaBertOutput`, or its fields as a tuple if ``return_dict`` is False.
+
+        Args:
+            input_ids: (b, n) token ids, padded on either side.
+            attention_mask: (b, n), 0 or False where padded; None: where ``input_ids`` are ``config.pad_token_id``.
+            token_type_ids: (b, n), 0 in the first text and 1 in the second; None: found by two
+                ``config.eos_token_id`` in a row.
+            inputs_embeds: (b, n, C) in place of ``input_ids``: what ``get_input_embeddings()`` would give for them.
+            output_lambdas, output_attentions, output_hidden_states, return_dict: None: as the configuration says.
+
+        Raises:
+            ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
+                tokens; ``output_attentions`` of a model without softmax layers.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        config = self.config
+        output_lambdas = config.output_lambdas if output_lambdas is None else output_lambdas
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+
+        padding_mask = self.padding_mask(input_ids, attention_mask)
+        tokens = input_ids if inputs_embeds is None else inputs_embeds
+        keeps_states = bool(output_hidden_states or output_attentions)
+        features, states, lambdas = self.core(tokens, padding_mask, token_type_ids, keeps_states, bool(output_lambdas))
+        output = LambdaBertOutput(
+            last_hidden_state=features,
+            pooler_output=None if self.pooler is None else self.pooler(first_token(features, padding_mask)),
+            lambdas=tuple(lambdas) if output_lambdas else None,
+            hidden_states=(*states[:-1], features) if output_hidden_states else None,
+            attentions=self._attentions(states, padding_mask) if output_attentions else None,
+        )
+        return output if returns_dict(config, return_dict) else output.to_tuple()
+
+    def padding_mask(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+        """Return where there is padding, (b, n) bool, or None for nowhere; see ``forward``."""
+        if attention_mask is not None:
+            if attention_mask.dim() != 2:
+                raise ValueError(f"attention_mask {tuple(attention_mask.shape)}: must be (batch, tokens)")
+            padding = attention_mask.eq(0)
+        elif input_ids is not None and self.config.pad_token_id is not None:
+            padding = input_ids.eq(self.config.pad_token_id)
+        else:
+            return None
+        is_graph = is_recording() or torch.compiler.is_compiling()  # which has to serve both
+        return padding if is_graph or padding.any() else None
+
+    def _attentions(self, states: list[Tensor], padding_mask: Tensor | None) -> tuple[Tensor | None, ...]:
+        layers = self.core.encoder.layers
+        found = tuple(layer.attention_weights(x, padding_mask) for layer, x in zip(layers, states, strict=False))
+        if all(weights is None for weights in found):
+            raise ValueError("output_attentions=True: lambda layers have no attention weights; see output_lambdas")
+        return found
+
+
+def returns_dict(config: LambdaBertConfig, return_dict: bool | None) -> bool:
+    """Return whether a ModelOutput is wanted and not a tuple."""
+    return config.return_dict if return_dict is None else return_dict

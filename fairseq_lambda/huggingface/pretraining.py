@@ -1,0 +1,136 @@
+"""transformers' lambda_bert with the heads of pretraining: masked LM, and sentence order or next sentence."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_lambda.huggingface.base import LambdaBertModel, LambdaBertPreTrainedModel, returns_dict
+from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options
+from fairseq_lambda.huggingface.outputs import LambdaBertForPreTrainingOutput, LambdaBertTaskOutput
+from fairseq_lambda.modules.heads import MaskedLMHead
+
+IGNORED = -100  # a label that does not count
+# Rows of the masked-LM head are padded to a multiple: oneDNN makes a bfloat16 kernel for each shape that it meets.
+HEAD_MULTIPLE = 32
+
+
+class _WithMaskedLMHead(LambdaBertPreTrainedModel):
+    """The masked-LM head over the tied token embeddings, and its loss."""
+
+    _tied_weights_keys = {"lm_head.weight": "lambda_bert.core.embed_tokens.weight"}  # noqa: RUF012
+
+    def _make_head(self, config: LambdaBertConfig) -> MaskedLMHead:
+        options = core_options(config)
+        return MaskedLMHead(options.embed_dim, options.vocab_size, options.activation_fn)
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        """Take over weight and bias of a resized projection; the rest of the head stays."""
+        self.lm_head.weight, self.lm_head.bias = value.weight, value.bias
+        self.lm_head.out_features = value.out_features
+
+    def predict(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return logits of the masked LM, and their mean loss; see :class:`LambdaBertTaskOutput`."""
+        if labels is None:
+            return self.lm_head(features), None
+        sparse = self.training and self.config.sparse_prediction and not torch.compiler.is_compiling()
+        if not sparse:
+            logits = self.lm_head(features)
+            return logits, _cross_entropy(logits.flatten(0, 1), labels.flatten())
+        labels = labels.flatten()
+        positions = labels.ne(IGNORED).nonzero().squeeze(1)
+        count = positions.numel()
+        idle = -count % HEAD_MULTIPLE if count else HEAD_MULTIPLE
+        chosen = features.flatten(0, 1).index_select(0, F.pad(positions, (0, idle)))
+        logits = self.lm_head(chosen)
+        return logits[:count], _cross_entropy(logits, F.pad(labels[positions], (0, idle), value=IGNORED))
+
+
+class LambdaBertForMaskedLM(_WithMaskedLMHead):
+    """transformers' lambda_bert for masked language modelling."""
+
+    def __init__(self, config: LambdaBertConfig):
+        super().__init__(config)
+        self.lambda_bert = LambdaBertModel(config, add_pooling_layer=False)
+        self.lm_head = self._make_head(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_lambdas: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> LambdaBertTaskOutput | tuple:
+        """Return a :class:`LambdaBertTaskOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+
+        Args:
+            labels: (b, n) token ids to predict, -100 where nothing is.
+        """
+        out = self.lambda_bert(
+            input_ids, attention_mask, token_type_ids, inputs_embeds,
+            output_lambdas, output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits, loss = self.predict(out.last_hidden_state, labels)
+        output = LambdaBertTaskOutput(loss, logits, out.lambdas, out.hidden_states, out.attentions)
+        return output if returns_dict(self.config, return_dict) else output.to_tuple()
+
+
+class LambdaBertForPreTraining(_WithMaskedLMHead):
+    """transformers' lambda_bert as it is pretrained: masked LM, and sentence order or next sentence on the pooler."""
+
+    def __init__(self, config: LambdaBertConfig):
+        super().__init__(config)
+        self.lambda_bert = LambdaBertModel(config)
+        self.lm_head = self._make_head(config)
+        self.sentence_classifier = nn.Linear(config.hidden_size, 2)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        output_lambdas: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> LambdaBertForPreTrainingOutput | tuple:
+        """Return a :class:`LambdaBertForPreTrainingOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+
+        Args:
+            labels: (b, n) token ids to predict, -100 where nothing is.
+            next_sentence_label: (b,), 0 for texts in order (or next to each other), 1 for swapped (or random) ones,
+                -100 for a single text.
+        """
+        out = self.lambda_bert(
+            input_ids, attention_mask, token_type_ids, inputs_embeds,
+            output_lambdas, output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits, loss = self.predict(out.last_hidden_state, labels)
+        sentence_logits = self.sentence_classifier(self.dropout(out.pooler_output))
+        if next_sentence_label is not None:
+            sentence_loss = self.config.sentence_loss_weight * _cross_entropy(sentence_logits, next_sentence_label)
+            loss = sentence_loss if loss is None else loss + sentence_loss
+        output = LambdaBertForPreTrainingOutput(
+            loss, logits, sentence_logits, out.lambdas, out.hidden_states, out.attentions
+        )
+        return output if returns_dict(self.config, return_dict) else output.to_tuple()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over the labels that count, in float32 at least; 0 if none does."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total = F.cross_entropy(wide, labels, ignore_index=IGNORED, reduction="sum")
+    return total / labels.ne(IGNORED).sum().clamp(min=1)
