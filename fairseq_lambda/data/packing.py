@@ -22,18 +22,19 @@ class Packing:
         return len(self.lengths)
 
     def texts(self, sample: int) -> np.ndarray:
-        """Return the texts of a sample, the longest first."""
+        """Return the texts of a sample, in the order in which they stand in it."""
         return self.order[self.bounds[sample] : self.bounds[sample + 1]]
 
 
 def pack(lengths: np.ndarray, capacity: int, rng: np.random.Generator) -> Packing:
     """Return texts of these lengths packed into samples of at most ``capacity`` tokens: best fit, the longest first.
 
-    Each text goes into the fullest sample that has room for it; those of equal length come in random order. With some
-    short texts among them, all samples but the last are full to a few tokens. Takes a second per million texts.
+    Each text goes into the fullest sample that has room for it; those between two powers of two come in random order,
+    so that other draws put other texts together. With some short texts among them, all samples but the last are full
+    to a few tokens. Takes a second per million texts.
     """
     order = rng.permutation(len(lengths))
-    order = order[np.argsort(-lengths[order], kind="stable")]
+    order = order[np.argsort(-np.frexp(lengths[order])[1], kind="stable")]
     sample_of = np.empty(len(lengths), dtype=np.int32)
     spaces, samples = [], defaultdict(list)  # room that is left, ascending and without repetition; who has it
     count = 0
