@@ -20,10 +20,17 @@ class Run:
     size: str
     updates: int
     flags: dict
+    trunk: str | None = None  # the model whose training this one goes on from,
+    start: int = 0  # after so many updates
+    branches: tuple[int, ...] = ()  # the updates after which others go on from this one
 
     @property
     def folder(self) -> str:
         return f"{self.model.replace(',', '').replace(' ', '-')}-lr{self.lr}-seed{self.seed}"
+
+    @property
+    def trunk_folder(self) -> str:
+        return Run(self.trunk, self.lr, self.seed, self.size, 0, {}).folder
 
     def command_line(self) -> list[str]:
         """Return the flags of scripts/train_lambda_bert.sh; ``true`` stands for a flag without a value."""
@@ -43,10 +50,15 @@ class Comparison:
         seeds: a list.
         baseline: the model that the others are measured against.
         models: name to flags of scripts/train_lambda_bert.sh; ``updates``, ``lr`` and ``seeds`` may be a model's own.
+            ``trunk`` names another model, listed before, whose flags this one has, and whose training it shares up to
+            the decay of its learning rate.
         flags: of all models.
         lengths: numbers of tokens per sample to evaluate with, beside training's.
         draws: of pairs and masks at each of these lengths.
         draw: the models in the picture; no picture if there are none.
+        warmup: updates in which the learning rate rises, if ``decay`` is given.
+        decay: the share of the updates, at their end, in which the learning rate falls; before, it is constant. So a
+            training of any length is another one and its own decay. None: the schedule of the recipe.
     """
 
     title: str
@@ -60,6 +72,8 @@ class Comparison:
     lengths: list = field(default_factory=list)
     draws: int = 1
     draw: list = field(default_factory=list)
+    warmup: int = 1000
+    decay: float | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
@@ -75,11 +89,43 @@ class Comparison:
         for name in (comparison.baseline, *comparison.draw):
             if name not in comparison.models:
                 raise ValueError(f"{path}: no model '{name}' among {'; '.join(comparison.models)}")
+        names = list(comparison.models)
+        for place, (name, own) in enumerate(comparison.models.items()):
+            trunk = (own or {}).get("trunk")
+            if trunk is not None and (trunk not in names[:place] or comparison.decay is None):
+                raise ValueError(f"{path}: '{name}' needs its trunk '{trunk}' listed before it, and decay")
         return comparison
+
+    @property
+    def trunks(self) -> set[str]:
+        """The models that are there for others to go on from."""
+        return {own["trunk"] for own in self.models.values() if own and "trunk" in own}
+
+    def start(self, updates: int) -> int:
+        """Return after how many of its updates a training's learning rate begins to fall."""
+        return updates - round(updates * self.decay)
+
+    def schedule(self, updates: int, is_trunk: bool) -> dict:
+        """Return the flags of the learning rate's schedule."""
+        if self.decay is None:
+            return {}
+        constant = (updates if is_trunk else self.start(updates)) - self.warmup
+        decay = 1 if is_trunk else updates - self.start(updates)  # fairseq divides by it
+        stages = {"warmup-steps": self.warmup, "hold-steps": constant, "decay-steps": decay}
+        return {"lr-scheduler": "tri_stage", **stages}
 
     def runs(self, results: "Results") -> Iterator[Run]:
         """Yield the runs, seed by seed; a run whose learning rate depends on others comes after these."""
-        models = {name: {"lr": self.lr, "seeds": self.seeds, **(own or {})} for name, own in self.models.items()}
+        models = {}
+        for name, own in self.models.items():
+            inherited = models[own["trunk"]] if own and "trunk" in own else {"lr": self.lr, "seeds": self.seeds}
+            models[name] = {**inherited, **(own or {})}
+        ends = {
+            trunk: sorted(
+                {self.start(o.get("updates", self.updates)) for o in models.values() if o.get("trunk") == trunk}
+            )
+            for trunk in self.trunks
+        }
         for seed in sorted({seed for options in models.values() for seed in options["seeds"]}):
             for name, options in models.items():
                 if seed not in options["seeds"]:
@@ -87,10 +133,13 @@ class Comparison:
                 rates = options["lr"] if isinstance(options["lr"], list) else [options["lr"]]
                 if len(rates) > 1 and seed != options["seeds"][0]:
                     rates = [results.best_rate(name, options["seeds"][0])]
-                own = {key: value for key, value in options.items() if key not in ("lr", "seeds", "updates")}
-                updates = options.get("updates", self.updates)
+                own = {key: value for key, value in options.items() if key not in ("lr", "seeds", "updates", "trunk")}
+                updates = ends[name][-1] if name in ends else options.get("updates", self.updates)
+                flags = {**self.flags, **self.schedule(updates, name in ends), **own}
+                trunk = options.get("trunk")
+                start = self.start(updates) if trunk else 0
                 for lr in rates:
-                    yield Run(name, str(lr), seed, self.size, updates, {**self.flags, **own})
+                    yield Run(name, str(lr), seed, self.size, updates, flags, trunk, start, tuple(ends.get(name, ())))
 
 
 class Results:

@@ -33,7 +33,7 @@ def curve(log: str) -> list[dict]:
         point = {"updates": updates, "seconds": sum(float(training[n]["train_wall"]) for n in before)}
         point |= {name: float(values[key]) for key, name in VALIDATION.items() if key in values}
         last = training[before[-1]] if before else {}
-        points.append(point | {name: float(last[key]) for key, name in TRAINING.items() if key in last})
+        points.append(point | {name: float(last[key]) for key, name in TRAINING.items() if last.get(key) is not None})
     return points
 
 

@@ -23,6 +23,8 @@ def by_model(comparison: Comparison, lines: list[dict]) -> dict[str, list[dict]]
     """Return the runs of each model at its best learning rate, the best model first, unfinished ones last."""
     chosen = {}
     for model in comparison.models:
+        if model in comparison.trunks:  # which are there for others to go on from
+            continue
         runs = [line for line in lines if line["model"] == model]
         if runs:
             rate = min((run for run in runs if run["seed"] == runs[0]["seed"]), key=perplexity)["lr"]

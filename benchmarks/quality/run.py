@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from comparison import Comparison, Results, Run, open_comparison
 from curves import curve, ms_per_update
 
 from fairseq_lambda.commands.evaluate import evaluate
+from fairseq_lambda.files import whole_folder
 from fairseq_lambda.models import LambdaBertModel
 
 SCRIPT = measuring.ROOT / "scripts/train_lambda_bert.sh"
@@ -39,11 +41,34 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) -> str:
     """Train in ``folder``, as far as that is not done; return the log, which ``validated`` gets after each validation.
 
+    A run with a trunk begins as the copy that the trunk's run left where it branches.
+
     Raises:
-        ValueError: the training failed.
+        ValueError: the training failed; the trunk's checkpoint is missing.
     """
+    if run.trunk and not folder.exists():
+        branch = folder.parent / run.trunk_folder / f"at-{run.start}"
+        if not branch.is_dir():
+            raise ValueError(f"{run.folder} goes on from {branch}, which is missing: train {run.trunk} first")
+        with whole_folder(folder) as unfinished:
+            shutil.copytree(branch, unfinished, dirs_exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+    for stop in run.branches or (run.updates,):
+        branch = folder / f"at-{stop}"
+        if branch.is_dir():
+            continue
+        log = train_until(run, stop, data, folder, validated)
+        if run.branches:
+            with whole_folder(branch) as unfinished:
+                for name in ("checkpoint_last.pt", "train.log"):
+                    shutil.copy(folder / name, unfinished / name)
+    return log if not run.branches else (branch / "train.log").read_text(encoding="utf-8")
+
+
+def train_until(run: Run, stop: int, data: Path, folder: Path, validated: Callable[[str], None]) -> str:
+    """Train until ``stop`` updates are made; return the log."""
     command = [SCRIPT, run.size, data, "--save-dir", folder, "--log-format", "json", *run.command_line()]
+    command += ["--max-update", str(stop)] if stop != run.updates else []
     path = folder / "train.log"
     with path.open("a", encoding="utf-8") as log:
         log.write("\n")  # after a kill the last line may be half of one

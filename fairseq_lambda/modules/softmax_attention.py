@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_lambda.ops.documents import Documents
+
 
 class SoftmaxAttention(nn.Module):
     """Returns multi-head self-attention of ``x`` (b, n, C) through torch's fused kernel, output projection included.
@@ -33,30 +35,53 @@ class SoftmaxAttention(nn.Module):
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        documents: Documents | None = None,
+    ) -> Tensor:
         """Return (b, n, C).
 
         Args:
             x: (b, n, C).
             padding_mask: (b, n) bool, True where padded.
-            rotation: :meth:`rotation` of this length, which the layers of a model share; None: made here.
+            rotation: :meth:`rotation` of this length or a longer one, which the layers of a model share; None: made
+                here.
+            documents: of packed rows: each gives what it gives alone.
         """
-        q, k, v = self.projections(x, rotation)
+        projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
+        if self.rotary and rotation is None:
+            rotation = self.rotation(x)
+        if documents is None:
+            y = self._attend(projected, padding_mask, rotation)
+        else:
+            y = documents.each(lambda *tensors: self._attend(*tensors, rotation), projected)
+        return self.out_proj(y)
+
+    def _attend(self, projected: Tensor, padding_mask: Tensor | None, rotation: Tensor | None) -> Tensor:
+        """(b, n, 3, h, d) -> (b, n, C)."""
+        q, k, v = self._turned(projected, rotation)
         mask = None
         if padding_mask is not None:
             mask = _visible(padding_mask)
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        return self.out_proj(y.transpose(1, 2).flatten(2))
+        return y.transpose(1, 2).flatten(2)
+
+    def _turned(self, projected: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, n, 3, h, d) -> queries, keys and values (b, h, n, d), turned by their positions if rotary."""
+        q, k, v = projected.permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = rotate(projected[:, :, :2], rotation[: projected.size(1)]).permute(2, 0, 3, 1, 4)
+        return q, k, v
 
     def projections(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values (b, h, n, d) of x (b, n, C), turned by their positions if rotary."""
-        projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
-        q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
-        if self.rotary:
-            rotation = self.rotation(x) if rotation is None else rotation
-            q, k = rotate(projected[:, :, :2], rotation).permute(2, 0, 3, 1, 4)
-        return q, k, v
+        if self.rotary and rotation is None:
+            rotation = self.rotation(x)
+        return self._turned(self.qkv_proj(x).unflatten(-1, (3, self.heads, -1)), rotation)
 
     def weights(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
         """Return the attention weights (b, h, n, n) of the same arguments as ``forward``, before dropout.

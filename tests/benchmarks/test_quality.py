@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import comparison
 import pytest
 import report
 import run
+import torch
 from comparison import Comparison, Results, Run
 from curves import curve, ms_per_update
 from training import PACKAGE, write_data
@@ -92,6 +94,68 @@ def test_runs_are_resumed_after_a_kill_reported_and_timed(toy, tmp_path, capsys)
         run.main(toy)
 
 
+BRANCHES = """
+title: a toy
+size: tiny
+updates: 20
+lr: "2e-2"
+seeds: [1]
+baseline: short
+warmup: 4
+decay: 0.25
+flags: {validate-interval-updates: 5, save-interval-updates: 5, log-interval: 1, num-workers: 0, autocast: none,
+        encoder-embed-dim: 16, encoder-ffn-embed-dim: 32, lambda-key-depth: 4, tokens-per-sample: 32, batch-size: 8}
+models:
+  trunk: {lambda-local-context: 7}
+  short: {trunk: trunk}
+  long: {trunk: trunk, updates: 40}
+"""
+
+
+@pytest.mark.slow
+def test_two_ends_of_one_trunk_are_trainings_of_their_own(toy, tmp_path):
+    (tmp_path / "toy.yaml").write_text(BRANCHES)
+    run.main(toy)
+    runs, lines = tmp_path / "runs", {line["model"]: line for line in Results(tmp_path / "toy.jsonl").lines}
+    for name, end in (("short", 20), ("long", 40)):  # an epoch's end is validated too
+        assert {5, 10, 15, end} <= {point["updates"] for point in lines[name]["curve"]} <= set(range(end + 1))
+    assert sorted(path.name for path in (runs / "trunk-lr2e-2-seed1").glob("at-*")) == ["at-15", "at-30"]
+    assert [point for point in lines["long"]["curve"] if point["updates"] <= 30] == lines["trunk"]["curve"]
+
+    # the end of 20 updates by itself, with the same schedule, gives the same weights
+    (tmp_path / "toy.yaml").write_text(
+        BRANCHES.replace("  long: {trunk: trunk, updates: 40}", "")
+        .replace("  trunk: {lambda-local-context: 7}\n", "")
+        .replace("short: {trunk: trunk}", "short: {lambda-local-context: 7}")
+    )
+    (tmp_path / "toy.jsonl").unlink()
+    run.main([*toy[:3], str(tmp_path / "alone")])
+    weights = [
+        torch.load(folder / "short-lr2e-2-seed1/checkpoint_last.pt")["model"] for folder in (runs, tmp_path / "alone")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+    (tmp_path / "toy.jsonl").unlink()
+    for folder in ("short", "trunk"):
+        shutil.rmtree(runs / f"{folder}-lr2e-2-seed1")
+    (tmp_path / "toy.yaml").write_text(BRANCHES)
+    with pytest.raises(SystemExit, match="at-15, which is missing: train trunk first"):
+        run.main([*toy, "--models", "short"])
+
+
+def test_a_trunk_comes_before_its_ends(tmp_path):
+    path = tmp_path / "toy.yaml"
+    for text in (BRANCHES.replace("decay: 0.25", ""), BRANCHES.replace("  trunk: {lambda-local-context: 7}\n", "")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="'short' needs its trunk 'trunk' listed before it, and decay"):
+            Comparison.read(path)
+    path.write_text(BRANCHES)
+    compared = Comparison.read(path)
+    trunk, short, long = compared.runs(Results(tmp_path / "none.jsonl"))
+    assert (trunk.branches, trunk.updates, short.start, long.start) == ((15, 30), 30, 15, 30)
+    assert [long.flags[f"{stage}-steps"] for stage in ("warmup", "hold", "decay")] == [4, 26, 10]
+
+
 def test_errors_name_the_remedy(toy, tmp_path):
     for text, message in (
         (TOY.replace("baseline: softmax", "baseline: rnn"), "no model 'rnn' among softmax; lambda"),
@@ -131,7 +195,9 @@ def test_shipped_comparisons_name_flags_that_exist_and_results_that_fit(path):
     compared, results = comparison.open_comparison(path.stem)
     runs = list(compared.runs(results))
     assert len({one.folder for one in runs}) == len(runs)
-    assert all(results.finished(one, "wikitext-2") for one in runs)
+    data = results.lines[0]["data"] if results.lines else "enwiki"
+    finished = [results.finished(one, data) for one in runs]  # which refuses lines made with other flags
+    assert all(finished) or data == "enwiki"
     for one in runs:
         words = ["data", "--user-dir", str(PACKAGE), "--task", "masked_lm_sop", "--criterion", "masked_lm_sop"]
         words += ["--arch", f"lambda_bert_{one.size}", *Run("x", one.lr, one.seed, "", 1, one.flags).command_line()[2:]]

@@ -4,7 +4,9 @@ Triton decides when it is imported whether kernels are interpreted or compiled, 
 belongs to a process: with it these run on the CPU, without it on CUDA.
 """
 
+import importlib.util
 import os
+from pathlib import Path
 
 import comparisons
 import pytest
@@ -16,6 +18,7 @@ from fairseq_lambda.inspection import contributions, edited, zero
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions, LambdaLayer
 from fairseq_lambda.ops import lambda_mix
 from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.triton import kernels, mix, row_norm, self_check
 from fairseq_lambda.ops.triton.mix import lambda_mix_triton
 from fairseq_lambda.ops.triton.row_norm import row_norm_triton
 from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD, backward_tile
@@ -205,3 +208,94 @@ def test_tiles_are_what_the_kernels_need():
             assert tile.block >= 16 and tile.channels >= 16
     q, e = torch.zeros(1, 1, 1, 4, dtype=torch.bfloat16), torch.zeros(4, 1, 1)
     assert [backward_tile(q, e.expand(4, 1, r)).block for r in (1, 17, 23, 33, 255)] == [16, 32, 32, 64, 64]
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """A process that has not checked its kernels yet."""
+    monkeypatch.setattr(self_check, "_good", set())
+    monkeypatch.setattr(self_check, "_failures", [])
+
+
+def kind_of(dtype=torch.float32, dim_u=1, context=7):
+    """Queries, values and position embedding whose kernels the self check asks for."""
+    queries, _, values, embedding = (t.detach() for t in draw(20, dim_u, context, 1, 2, 4, 20, dtype=dtype))
+    return queries, values, embedding
+
+
+@pytest.mark.parametrize("dtype,dim_u,context", [
+    (torch.float32, 1, 23), (torch.bfloat16, 2, 23), (torch.float16, 1, 23), (torch.float32, 1, 70),
+])  # fmt: skip
+def test_the_self_check_passes_sound_kernels_and_touches_no_random_state(unchecked, dtype, dim_u, context):
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        assert self_check.why_wrong(*kind_of(dtype, dim_u, context)) is None
+    assert len(self_check._good) == 1
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype,kernel,sound,broken,wrong", [
+    # a rotation that is off by one
+    (torch.bfloat16, "forward_kernel", "right = (j[None, :] - i[:, None])", "right = (j[None, :] - i[:, None] + 1)",
+     {"y"}),
+    # the far half of the values read one position too early
+    (torch.float16, "backward_kernel", "far_m = m + BLOCK\n", "far_m = m + BLOCK - 1\n",
+     {"grad queries", "grad position_embedding"}),
+    # a sum without the last position
+    (torch.float32, "content_kernel", "inside = first + m < length", "inside = first + m < length - 1",
+     {"y", "content_lambda", "grad queries"}),
+])  # fmt: skip
+def test_the_self_check_finds_a_broken_kernel(unchecked, monkeypatch, tmp_path, dtype, kernel, sound, broken, wrong):
+    source = Path(kernels.__file__).read_text()
+    assert sound in source
+    path = tmp_path / "broken_kernels.py"
+    path.write_text(source.replace(sound, broken))
+    spec = importlib.util.spec_from_file_location("broken_kernels", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(mix, kernel, getattr(module, kernel))
+
+    reason = self_check.why_wrong(*kind_of(dtype))
+    kind = f"{str(dtype)[6:]}, heads=2 k=4 v=20 u=1 r=7"
+    assert reason.startswith(f"its kernels differ from 'banded' for {kind} (largest error")
+    allowed, numbers = reason.removesuffix(")").split(" allowed: ")
+    allowed = float(allowed.split()[-1])
+    errors = {name.rsplit(" ", 1)[0]: float(name.rsplit(" ", 1)[1]) for name in numbers.split(", ")}
+    assert {name for name, error in errors.items() if not error <= allowed} == wrong
+    with pytest.raises(ValueError, match="backend=triton: its kernels differ from 'banded' for"):
+        lambda_mix(*draw(20, 1, 7, 1, 2, 4, 20, dtype=dtype), backend="triton")
+
+
+@pytest.mark.parametrize("depth,dtype", [(16, torch.bfloat16), (5, torch.float32)])
+def test_the_self_check_compares_the_norm_with_torchs(unchecked, monkeypatch, depth, dtype):
+    x, weight = torch.randn(7, depth, device=DEVICE).to(dtype), torch.ones(depth, device=DEVICE)
+    assert self_check.why_norm_wrong(x, weight, weight, True) is None
+    assert self_check.why_norm_wrong(x, weight, None, False) is None
+    assert len(self_check._good) == 2
+
+    class Broken:
+        """Adds the gradient of the weight of the first program only."""
+
+        def __getitem__(self, grid):
+            def launch(*tensors, **constants):
+                row_norm_kernel[grid](*tensors, **constants)
+                tensors[4][1:] = 0
+
+            return launch
+
+    row_norm_kernel = row_norm.norm_backward_kernel
+    monkeypatch.setattr(self_check, "_good", set())
+    monkeypatch.setattr(row_norm, "norm_backward_kernel", Broken())
+    reason = self_check.why_norm_wrong(x, weight, weight, True)
+    assert reason.startswith(f"its kernels differ from torch's for {str(dtype)[6:]}, layer norm of {depth} (largest")
+    assert self_check.why_wrong(*kind_of()) == reason
+
+
+def test_the_self_check_reports_a_compiler_that_fails(unchecked, monkeypatch):
+    def compile_kernel(grid):
+        raise RuntimeError("PassManager::run failed\nat line 7")
+
+    monkeypatch.setattr(mix, "backward_kernel", type("Kernel", (), {"__getitem__": staticmethod(compile_kernel)})())
+    reason = self_check.why_wrong(*kind_of())
+    expected = "its kernels fail for float32, heads=2 k=4 v=20 u=1 r=7 (RuntimeError: PassManager::run failed)"
+    assert reason == expected and self_check.why_wrong(*kind_of(context=5)) == expected

@@ -51,8 +51,10 @@ def why_not(queries: Tensor, position_embedding: Tensor) -> str | None:
         return reason
     if not queries.is_cuda and not _interpreted():
         return f"the tensors are on {queries.device.type}, the kernels run on CUDA"
-    if queries.is_cuda and torch.version.cuda and torch.cuda.get_device_capability(queries.device) < (8, 0):
-        return "the GPU's compute capability is below 8.0"
+    if queries.is_cuda and torch.version.cuda:
+        capability = torch.cuda.get_device_capability(queries.device)
+        if capability < (8, 0):
+            return "the GPU's compute capability is {}.{}, the kernels need 8.0".format(*capability)
     if queries.dtype not in DTYPES:
         return f"no kernel for {queries.dtype}, only for float32, bfloat16 and float16"
     if position_embedding.shape[2] > MAX_CONTEXT:
