@@ -42,7 +42,7 @@ def test_quality_is_what_the_report_prints(file):
     compared, results = comparison.open_comparison("baseline")
     models = report.by_model(compared, results.lines)
     baseline = {run["seed"]: run for run in models[compared.baseline]}
-    rows = table((ROOT / file).read_text(), "model")
+    rows = table((ROOT / file).read_text(), r"model \| updates")
     assert len(rows) >= 5
     for model, *cells in rows:
         printed = report.row(models[model], baseline)
