@@ -170,6 +170,7 @@ def test_the_report_takes_the_layer_of_dev_and_says_what_follows():
         probing_report.title("depth", features)
         == "depth: content lambdas tell 8.0 points less than the mean of the states"
     )
+    assert probing_report.title("word_content", probing_report.by_layer(lines, "word_content")).endswith("to the end")
     held = dict(probing_report.checks(lines))
     assert [*held.values()] == [True, True, False]
     order_known = [line("bigram_shift", "model", "lambda", 0, 58.0)]
