@@ -23,6 +23,7 @@ layers that was trained alike; and the texts themselves, as ``bag of words`` and
 
 import argparse
 import concurrent.futures
+import hashlib
 import json
 import multiprocessing
 import os
@@ -195,6 +196,7 @@ def run(options: argparse.Namespace) -> None:
     groups, tasks = make_tasks(options.data, options.probing, most)
     if unknown := {*(options.tasks or ())} - {task.name for task in tasks}:
         raise ValueError(f"--tasks {' '.join(sorted(unknown))}: choose of {', '.join(task.name for task in tasks)}")
+    digest = hashlib.sha256(repr([groups, tasks]).encode()).hexdigest()[:16]
     tasks = [task for task in tasks if not options.tasks or task.name in options.tasks]
     groups = {group.name: group for group in groups if any(task.group == group.name for task in tasks)}
 
@@ -203,6 +205,7 @@ def run(options: argparse.Namespace) -> None:
     wanted = {
         "names": {name: Path(folder).resolve().name for name, folder in names.items() if folder},
         "weights": {name: key_of(reads, Group("", [])) for name, reads in models.items()},
+        "examples": digest,  # of all texts and labels
         "train": options.train,
         "heldout": options.heldout,
     }

@@ -14,8 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 STRENGTHS = (0.001, 0.01, 0.1)  # C of the logistic regression, on features of unit variance
 HIDDEN = 50
-MANY_CLASSES = 100  # from here on the hidden layer, which is narrower than the classes are many, is left out
+ITERATIONS = 100  # of the logistic regression, at most
+# From so many classes on there is no hidden layer, which would be narrower than they are many, and the logistic
+# regression, whose time is in proportion to them, has fewer iterations, strengths and portions.
+MANY_CLASSES, FEW_ITERATIONS, FEW_STRENGTHS = 100, 30, (0.01, 0.1)
 PORTIONS = (0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # of online coding (Voita & Titov, 2020)
+FEW_PORTIONS = PORTIONS[-4:]
 UNIFORM = 0.01  # weight of the uniform distribution in a code, as a class may not have been seen yet
 
 
@@ -30,8 +34,10 @@ class Split:
 
 def classifiers(classes: int, dense: bool, seed: int) -> dict[str, object]:
     """Return the classifiers that dev chooses among."""
-    found = {f"logistic C={c:g}": LogisticRegression(C=c, max_iter=100) for c in STRENGTHS}
-    if dense and classes < MANY_CLASSES:
+    many = classes >= MANY_CLASSES
+    strengths, iterations = (FEW_STRENGTHS, FEW_ITERATIONS) if many else (STRENGTHS, ITERATIONS)
+    found = {f"logistic C={c:g}": LogisticRegression(C=c, max_iter=iterations) for c in strengths}
+    if dense and not many:
         found[f"hidden {HIDDEN}"] = MLPClassifier(
             (HIDDEN,), batch_size=64, early_stopping=True, n_iter_no_change=5, max_iter=60, random_state=seed
         )
@@ -83,7 +89,8 @@ def code_length(make, x, y: np.ndarray, classes: int, seed: int) -> float:
     The first portion is coded uniformly.
     """
     order = np.random.default_rng(seed).permutation(len(y))
-    ends = sorted({max(2, round(portion * len(y))) for portion in PORTIONS})
+    portions = FEW_PORTIONS if classes >= MANY_CLASSES else PORTIONS
+    ends = sorted({max(2, round(portion * len(y))) for portion in portions})
     bits = ends[0] * np.log2(classes)
     for start, end in itertools.pairwise(ends):
         seen, new = order[:start], order[start:end]

@@ -153,7 +153,9 @@ def answer(lines: list[dict]) -> str:
 def title(task: str, features: dict[str, dict[int, list[dict]]]) -> str:
     """Return the one message of a task's picture."""
     states = mean(best(features["mean of states"])[1], "test") if "mean of states" in features else None
-    if "content lambda" not in features or states is None:
+    if states is None:
+        return f"{task}: not probed to the end"
+    if "content lambda" not in features:
         other = features.get("rotary states")
         compared = "" if other is None else f", those of the rotary model {mean(best(other)[1], 'test'):.1f} %"
         return f"{task}: hidden states tell {states:.1f} %{compared}"

@@ -31,6 +31,7 @@ from fairseq_lambda.corpora.detokenise import detokenise
 SPLITS = ("train", "dev", "test")
 LENGTH_BINS = (8, 12, 16, 20, 25, 28)
 WORDS, SKIPPED_WORDS = 1000, 1000  # of word content: how many, and how many more frequent ones come before
+WORD_EXAMPLES = 2  # times as many training examples as of other tasks: each word has few
 TOPIC_WORDS = 100
 TENSES, NUMBERS = ("Past", "Pres"), ("Sing", "Plur")
 
@@ -276,7 +277,8 @@ def word_content(trees, pairs, most: dict[str, int]) -> tuple[Group, list[Task]]
             if len(there) == 1:
                 examples[split].append((len(texts), there[0]))
                 texts.append(text)
-    return compact(Group("words", texts), [build("word_content", "words", examples, most)])
+    more = most | {"train": WORD_EXAMPLES * most["train"]}
+    return compact(Group("words", texts), [build("word_content", "words", examples, more)])
 
 
 def part_of_speech(trees, most: dict[str, int]) -> tuple[Group, list[Task]]:
