@@ -104,7 +104,7 @@ def test_backends_that_cannot_serve_say_why():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("backend", ["reference", "banded", "fourier"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_not_finite_stays_in_its_text(backend, bad):
     for length in (5, 13, 40):
         queries, keys, values, embedding = (t.detach() for t in draw(length, batch=3, context=9))
@@ -113,6 +113,29 @@ def test_what_is_not_finite_stays_in_its_text(backend, bad):
         y, content = lambda_mix(queries, keys, values, embedding, backend=backend)
         torch.testing.assert_close(y[[0, 2]], clean[[0, 2]], atol=1e-10, rtol=0)
         assert not y[1].isfinite().any() and content[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("where", ["queries", "keys", "values", "gradient"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_a_text_beside_one_that_is_not_finite(backend, where):
+    """Its own stay as they are; those of the broken text are NaN wherever the reference has NaN."""
+
+    def gradients(broken, backend, length):
+        tensors = [t.detach() for t in draw(length, dim_u=2, batch=3, context=9)]
+        grad_y = torch.ones(3, length, 3, 5, dtype=torch.float64)
+        for name, tensor in zip(("queries", "keys", "values", "gradient"), (*tensors[:3], grad_y), strict=False):
+            if broken and name == where:
+                tensor[1, -2:] = float("nan")
+        tensors = [t.requires_grad_() for t in tensors]
+        y, _ = lambda_mix(*tensors, backend=backend)
+        return torch.autograd.grad(y, tensors, grad_y)
+
+    for length in (5, 13, 40):
+        runs = ((False, backend), (True, backend), (True, "reference"))
+        clean, found, expected = (gradients(*run, length) for run in runs)
+        for before, ours, theirs in zip(clean[:3], found[:3], expected[:3], strict=True):
+            torch.testing.assert_close(ours[[0, 2]], before[[0, 2]], atol=1e-10, rtol=0)
+            assert (ours[1].isnan() >= theirs[1].isnan()).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

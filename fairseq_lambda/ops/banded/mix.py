@@ -10,6 +10,8 @@ No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the
 and bands again: they are the largest tensors, and the least work.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -59,7 +61,20 @@ class _LambdaMix(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, grad_content):
-        queries, keys, values, position_embedding = ctx.saved_tensors
+        arguments = (*ctx.saved_tensors, grad_y, grad_content)
+        grads = _LambdaMix.gradients(ctx, *arguments)
+        of_embedding = grads[-1]
+        if grad_y.shape[0] > 1 and grad_y.device.type == "cpu" and not of_embedding.isfinite().all():
+            # NaN or infinity in a text's queries or in the gradient of its output always shows here. In the bands it
+            # reaches the text's neighbours, as 0 x NaN: so each text alone. A GPU is not waited for.
+            of_texts = [_LambdaMix.gradients(ctx, *text) for text in _texts(*arguments)]
+            *grads, of_embedding = zip(*of_texts, strict=True)
+            grads = *map(torch.cat, grads), torch.stack(of_embedding).sum(0)
+        return *grads, None, None
+
+    @staticmethod
+    def gradients(ctx, queries, keys, values, position_embedding, grad_y, grad_content):
+        """Return the gradients of the first four tensors, given those of the results."""
         bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, ctx.span, ctx.block)
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
@@ -93,7 +108,14 @@ class _LambdaMix(torch.autograd.Function):
         grad_keys, grad_values = (g.unflatten(1, (-1, depth)).transpose(2, 3) for g in (grad_keys, grad_values))
         grad_values = grad_values + bands.unpad_values(grad_padded)
         grad_embedding = grad_embedding.unflatten(1, (-1, bands.context))[..., : position_embedding.shape[-1]]
-        return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype), None, None
+        return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype)
+
+
+def _texts(queries, keys, values, position_embedding, grad_y, grad_content) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the arguments of each text of the batch."""
+    for i in range(queries.shape[0]):
+        own = slice(i, i + 1)
+        yield queries[own], keys[own], values[own], position_embedding, grad_y[own], grad_content[own]
 
 
 def _by_position(x: Tensor) -> Tensor:
