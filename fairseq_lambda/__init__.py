@@ -14,4 +14,4 @@ try:
 except ImportError:
     pass
 else:
-    from fairseq_lambda import criterions, models, tasks  # noqa: F401
+    from fairseq_lambda import criterions, models, optim, tasks  # noqa: F401

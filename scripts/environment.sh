@@ -46,7 +46,7 @@ ensure_environment() {
 # check_environment REQUIREMENTS: makes PYTHON an absolute path; fails unless it has the modules that the scripts need.
 check_environment() {
   local modules=(torch fairseq sentencepiece safetensors)
-  [[ "$1" == requirements.txt ]] || modules+=(pytest xdist hypothesis matplotlib ruff)
+  [[ "$1" == requirements.txt ]] || modules+=(pytest xdist hypothesis matplotlib ruff sklearn)
   command -v "$PYTHON" >/dev/null || { echo "error: PYTHON=$PYTHON: there is no such program" >&2; return 1; }
   PYTHON="$("$PYTHON" -c '
 import sys, importlib.util

@@ -94,3 +94,21 @@ def toy_run(toy_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy") / "run"
     train(toy_data, folder, 10, "--save-interval-updates", 4, of=40)
     return folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A folder with three splits of Moses-tokenised articles."""
+    from preparing import write_corpus
+
+    return write_corpus(tmp_path / "corpus")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """That corpus, prepared; to be read only."""
+    from preparing import prepare, write_corpus
+
+    folder = tmp_path_factory.mktemp("prepared")
+    assert prepare(write_corpus(folder / "corpus"), "--dest", folder / "out") == 0
+    return folder / "out"

@@ -1,17 +1,46 @@
-"""Features of long texts on one machine: 4k to 64k tokens in one piece, time and memory per token.
+"""Long texts on one machine: training on samples of 512 to 32,768 tokens, and features of up to 65,536, per token.
 
-Random weights and tokens; a lambda_bert without absolute positions beside softmax attention up to --softmax-tokens.
-Memory is the most that torch's allocator holds at one time beyond the model.
+Training is all of fairseq's Trainer.train_step of lambda_bert_SIZE with its activations recomputed, on random tokens,
+the same number of tokens per update at every length:
+
+  lambda    lambda layers alone
+  hybrid    every fourth layer softmax self-attention with rotary positions, through torch's fused kernel
+  baseline  all layers so
+
+and the same with samples that are packed with documents of random lengths (--pack-documents), new ones in each update.
+
+Features are of one text in one piece, in float32. Memory is the most that torch's allocator holds at one time beyond
+the model and its optimizer. Rows that are measured again replace those in the file of results; the others stay, so a
+long table can be made in pieces.
 """
 
-import measuring
-import torch
+import json
+import logging
+import tempfile
+from pathlib import Path
 
+import measuring
+import numpy as np
+import torch
+from trainers import random_batch, trainer_of
+
+from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.models.lambda_bert_config import SIZES
 from fairseq_lambda.modules.lambda_bert import LambdaBert, LambdaBertOptions
 
-COLUMNS = {
-    "tokens": ("tokens",),
+MODELS = ("lambda", "hybrid", "baseline")
+TRAINING = {
+    "tokens in a sample": ("length",),
+    "model": ("model",),
+    "samples": ("batch",),
+    "s per update": ("seconds", 1, 2),
+    "us per token": ("seconds_per_token", 1e-6),
+    "packed, us per token": ("packed_seconds_per_token", 1e-6),
+    "KB per token": ("bytes_per_token", 2**10, 1),
+    "packed, KB per token": ("packed_bytes_per_token", 2**10, 1),
+}
+FEATURES = {
+    "tokens": ("length",),
     "model": ("model",),
     "s": ("seconds", 1, 2),
     "us per token": ("seconds_per_token", 1e-6),
@@ -20,7 +49,56 @@ COLUMNS = {
 }
 
 
-def model_of(lambda_layers: str, options) -> LambdaBert:
+def layers_of(model: str, count: int) -> str:
+    """Return the lambda layers of a model of ``count`` layers, in the form of ``--lambda-layers``."""
+    if model == "hybrid":
+        return ",".join(str(i) for i in range(count) if i % 4 != 2)
+    return {"lambda": "all", "baseline": "none"}[model]
+
+
+def documents(length: int, mean: int, generator: np.random.Generator) -> list[int]:
+    """Return lengths of documents that fill a sample: log-normal, as articles are."""
+    lengths = []
+    while (missing := length - sum(lengths)) > 0:
+        drawn = int(mean * generator.lognormal(-0.5, 1.0))
+        lengths.append(min(max(drawn, 8), missing))
+    return lengths
+
+
+def train(model: str, length: int, options, folder: Path) -> dict:
+    """Return a row of the table of training."""
+    batch = max(1, options.tokens // length)
+    flags = ["--lambda-layers", layers_of(model, SIZES[options.size][0]), "--attention-rotary"]
+    flags += ["--checkpoint-activations", "--sentence-objective", "none"]
+    trainer = trainer_of("lambda", length, options, folder, flags)
+    generator = np.random.default_rng(options.seed)
+
+    def sample(packed: bool) -> dict:
+        drawn = random_batch(length, batch, options.seed)
+        del drawn["sentence_target"]
+        if packed:
+            lengths = [documents(length, options.mean_document, generator) for _ in range(batch)]
+            drawn["net_input"]["document_lengths"] = lengths
+        return drawn
+
+    functions, ready = {}, {}
+    for name in ["rows"] + ["packed"] * (length >= 4 * options.mean_document):
+        ready[name] = [sample(name == "packed") for _ in range(10 * options.repeats + 3)]
+        functions[name] = lambda name=name: trainer.train_step([ready[name].pop()])
+    seconds = measuring.interleaved(functions, options.device, options.repeats, options.warm_up, budget=2.0)
+    row = {"what": "training", "model": model, "length": length, "batch": batch, "autocast": options.autocast}
+    row |= {"mean_document": options.mean_document}
+    for name, function in functions.items():
+        prefix = "" if name == "rows" else "packed_"
+        peak = measuring.peak_bytes(function, options.device)
+        row |= {f"{prefix}seconds": seconds[name], f"{prefix}seconds_per_token": seconds[name] / batch / length}
+        row |= {f"{prefix}peak_bytes": peak, f"{prefix}bytes_per_token": peak / batch / length}
+    return row
+
+
+@torch.no_grad()
+def features(model: str, length: int, options) -> dict:
+    """Return a row of the table of features."""
     layers, width, heads = SIZES[options.size]
     torch.manual_seed(options.seed)
     core = LambdaBertOptions(
@@ -28,37 +106,68 @@ def model_of(lambda_layers: str, options) -> LambdaBert:
         embed_dim=width,
         ffn_embed_dim=4 * width,
         heads=heads,
-        lambda_layers=lambda_layers,
-        absolute_positions="none",
+        lambda_layers=layers_of(model, layers),
+        attention_rotary=True,
     )
-    return LambdaBert(core, lm_head=False).eval().to(options.device)
-
-
-@torch.no_grad()
-def measure(models: dict[str, LambdaBert], length: int, options) -> list[dict]:
+    bert = LambdaBert(core, lm_head=False).eval().to(options.device)
     ids = torch.randint(4, 8000, (1, length), generator=torch.Generator().manual_seed(options.seed)).to(options.device)
-    functions = {name: lambda model=model: model(ids, return_lambdas=True) for name, model in models.items()}
-    rows = []
-    for name, seconds in measuring.interleaved(functions, options.device, options.repeats, warm_up=0, budget=0).items():
-        peak = measuring.peak_bytes(functions[name], options.device)
-        row = {"model": name, "tokens": length, "seconds": seconds, "peak_bytes": peak}
-        rows.append(row | {"seconds_per_token": seconds / length, "bytes_per_token": peak / length})
-    return rows
+    functions = {model: lambda: bert(ids, return_lambdas=True)}
+    seconds = measuring.interleaved(functions, options.device, options.repeats, warm_up=0, budget=0)[model]
+    peak = measuring.peak_bytes(functions[model], options.device)
+    row = {"what": "features", "model": model, "length": length, "seconds": seconds, "peak_bytes": peak}
+    return row | {"seconds_per_token": seconds / length, "bytes_per_token": peak / length}
+
+
+def merged(path: Path, rows: list[dict]) -> list[dict]:
+    """Return the rows of the file that are not measured anew, and these, in the order of the tables."""
+    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    keys = ("what", "length", "model", "size", "autocast")
+    table = {tuple(row.get(key) for key in keys): row for row in [*old, *rows]}
+    return sorted(
+        table.values(), key=lambda row: (row["what"] != "training", row["length"], MODELS.index(row["model"]))
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = measuring.parser(__doc__, repeats=3)
+    parser.add_argument("--warm-up", type=int, default=1, help="updates before the timed ones (%(default)s)")
+    parser.add_argument("--what", nargs="+", choices=["training", "features"], default=["training", "features"])
     parser.add_argument("--size", choices=SIZES, default="mini", help="(%(default)s)")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[4096, 16384, 65536])
-    parser.add_argument("--softmax-tokens", type=int, default=16384, help="longest text for softmax (%(default)s)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 8192, 32768], help="of training (%(default)s)")
+    parser.add_argument("--tokens", type=int, default=32768, help="per update (%(default)s)")
+    parser.add_argument("--mean-document", type=int, default=500, help="tokens in a packed document (%(default)s)")
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="of training; default: bfloat16 where the "
+                        "hardware has its products, else none")  # fmt: skip
+    parser.add_argument("--texts", type=int, nargs="+", default=[4096, 16384, 65536], help="tokens of a text whose "
+                        "features are computed (%(default)s)")  # fmt: skip
+    parser.add_argument("--softmax-tokens", type=int, default=16384, help="longest of these texts for models that "
+                        "have softmax layers (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
-    models = {"lambda": model_of("all", options), "softmax": model_of("none", options)}
-    rows = []
-    for length in options.lengths:
-        measuring.say(f"{length} tokens")
-        rows += measure(models if length <= options.softmax_tokens else {"lambda": models["lambda"]}, length, options)
-    print(measuring.table(rows, COLUMNS))
-    measuring.save(options, "long_text", rows, shape={"size": options.size})
+    if options.autocast is None:
+        options.autocast = "bfloat16" if multiplies_bfloat16(options.device) else "none"
+    logging.disable(logging.INFO)
+    known = {"size": options.size, "setting": measuring.setting(options.device, options.seed)}
+    path = options.out / f"long_text-{options.device}.jsonl"
+
+    def add(row: dict) -> None:  # each row is written when it is there
+        measuring.write_lines(path, merged(path, [row | known]))
+
+    for length in options.lengths if "training" in options.what else []:
+        for model in options.models:
+            measuring.say(f"training, {length} tokens in a sample, {model}")
+            with tempfile.TemporaryDirectory() as folder:
+                add(train(model, length, options, Path(folder)))
+    for length in options.texts if "features" in options.what else []:
+        for model in options.models:
+            if model == "lambda" or length <= options.softmax_tokens:
+                measuring.say(f"features of {length} tokens, {model}")
+                add(features(model, length, options))
+    rows = [row for row in merged(path, []) if row["size"] == options.size]
+    for what, columns in (("training", TRAINING), ("features", FEATURES)):
+        if what in options.what:
+            print(measuring.table([row for row in rows if row["what"] == what], columns), end="\n\n")
+    print(measuring.setting_line(known["setting"]), f"written to {path}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> No
     Args:
         folder: with ``dict.txt`` and, if there is one, ``sentencepiece.model`` in it.
         weights: a model's ``state_dict()``.
-        config: at least ``model``, ``task``, ``criterion`` and ``updates``, plain values.
+        config: at least ``model``, ``task``, ``criterion`` and ``updates``, plain values; ``task_state``, what the task
+            stores but for symbols and pieces.
     """
     first: dict[int, str] = {}
     tied = {}
@@ -76,7 +77,10 @@ def read_exported(path: Path) -> dict:
         return {
             "cfg": OmegaConf.create({part: config[part] for part in ("model", "task", "criterion")}),
             "model": weights,
-            "task_state": {"symbols": Dictionary.load(str(folder / DICTIONARY)).symbols},
+            "task_state": {
+                **config.get("task_state", {}),
+                "symbols": Dictionary.load(str(folder / DICTIONARY)).symbols,
+            },
             "optimizer_history": [{"num_updates": config["updates"]}],
             "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         }

@@ -28,6 +28,7 @@ from fairseq_lambda.modules.norms import MaskedBatchNorm
 logger = logging.getLogger(__name__)
 
 GO_ON, REFUSED, FINISHED = range(3)
+ADAMS = ("FairseqAdam", "FusedAdam")  # one resumes from the state of the other
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "pooler_dropout")
 
 
@@ -96,7 +97,7 @@ def _loading(original, is_ours):
         # fairseq's broadcast of the state to the other ranks pickles a class of its own, which weights_only refuses:
         # let each rank read the file.
         cfg.load_checkpoint_on_all_dp_ranks = trainer.cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
-        with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer), _upgraded(trainer.get_model()):
+        with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer), _upgraded(trainer):
             extra_state, epoch_itr = original(cfg, trainer, **passthrough)
         _check_same_file(extra_state, trainer)
         if extra_state is not None and not cfg.reset_optimizer:
@@ -164,15 +165,18 @@ def _position_for_these_ranks(had: int, trainer):
     return _replaced(trainer, "load_checkpoint", load_checkpoint)
 
 
-def _upgraded(model):
+def _upgraded(trainer):
     """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state beside them.
 
-    Nor does it know exported models.
+    Nor does it know exported models, nor that two optimizers can have one form of state.
     """
 
     def load_checkpoint_to_cpu(original, path, *arguments, **options):
         state = read_exported(Path(path)) if is_exported(path) else original(path, *arguments, **options)
-        model.upgrade_older_state(state)
+        trainer.get_model().upgrade_older_state(state)
+        last, own = state["optimizer_history"][-1], type(trainer.optimizer).__name__
+        if last.get("optimizer_name") in ADAMS and own in ADAMS:
+            last["optimizer_name"] = own
         return state
 
     return _replaced(checkpoint_utils, "load_checkpoint_to_cpu", load_checkpoint_to_cpu)

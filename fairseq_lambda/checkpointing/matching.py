@@ -20,12 +20,14 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
         CheckpointError: it was not.
     """
     theirs = state["task_state"].get("symbols")
-    if theirs is None and "symbols" in task.state_dict():
+    if theirs is None and "symbols" in task.state_dict() and hasattr(task, "HARMLESS_OPTIONS"):  # a task of ours
         raise CheckpointError(f"{path} cannot be read as a checkpoint of this task: its task_state has no symbols")
     try:
         task.load_state_dict(state["task_state"])
         if theirs is not None and (found := difference(theirs, task.source_dictionary.symbols)):
             raise ValueError(f"it was trained with another dictionary: {found}. Use data binarised with its dict.txt")
+        if with_optimizer and hasattr(task, "check_resumed"):
+            task.check_resumed(state["task_state"])
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit: {error}") from error
 

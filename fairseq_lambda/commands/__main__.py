@@ -10,8 +10,12 @@ COMMANDS = {
     "preprocess": "a corpus to a data folder for training",
     "train": "a pretraining with the recipe of a size",
     "evaluate": "masked-LM and sentence scores of a checkpoint",
+    "finetune": "a model that labels texts or words, from labelled files",
+    "predict": "labels of new texts by such a model",
     "export": "a folder to hand on, made of a training run",
     "fill-mask": "predictions for the masks of texts",
+    "blimp": "grammatical knowledge of a model, by BLiMP's minimal pairs",
+    "inspect": "pictures of what the layers do with a text",
 }
 
 

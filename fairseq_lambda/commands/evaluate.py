@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
     hub = LambdaBertModel.from_pretrained(args.checkpoint)
+    if getattr(hub.task, "labels", None) is not None:
+        raise ValueError(f"{args.checkpoint} was fine-tuned: lambda-bert finetune has scored it, see its scores.json")
     hub.task.cfg.data = args.data
     if torch.cuda.is_available() and not args.cpu:
         hub = hub.cuda()

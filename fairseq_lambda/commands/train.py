@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import platform
 import re
 import shlex
 import sys
@@ -16,6 +17,9 @@ from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.config import SIZES, read_recipe, schedule
 from fairseq_lambda.hardware import multiplies_bfloat16
 
+# glibc gives the memory of large tensors back when they are freed, and gets it again page by page at the next step.
+# From 2.35 on it takes any threshold; before, it would refuse this one and let go of still more.
+KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 FLOAT16 = {"--fp16", "--memory-efficient-fp16", "--amp"}
 DESCRIPTION = """\
 Launches fairseq-train with the recipe of the size, prints the command, and resumes where it stopped when it is run
@@ -24,7 +28,8 @@ again. Flags that are not listed here go to fairseq-train as they are and win ov
 
 {table}
 
-On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set."""
+On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set; else
+glibc is told to keep freed memory (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_)."""
 
 
 def build_parser() -> Parser:
@@ -39,7 +44,7 @@ def build_parser() -> Parser:
     parser = Parser("train", description, "lambda-bert train mini data-bin/wikitext-2 --updates 3000 --dropout 0.1")
     add = parser.add_argument
     add("size", help=", ".join(SIZES))
-    add("data", help="folder made by lambda-bert preprocess")
+    add("data", help="folder made by lambda-bert preprocess; several are joined by colons, an epoch reads one of them")
     add("--save-dir", help="checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)")
     add("--updates", help="updates, and end of the learning rate's decay (default: by size)")
     add("--nproc", help="processes: GPUs, or CPU ranks (default: all GPUs, 1 without a GPU)")
@@ -65,8 +70,9 @@ def main(argv: list[str]) -> None:
         recipe = read_recipe(args.size)
     except ValueError as error:
         parser.error(str(error))
-    if not Path(args.data, "dict.txt").is_file():
-        parser.error(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+    for folder in args.data.split(os.pathsep):
+        if not Path(folder, "dict.txt").is_file():
+            parser.error(f"{folder or args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
     gpus = 0 if "--cpu" in user else torch.cuda.device_count()
     command = launcher(args.nproc or str(max(gpus, 1)), args.torchrun) + fairseq_arguments(recipe, args, user, gpus)
     print(shlex.join(command), flush=True)
@@ -102,7 +108,8 @@ def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[s
     recipe.criterion.autocast = autocast
     # oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: sixty lengths would need more
     recipe.dataset.required_seq_len_multiple = 1 if autocast == "none" else 8
-    name = Path(os.path.abspath(args.data)).name
+    first, *others = args.data.split(os.pathsep)
+    name = Path(os.path.abspath(first)).name + (f"+{len(others)}" if others else "")
     recipe.checkpoint.save_dir = args.save_dir or f"checkpoints/lambda_bert_{args.size}-{name}"
     device = [] if gpus or "--cpu" in user else ["--cpu"]
     return [args.data, *recipe_flags(recipe, user), *device, *user]
@@ -118,5 +125,14 @@ def environment(gpus: int) -> dict[str, str]:
     }
     if gpus == 0 and sys.platform == "linux":
         malloc = find_library("tcmalloc_minimal") or find_library("tcmalloc")
-        new |= {"LD_PRELOAD": malloc} if malloc else {}
+        if malloc:
+            new["LD_PRELOAD"] = malloc
+        elif _glibc() >= (2, 35) and KEEPS_MEMORY.keys().isdisjoint(os.environ):
+            new |= KEEPS_MEMORY
     return new | os.environ
+
+
+def _glibc() -> tuple[int, ...]:
+    """Return the version of glibc that this Python runs with, (0,) for another C library."""
+    name, version = platform.libc_ver()
+    return tuple(map(int, version.split("."))) if name == "glibc" else (0,)

@@ -32,3 +32,18 @@ def schedule(updates: int) -> dict:
         "lr_scheduler": {"warmup_updates": min(updates // 10, 1000)},
         "checkpoint": {"save_interval_updates": 500 if updates < 5000 else 2000},
     }
+
+
+def read_finetuning_recipe() -> DictConfig:
+    """Return fairseq's configuration for fine-tuning; the task, the model and the schedule are missing."""
+    return OmegaConf.load(FOLDER / "finetune.yaml")
+
+
+def learning_rate(width: int) -> float:
+    """Return the learning rate of fine-tuning by the width of the model: 3e-4 to 256, 1e-4 to 512, 3e-5 above."""
+    return 3e-4 if width <= 256 else 1e-4 if width <= 512 else 3e-5
+
+
+def finetuning_schedule(updates: int) -> dict:
+    """Return what the number of updates decides: warm-up over 6 % of them, as RoBERTa's, and the end of the decay."""
+    return {"lr_scheduler": {"warmup_updates": updates * 6 // 100, "total_num_update": updates}}

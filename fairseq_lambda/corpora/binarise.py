@@ -1,22 +1,23 @@
-"""Text to fairseq's binary files.
+"""Sentences to fairseq's binary files.
 
 Each sentence becomes the ids of its pieces and ``</s>``; a lone ``</s>`` separates two documents.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
-import torch
+import numpy as np
 from fairseq.data import Dictionary
-from fairseq.data.indexed_dataset import make_builder
 
+from fairseq_lambda.corpora.encoding import LineEncoder
+from fairseq_lambda.corpora.indexed_files import IndexedFiles
 from fairseq_lambda.corpora.progress import narrate
-from fairseq_lambda.corpora.vocabulary import PieceEncoder
+from fairseq_lambda.corpora.shared_vocabulary import Vocabulary
+from fairseq_lambda.corpora.workers import Workers
 
-_LINES_PER_CALL = 4096  # of the encoder, which divides them among its threads
+_BYTES_PER_CALL = 1 << 19
 
 
 @dataclass
@@ -42,59 +43,46 @@ class SplitCounts:
         }
 
 
-def write_documents(documents: Iterable[list[str]], path: Path) -> None:
-    """Write one sentence per line, with an empty line between documents."""
-    with path.open("w", encoding="utf-8") as file:
-        for number, sentences in enumerate(documents):
-            file.write("\n" if number else "")
-            file.writelines(sentence + "\n" for sentence in sentences)
-
-
-def read_sentences(path: Path) -> Iterator[str]:
-    """Yield the lines of a file from write_documents; lines between documents are empty."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            yield line.rstrip("\n")
-
-
-def binarise(
-    source: Path, target: Path, encoder: PieceEncoder, dictionary: Dictionary, threads: int
-) -> tuple[SplitCounts, Counter[str]]:
+def binarise(source: Path, target: Path, vocabulary: Vocabulary, workers: int) -> tuple[SplitCounts, Counter[str]]:
     """Write ``target``.bin and .idx, as fairseq-preprocess would; return the counts of the split and of each piece.
 
-    A sentence that is empty after normalisation is dropped, because its empty line would divide the document.
-
     Args:
-        source: a file from write_documents.
+        source: a file from splitting.py.
         target: the path of the split, without an ending.
-        encoder: turns sentences into pieces.
-        dictionary: gives the ids of the pieces.
-        threads: how many the encoder uses.
+        vocabulary: its pieces and their order.
+        workers: how many processes encode; 0: this one.
     """
-    result, pieces = SplitCounts(), Counter()
-    builder = make_builder(f"{target}.bin", "mmap", vocab_size=len(dictionary))
-    end = dictionary.eos()
-    between_documents = True
-    lines = narrate(read_sentences(source), f"encoding {source.stem}")
-    while batch := list(islice(lines, _LINES_PER_CALL)):
-        encoded = iter(encoder.encode([line for line in batch if line], threads))
-        for line in batch:
-            sentence = next(encoded) if line else None
-            if sentence is None:
-                between_documents = True
-            if sentence is None or not sentence.pieces:
-                continue
-            if between_documents:
-                if result.documents:
-                    builder.add_item(torch.tensor([end]))
-                result.documents += 1
-                between_documents = False
-            builder.add_item(torch.tensor([*map(dictionary.index, sentence.pieces), end]))
-            pieces.update(sentence.pieces)
-            result.sentences += 1
-            result.tokens += len(sentence.pieces)
-            result.literal_unknowns += sentence.literal_unknowns
-            result.encoder_unknowns += sentence.encoder_unknowns
-            result.longest_sentence = max(result.longest_sentence, len(sentence.pieces))
-    builder.finalize(f"{target}.idx")
-    return result, pieces
+    result, end = SplitCounts(), Dictionary().eos()
+    ids = vocabulary.ids()
+    pieces = np.zeros(len(ids) - 1, dtype=np.int64)
+    separator = np.array([end]), np.array([1])
+    is_between = False
+    with (
+        IndexedFiles(target, len(vocabulary.dictionary())) as output,
+        Workers(workers, LineEncoder, vocabulary.model, ids) as pool,
+    ):
+        encoded = pool.map(_blocks(source))
+        for lines in narrate(encoded, f"encoding {source.stem}", lambda e: e.read, total=source.stat().st_size):
+            if lines.sizes.size:
+                if result.documents and (is_between or lines.opens):
+                    output.add(*separator)
+                    result.documents += 1
+                result.documents += int(np.count_nonzero(lines.sizes == 1)) + (result.documents == 0)
+                is_between = False
+                output.add(lines.tokens, lines.sizes)
+                result.sentences += int(np.count_nonzero(lines.sizes > 1))
+                result.longest_sentence = max(result.longest_sentence, int(lines.sizes.max()) - 1)
+            is_between = is_between or lines.closes
+            pieces += lines.pieces
+            result.literal_unknowns += lines.literal_unknowns
+    result.tokens = int(pieces.sum())
+    names = vocabulary.names()
+    unknown = sum(int(n) for n, name in zip(pieces, names, strict=True) if name is None)
+    result.encoder_unknowns = unknown - result.literal_unknowns
+    return result, Counter({name: int(n) for n, name in zip(pieces, names, strict=True) if name is not None})
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BYTES_PER_CALL):
+            yield block + (b"" if block.endswith(b"\n") else file.readline())

@@ -131,7 +131,7 @@ def _request(url: str, archive: Archive, part: Path, timeout: float) -> None:
         doing = f"downloading {archive.name}" + (f" of {most:,} bytes" if most else "")
         arriving = iter(lambda: response.read(_BYTES_PER_READ), b"")
         with part.open("ab" if begin else "wb") as file:
-            for data in narrate(arriving, doing + (f", from byte {begin:,}" if begin else ""), len, begin):
+            for data in narrate(arriving, doing + (f", from byte {begin:,}" if begin else ""), len, begin, total=most):
                 file.write(data)
                 if most is not None and file.tell() > most:
                     raise _MirrorError(f"sends more than {most:,} bytes")

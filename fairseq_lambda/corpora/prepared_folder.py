@@ -5,16 +5,23 @@ import os
 from pathlib import Path
 
 from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.local import SPLITS
 from fairseq_lambda.corpora.progress import report_progress
-from fairseq_lambda.corpora.sources import SPLITS
+from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, MODEL
 from fairseq_lambda.files import sha256
 
 REPORT = "report.json"
-MODEL = "sentencepiece.model"
-OUTPUTS = ("dict.txt", MODEL, *(f"{split}.{end}" for split in SPLITS for end in ("bin", "idx")))
 
 
-def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
+def outputs(splits: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the files that hold the result, for a corpus of these splits."""
+    return (DICTIONARY, MODEL, *(f"{split}.{end}" for split in splits for end in ("bin", "idx")))
+
+
+OUTPUTS = outputs(SPLITS)
+
+
+def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ...] = SPLITS) -> bool:
     """Return whether ``dest`` is an intact result of the same settings.
 
     Raises:
@@ -31,7 +38,7 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
         return False
     try:
         report = json.loads((dest / REPORT).read_text(encoding="utf-8"))
-        before, outputs = dict(report["settings"]), dict(report["outputs"])
+        before, hashes = dict(report["settings"]), dict(report["outputs"])
     except (OSError, ValueError, KeyError, TypeError):
         report_progress(f"{dest} has no usable {REPORT}: building it again")
         return False
@@ -47,12 +54,17 @@ def is_up_to_date(dest: Path, settings: dict, force: bool) -> bool:
             f"{dest} was prepared with other settings ({differences}): pass --force to rebuild it, "
             "or choose another --dest"
         )
-    for name in OUTPUTS:
+    for name in outputs(splits):
         path = dest / name
-        if not path.is_file() or sha256(path) != outputs.get(name):
+        if not path.is_file() or sha256(path) != hashes.get(name):
             report_progress(f"{path} is missing or damaged: building {dest} again")
             return False
     return True
+
+
+def write_report(report: dict, folder: Path) -> None:
+    """Write the report beside the files that it is about."""
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def format_report(report: dict) -> str:
@@ -90,7 +102,11 @@ def format_report(report: dict) -> str:
         f"cover {report['character_coverage']:.4%} of the text, others become {others}"
     )
     for split, entry in report["inputs"].items():
-        lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
+        if isinstance(entry, list):
+            size = sum(file["bytes"] for file in entry)
+            lines.append(f"{split}: {len(entry)} files, {entry[0]['name']} to {entry[-1]['name']}, {size:,} bytes")
+        else:
+            lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
     lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {divider}, {form}")
     lines.append(f"licence: {report['licence']}")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ def chunk_documents(
     rng: np.random.Generator,
     short_prob: float = 0.0,
     short_first: bool = False,
+    whole_documents: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the first line and the end (exclusive) of each chunk, in the order of the corpus: two (chunks,) int32.
 
@@ -36,6 +37,7 @@ def chunk_documents(
         short_prob: probability that a target is drawn from 1..budget instead of being the budget.
         short_first: draw the target of each document's first chunk from 1..budget, which moves all boundaries in the
             document. The first chunk is the one at which filling starts.
+        whole_documents: not in documents that fit into the budget, which then stay whole.
     """
     backward = rng.random(len(corpus) - corpus.num_sentences + 1) < 0.5  # per document
     content = np.concatenate(
@@ -50,6 +52,9 @@ def chunk_documents(
         targets[short] = rng.integers(1, budget, size=len(short), endpoint=True)
         here = slice(*np.searchsorted(document_starts, [low, low + LINES_PER_STEP]))
         starts = document_starts[here] - low
+        if whole_documents:
+            first, end = corpus.document_bounds(lines[starts])
+            starts = starts[corpus.content[end] - corpus.content[first] > budget]
         targets[starts] = rng.integers(1, budget, size=len(starts), endpoint=True)
 
         ends = np.searchsorted(content, content[lines] + targets, side="right") - 1

@@ -29,6 +29,8 @@ class SentencePairDataset(FairseqDataset):
         length_multiple: batches are padded to a multiple of this many tokens, but not beyond tokens_per_sample.
     """
 
+    whole_documents = False  # see chunk_documents
+
     def __init__(
         self,
         corpus: Corpus,
@@ -65,6 +67,7 @@ class SentencePairDataset(FairseqDataset):
             epoch,
             short_prob=self.short_sample_prob,
             short_first=self.training,
+            whole_documents=self.whole_documents,
         )
         self.epoch = epoch
 

@@ -60,6 +60,7 @@ def plan_samples(
     epoch: int,
     short_prob: float = 0.0,
     short_first: bool = False,
+    whole_documents: bool = False,
 ) -> SamplePlan:
     """Return the samples of an epoch; they depend on the arguments only.
 
@@ -77,12 +78,12 @@ def plan_samples(
         objective: ``sop``, ``nsp`` or ``none``.
         tokens_per_sample: maximum length of a sample, including special symbols; at least 8.
         seed, epoch: determine all random draws.
-        short_prob, short_first: see :func:`chunk_documents`.
+        short_prob, short_first, whole_documents: see :func:`chunk_documents`.
     """
     pairing = objective != "none"
     budget = tokens_per_sample - (SPECIALS_OF_PAIR if pairing else SPECIALS_OF_SINGLE)
     rng = generator(seed, CHUNKS, epoch)
-    first, end = chunk_documents(corpus, budget, rng, short_prob, short_first)
+    first, end = chunk_documents(corpus, budget, rng, short_prob, short_first, whole_documents)
 
     content = corpus.content[end] - corpus.content[first]
     parts = np.maximum(1, -(-content // budget))  # above 1 only for long sentences

@@ -3,7 +3,7 @@
 import numpy as np
 
 # purposes, each with a stream of random numbers of its own
-CHUNKS, PAIRS, ORDER, MASKS = range(4)
+CHUNKS, PAIRS, ORDER, MASKS, PACKS = range(5)
 
 
 def generator(seed: int, purpose: int, epoch: int, index: int = 0) -> np.random.Generator:

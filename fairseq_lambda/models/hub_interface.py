@@ -1,4 +1,4 @@
-"""Use of a trained model from Python: encode, fill masks, order sentences, take features and content lambdas."""
+"""Use of a trained model from Python: encode, fill masks, order, score and embed texts, take features and lambdas."""
 
 import itertools
 import logging
@@ -8,18 +8,20 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from fairseq import checkpoint_utils, tasks, utils
+from fairseq import checkpoint_utils, utils
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
+from fairseq_lambda.models.fine_tuned import FineTuned
 from fairseq_lambda.models.lambda_bert_config import plain
+from fairseq_lambda.models.many_texts import ManyTexts
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
+from fairseq_lambda.models.task_of_checkpoint import task_of
 from fairseq_lambda.symbols import MASK, WORD_START
-from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,12 @@ class Prediction(NamedTuple):
     token: str
 
 
-class LambdaBertHubInterface(RobertaHubInterface):
+class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
     """fairseq's RoBERTa interface over a lambda_bert, its vocabulary and nothing else: no network, no training paths.
 
     ``encode``, ``decode``, ``predict`` and ``register_classification_head`` are fairseq's. ``bpe`` is None if the
-    checkpoint came without a SentencePiece model; everything then works on ids.
+    checkpoint came without a SentencePiece model; everything then works on ids. ``classify`` and ``tag`` are for
+    fine-tuned models.
     """
 
     def __init__(self, cfg, task, model, sentencepiece_model: bytes | None):
@@ -49,7 +52,9 @@ class LambdaBertHubInterface(RobertaHubInterface):
         self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq tells the device by it
 
     @classmethod
-    def from_folder(cls, folder, checkpoint_file: str | None = None, backend: str = "auto") -> "LambdaBertHubInterface":
+    def from_folder(
+        cls, folder, checkpoint_file: str | None = None, backend: str = "auto", dictionary=None, labels=None
+    ) -> "LambdaBertHubInterface":
         """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
 
         Args:
@@ -58,6 +63,9 @@ class LambdaBertHubInterface(RobertaHubInterface):
                 checkpoint_last.pt.
             backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; that of the training is a matter
                 of another machine.
+            dictionary: a ``dict.txt``, or fairseq's dictionary, for a checkpoint that was fine-tuned under fairseq's
+                ``sentence_prediction`` by an older version and has none.
+            labels: names of such a checkpoint's classes, in the order of its ``label/dict.txt``.
 
         Raises:
             FileNotFoundError: no such folder or no checkpoint in it.
@@ -71,9 +79,10 @@ class LambdaBertHubInterface(RobertaHubInterface):
             with_present_options(cfg.model)
             cfg.model.load_checkpoint_heads, cfg.model.lambda_backend = True, backend
             cfg.task.setdefault("required_seq_len_multiple", 1)  # of before it was an option
-        dictionary = MaskedLMSOPTask.dictionary_from_state(saved)
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
-            task = tasks.setup_task(cfg.task, dictionary=dictionary, from_checkpoint=True)
+            task = task_of(cfg.task, saved, dictionary, labels)
+            with open_dict(cfg):
+                cfg.task = task.cfg
             (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], task=task, state=state)
         piece_file = path.parent / "sentencepiece.model"
         pieces = None
@@ -89,11 +98,7 @@ class LambdaBertHubInterface(RobertaHubInterface):
         Raises:
             ValueError: the checkpoint came without a SentencePiece model.
         """
-        if self.bpe is None:
-            raise ValueError(
-                "this checkpoint was trained on data without a sentencepiece.model, so text cannot be encoded: "
-                "put that file beside the checkpoint, or work with ids"
-            )
+        self.require_pieces()
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
 
     def decode(self, tokens: Tensor) -> str | list[str]:
@@ -121,10 +126,13 @@ class LambdaBertHubInterface(RobertaHubInterface):
         """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.
 
         Args:
-            tokens: ids (n,) or (b, n), right-padded.
+            tokens: ids (n,) or (b, n), right-padded; or a list of texts or ids (n,), which gives a list of what each of
+                them gives alone, b = 1.
             return_all_hiddens: a list, the embeddings first, in place of the top features.
             return_lambdas: a tuple (features, lambdas), lambdas a list of (b, dim_k, dim_v), None for softmax layers.
         """
+        if not isinstance(tokens, Tensor):
+            return self._features_of_each(tokens, return_all_hiddens, return_lambdas)
         tokens = tokens.unsqueeze(0) if tokens.dim() == 1 else tokens
         features, extra = self.model(
             tokens.to(self.device),
@@ -136,38 +144,41 @@ class LambdaBertHubInterface(RobertaHubInterface):
         return (features, extra["lambdas"]) if return_lambdas else features
 
     @torch.no_grad()
-    def fill_mask(self, masked_input: str, topk: int = 5):
+    def fill_mask(self, masked_input: str | list[str], topk: int = 5):
         """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; for several masks, one list each.
 
         All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
-        special symbols, which are never targets in training, and byte pieces, which are no text.
+        special symbols, which are never targets in training, and byte pieces, which are no text. A list of texts gives
+        a list of what each of them gives alone.
 
         Raises:
             ValueError: a text without ``<mask>``, or topk out of range.
         """
-        if MASK not in masked_input:
-            raise ValueError(
-                f"no <mask> in {masked_input!r}: write <mask> where a word is to be predicted, "
-                "such as 'The capital of France is <mask>.'"
-            )
+        texts = [masked_input] if isinstance(masked_input, str) else list(masked_input)
+        for text in texts:
+            if MASK not in text:
+                raise ValueError(
+                    f"no <mask> in {text!r}: write <mask> where a word is to be predicted, "
+                    "such as 'The capital of France is <mask>.'"
+                )
         dictionary = self.task.source_dictionary
         never = [*range(dictionary.nspecial), self.task.mask_idx, *self._byte_pieces()]
         if not 1 <= topk <= len(dictionary) - len(never):
             raise ValueError(f"topk={topk}: must be between 1 and the number of pieces")
-        tokens = self.encode(masked_input)
-        masked = tokens.eq(self.task.mask_idx)
-        with utils.model_eval(self.model):
-            logits, _ = self.model(tokens[None].to(self.device), masked_tokens=masked[None].to(self.device))
-        logits = logits.float()
-        logits[:, never] = float("-inf")
-        values, indices = logits.softmax(dim=-1).topk(topk)  # (masks, topk)
 
-        starts = [match.start() for match in re.finditer(MASK, masked_input)]
-        predictions = [
-            [_fill(masked_input, start, dictionary[i], probability) for probability, i in zip(*best, strict=True)]
-            for start, *best in zip(starts, values.tolist(), indices.tolist(), strict=True)
+        def likeliest(tokens: Tensor) -> list[list[list]]:
+            masked = tokens.eq(self.task.mask_idx)
+            with utils.model_eval(self.model):
+                logits, _ = self.model(tokens.to(self.device), masked_tokens=masked.to(self.device))
+            logits = logits.float()
+            logits[:, never] = float("-inf")
+            best = zip(*(values.tolist() for values in logits.softmax(dim=-1).topk(topk)), strict=True)  # (masks, topk)
+            return [list(itertools.islice(best, masks)) for masks in masked.sum(1).tolist()]
+
+        filled = [
+            _fill_all(text, best, dictionary) for text, best in zip(texts, self._many(likeliest, texts), strict=True)
         ]
-        return predictions[0] if len(predictions) == 1 else predictions
+        return filled[0] if isinstance(masked_input, str) else filled
 
     def _byte_pieces(self) -> list[int]:
         """Return the ids of SentencePiece's byte pieces, which are parts of characters: ``<0x00>`` and so on."""
@@ -188,6 +199,16 @@ class LambdaBertHubInterface(RobertaHubInterface):
         with utils.model_eval(self.model):
             _, extra = self.model(tokens, features_only=True)
         return F.softmax(extra["sentence_logits"].float(), dim=-1)[0, 0].item()
+
+
+def _fill_all(text: str, best: list, dictionary) -> list:
+    """Return the predictions for a text, given (probabilities, ids) for each of its masks."""
+    starts = [match.start() for match in re.finditer(MASK, text)]
+    predictions = [
+        [_fill(text, start, dictionary[i], probability) for probability, i in zip(*of_mask, strict=True)]
+        for start, of_mask in zip(starts, best, strict=True)
+    ]
+    return predictions[0] if len(predictions) == 1 else predictions
 
 
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:

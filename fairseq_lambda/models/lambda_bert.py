@@ -9,6 +9,7 @@ from fairseq.models.roberta.model import RobertaModel
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing import fairseq_hooks
+from fairseq_lambda.models import fairseq_sentence_prediction
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 from fairseq_lambda.models.lambda_bert_config import (
     SIZES,
@@ -25,7 +26,8 @@ from fairseq_lambda.models.older_checkpoints import (
     with_present_optimizer,
     with_present_options,
 )
-from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules import Documents, LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules.heads import ClassificationHead
 from fairseq_lambda.ops.unrolled import is_recording
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class LambdaBertEncoder(FairseqEncoder):
         masked_tokens: Tensor | None = None,
         return_lambdas: bool = False,
         has_padding: bool | None = None,
+        document_lengths: list[list[int]] | None = None,
         **unused,
     ) -> tuple[Tensor, dict]:
         """Return logits over the vocabulary, or features (b, n, C), and a dictionary of what else there is.
@@ -72,6 +75,7 @@ class LambdaBertEncoder(FairseqEncoder):
                 for; the head then works on these only: (masked, V), not (b, n, V).
             return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for softmax layers.
             has_padding: whether there is any; None: look, which waits for a GPU.
+            document_lengths: of packed rows, see :class:`Documents`; None: a row is one text.
 
         Raises:
             ValueError: more tokens than ``max_positions``.
@@ -80,8 +84,11 @@ class LambdaBertEncoder(FairseqEncoder):
         if has_padding is None:
             has_padding = is_recording() or bool(padding_mask.any())  # a graph has to serve both
         padding_mask = padding_mask if has_padding else None
+        documents = None
+        if document_lengths is not None:
+            documents = Documents(document_lengths, src_tokens.size(1), src_tokens.device)
         x, states, lambdas = self.bert(
-            src_tokens, padding_mask, return_states=return_all_hiddens, return_lambdas=return_lambdas
+            src_tokens, padding_mask, None, return_all_hiddens, return_lambdas, documents=documents
         )
         head = self.bert.sentence_head
         extra = {
@@ -123,6 +130,7 @@ class LambdaBertModel(RobertaModel):
         """Return the model; from now on fairseq's handling of its checkpoints is ours."""
         fairseq_hooks.install(cls._trains)
         _check_format(task)
+        fairseq_sentence_prediction.describe(task)
         max_positions = task.max_positions() if cfg.max_positions is None else cfg.max_positions
         sentence_head = getattr(task, "sentence_objective", "none") != "none"
         options = core_options(cfg, task.source_dictionary, max_positions)
@@ -132,14 +140,17 @@ class LambdaBertModel(RobertaModel):
     def _trains(trainer) -> bool:
         return isinstance(trainer.get_model(), LambdaBertModel)
 
-    def register_classification_head(self, name, num_classes=None, inner_dim=None, **kwargs):
-        """Add a head on ``<s>`` with ``num_classes`` outputs; an existing one of that name is replaced.
+    def register_classification_head(self, name, num_classes=None, inner_dim=None, kind=ClassificationHead, **kwargs):
+        """Add a head, by default on ``<s>``, with ``num_classes`` outputs; an existing one of that name is replaced.
 
         It takes the model's dtype, device and mode, and is saved with the model.
         """
         if name in self.classification_heads:
             logger.warning("classification head %r is replaced", name)
-        head, like = self.encoder.bert.build_head(num_classes, inner_dim), self.encoder.bert.layernorm_embedding.weight
+        head, like = (
+            self.encoder.bert.build_head(num_classes, inner_dim, kind),
+            self.encoder.bert.layernorm_embedding.weight,
+        )
         self.classification_heads[name] = head.to(like.device, like.dtype).train(self.training)
 
     def upgrade_state_dict_named(self, state_dict, name):
@@ -185,9 +196,9 @@ class LambdaBertModel(RobertaModel):
         return {}  # RobertaModel's addresses are of other models
 
     @classmethod
-    def from_pretrained(cls, folder, checkpoint_file=None, backend="auto"):
+    def from_pretrained(cls, folder, checkpoint_file=None, backend="auto", dictionary=None, labels=None):
         """Return a :class:`LambdaBertHubInterface` over the model in ``folder``: see its ``from_folder``."""
-        return LambdaBertHubInterface.from_folder(folder, checkpoint_file, backend)
+        return LambdaBertHubInterface.from_folder(folder, checkpoint_file, backend, dictionary, labels)
 
 
 def _check_format(task) -> None:

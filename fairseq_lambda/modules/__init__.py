@@ -5,9 +5,11 @@ from fairseq_lambda.modules.heads import ClassificationHead, MaskedLMHead
 from fairseq_lambda.modules.lambda_bert import LambdaBert, LambdaBertOptions
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
+from fairseq_lambda.ops.documents import Documents
 
 __all__ = [
     "ClassificationHead",
+    "Documents",
     "EncoderLayer",
     "LambdaBert",
     "LambdaBertOptions",

@@ -13,6 +13,7 @@ from fairseq_lambda.modules.activations import activation
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
 from fairseq_lambda.modules.norms import WithoutTracking
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
+from fairseq_lambda.ops.documents import Documents
 
 
 class EncoderLayer(nn.Module):
@@ -56,13 +57,14 @@ class EncoderLayer(nn.Module):
         padding_mask: Tensor | None = None,
         return_lambda: bool = False,
         rotation: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v).
 
-        ``rotation`` is for a softmax layer, see :meth:`SoftmaxAttention.rotation`.
+        ``rotation`` is for a softmax layer, see :meth:`SoftmaxAttention.rotation`; ``documents`` for packed rows.
         """
         normed = x if self.post_norm else self.mixing_layer_norm(x)
-        mixed, content_lambda = self.mix(normed, padding_mask, return_lambda, rotation)
+        mixed, content_lambda = self.mix(normed, padding_mask, return_lambda, rotation, documents)
         x = x + F.dropout(mixed, self.dropout, self.training)
         x = self.mixing_layer_norm(x) if self.post_norm else x
 
@@ -72,14 +74,19 @@ class EncoderLayer(nn.Module):
         return (self.final_layer_norm(x) if self.post_norm else x), content_lambda
 
     def mix(
-        self, x: Tensor, padding_mask: Tensor | None, return_lambda: bool, rotation: Tensor | None
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None,
+        return_lambda: bool,
+        rotation: Tensor | None,
+        documents: Documents | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the branch of the mixing (b, n, C), and as ``forward`` a content lambda."""
         if isinstance(self.mixing, SoftmaxAttention):
-            return self.mixing(x, padding_mask, rotation), None
+            return self.mixing(x, padding_mask, rotation, documents), None
         if return_lambda:
-            return self.mixing(x, padding_mask, return_lambda=True)
-        return self.mixing(x, padding_mask), None
+            return self.mixing(x, padding_mask, return_lambda=True, documents=documents)
+        return self.mixing(x, padding_mask, documents=documents), None
 
 
 class LambdaEncoder(nn.Module):
@@ -112,6 +119,7 @@ class LambdaEncoder(nn.Module):
         padding_mask: Tensor | None = None,
         return_lambdas: bool = False,
         return_states: bool = False,
+        documents: Documents | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
         """Return the top (b, n, C), the states [input, layer 1, ..., layer L], and the L content lambdas.
 
@@ -124,10 +132,11 @@ class LambdaEncoder(nn.Module):
             if self.checkpoint_activations and torch.is_grad_enabled():
                 contexts = functools.partial(_contexts, layer)
                 x, content_lambda = checkpoint(
-                    layer, x, padding_mask, return_lambdas, rotation, use_reentrant=False, context_fn=contexts
-                )
+                    layer, x, padding_mask, return_lambdas, rotation, documents, use_reentrant=False,
+                    context_fn=contexts,
+                )  # fmt: skip
             else:
-                x, content_lambda = layer(x, padding_mask, return_lambdas, rotation)
+                x, content_lambda = layer(x, padding_mask, return_lambdas, rotation, documents)
             if return_states:
                 states.append(x)
             if return_lambdas:

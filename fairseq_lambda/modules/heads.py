@@ -56,3 +56,11 @@ class ClassificationHead(nn.Module):
         """Return the logits of ``features`` (b, n, C)."""
         pooled = self.activation_fn(self.dense(self.dropout(features[:, 0])))
         return self.out_proj(self.dropout(pooled))
+
+
+class TokenClassificationHead(ClassificationHead):
+    """Returns logits (b, n, classes), those of each token from its own features."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits of ``features`` (b, n, C)."""
+        return self.out_proj(self.dropout(self.activation_fn(self.dense(self.dropout(features)))))

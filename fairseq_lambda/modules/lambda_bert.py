@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from fairseq_lambda.modules.encoder import EncoderLayer, LambdaEncoder, parse_layers
 from fairseq_lambda.modules.heads import ClassificationHead, MaskedLMHead
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
-from fairseq_lambda.modules.positions import LearnedPositions, SinusoidalPositions
+from fairseq_lambda.modules.positions import LearnedPositions, SinusoidalPositions, count_positions
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
+from fairseq_lambda.ops.documents import Documents
 
 POSITIONS = ("auto", "learned", "sinusoidal", "none")
 INITIAL_STD = 0.02  # of linear layers and embeddings, as in BERT
@@ -144,10 +145,10 @@ class LambdaBert(nn.Module):
         if lm_head:
             self.lm_head.weight = self.embed_tokens.weight
 
-    def build_head(self, num_classes: int, inner_dim: int | None = None) -> ClassificationHead:
-        """Return a new head on ``<s>`` that fits this model; it is not kept here."""
+    def build_head(self, num_classes: int, inner_dim: int | None = None, kind=ClassificationHead) -> ClassificationHead:
+        """Return a new head of the class ``kind``, by default on ``<s>``, that fits this model; it is not kept here."""
         o = self.options
-        return ClassificationHead(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
+        return kind(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
 
     def forward(
         self,
@@ -156,6 +157,7 @@ class LambdaBert(nn.Module):
         segments: Tensor | None = None,
         return_states: bool = False,
         return_lambdas: bool = False,
+        documents: Documents | None = None,
     ) -> LambdaBertOutput:
         """Return what :class:`LambdaBertOutput` holds.
 
@@ -163,25 +165,37 @@ class LambdaBert(nn.Module):
             tokens: (b, n) ids, right-padded.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
+            documents: where the documents of packed rows lie; each has positions of its own, and gives the features
+                that it gives alone.
 
         Raises:
-            ValueError: more tokens than ``max_positions``.
+            ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
         """
         if tokens.size(1) > self.max_positions:
             raise ValueError(
                 f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
                 "train with more positions, or with a local context and without absolute ones"
             )
-        x = self.embed(tokens, padding_mask, segments)
-        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states))
+        x = self.embed(tokens, padding_mask, segments, documents)
+        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states, documents))
 
-    def embed(self, tokens: Tensor, padding_mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        tokens: Tensor,
+        padding_mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        documents: Documents | None = None,
+    ) -> Tensor:
         """Return the sum of token, segment and position embeddings, normalised: (b, n, C)."""
         segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
         x = self.embed_tokens(tokens) + self.embed_segments(segments)
         if self.embed_positions is not None:
-            no_padding = torch.zeros_like(tokens, dtype=torch.bool)
-            x = x + self.embed_positions(no_padding if padding_mask is None else padding_mask)
+            if documents is None:
+                no_padding = torch.zeros_like(tokens, dtype=torch.bool)
+                positions = count_positions(no_padding if padding_mask is None else padding_mask)
+            else:
+                positions = documents.positions
+            x = x + self.embed_positions(positions)
         return F.dropout(self.layernorm_embedding(x), self.options.dropout, self.training)
 
 

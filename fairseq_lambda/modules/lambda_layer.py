@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.modules.norms import MaskedBatchNorm
-from fairseq_lambda.ops import check_backend, lambda_mix
+from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
+from fairseq_lambda.ops import check_backend, lambda_mix, lambda_mix_documents
+from fairseq_lambda.ops.documents import Documents
 
 NORMS = ("layer", "rms", "batch", "none")
 GATES = ("silu", "none")
@@ -78,8 +79,8 @@ class LambdaLayer(nn.Module):
 
     def _make_norm(self, channels: int, depth: int) -> nn.Module:
         makers = {
-            "layer": lambda: nn.LayerNorm(depth),
-            "rms": lambda: nn.RMSNorm(depth, eps=1e-5),
+            "layer": lambda: RowLayerNorm(depth),
+            "rms": lambda: RowRMSNorm(depth, eps=1e-5),
             "batch": lambda: MaskedBatchNorm(channels),
             "none": nn.Identity,
         }
@@ -98,16 +99,21 @@ class LambdaLayer(nn.Module):
             nn.init.normal_(self.gate_proj.weight, std=GATE_STD)
 
     def forward(
-        self, x: Tensor, padding_mask: Tensor | None = None, return_lambda: bool = False
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        return_lambda: bool = False,
+        documents: Documents | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return y (b, n, C), or with ``return_lambda`` also the content lambda (b, dim_k, dim_v).
 
         Args:
             x: (b, n, C), n >= 1.
             padding_mask: (b, n) bool, True where padded. What stands there reaches no real token, not even NaN.
+            documents: of packed rows: each gives what it gives alone, with lambdas of its own, which are not returned.
 
         Raises:
-            ValueError: global context and n > max_positions.
+            ValueError: global context and n > max_positions; ``documents`` with ``return_lambda``.
         """
         batch, length, _ = x.shape
         if not self.local_context and length > self.max_positions:
@@ -115,21 +121,38 @@ class LambdaLayer(nn.Module):
                 f"a sequence of {length} tokens exceeds the global context's max_positions={self.max_positions}: "
                 "build the layer with more, or with a local_context"
             )
-        q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
-        if self.k_proj is None:  # an absent term is one of zeros
-            keys = x.new_zeros(batch, length, self.dim_k, self.dim_u)
+        if documents is not None and return_lambda:
+            raise ValueError("return_lambda=True has no place for the lambdas of packed documents: give each a row")
+        if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # here, else each projection would cast it for itself
+        tensors = [t.to(x.dtype) for t in self.projections(x, padding_mask, documents)]  # norms may give float32
+        if documents is None:
+            y, content_lambda = lambda_mix(*tensors, self.backend)
         else:
-            keys = self._keys(self.k_proj(x), padding_mask)
-        offsets = self.position_embedding
-        offsets = x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
-
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        y, content_lambda = lambda_mix(q.to(dtype), keys.to(dtype), values.to(dtype), offsets.to(dtype), self.backend)
+            y = lambda_mix_documents(*tensors, documents, self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
-        if self.gate_proj is not None:
-            y = y * F.silu(self.gate_proj(x))
+        gate = self.gate(x)
+        y = y if gate is None else y * gate
         return (y, content_lambda) if return_lambda else y
+
+    def projections(
+        self, x: Tensor, padding_mask: Tensor | None = None, documents: Documents | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return q (b, n, h, k), K (b, m, k, u), V (b, m, v, u) and E (k, u, r) of x (b, n, C).
+
+        Given q, K and E, the layer is linear in V. A term that it lacks is one of zeros.
+        """
+        q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
+        if self.k_proj is None:
+            keys = x.new_zeros(*x.shape[:2], self.dim_k, self.dim_u)
+        else:
+            keys = self._keys(self.k_proj(x), padding_mask, documents)
+        offsets = self.position_embedding
+        return q, keys, values, x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
+
+    def gate(self, x: Tensor) -> Tensor | None:
+        """Return silu(x Wg) (b, n, C), the factor of the output; None for the paper's layer."""
+        return None if self.gate_proj is None else F.silu(self.gate_proj(x))
 
     def _queries(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
         """(b, n, h * k) -> q (b, n, h, k)."""
@@ -146,10 +169,12 @@ class LambdaLayer(nn.Module):
             values = self.v_norm(values).transpose(-1, -2)
         return values if padding_mask is None else values.masked_fill(padding_mask[..., None, None], 0)
 
-    def _keys(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
+    def _keys(self, projected: Tensor, padding_mask: Tensor | None, documents: Documents | None = None) -> Tensor:
         """(b, m, k * u) -> K (b, m, k, u), a softmax over the real m in float32, zero where padded."""
         logits = projected.to(torch.promote_types(projected.dtype, torch.float32))
-        if padding_mask is None:
+        if documents is not None:
+            keys = documents.softmax(logits)
+        elif padding_mask is None:
             keys = logits.softmax(dim=1)
         else:
             # Not -inf: a row of nothing but padding would be 0 / 0. The lowest number has weight exp(-huge) = 0

@@ -1,7 +1,23 @@
-"""Batch norm whose statistics see real tokens only, for the paper's ``norm="batch"``."""
+"""The norms of queries and values: over a short last dimension, and the paper's batch norm over real tokens only."""
 
 import torch
 from torch import Tensor, nn
+
+from fairseq_lambda.ops.row_norm import row_norm
+
+
+class RowLayerNorm(nn.LayerNorm):
+    """:class:`torch.nn.LayerNorm` over the last dimension, quick where that is short."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return row_norm(x, self.weight, self.bias, self.eps, centred=True)
+
+
+class RowRMSNorm(nn.RMSNorm):
+    """:class:`torch.nn.RMSNorm` over the last dimension, quick where that is short."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return row_norm(x, self.weight, None, self.eps, centred=False)
 
 
 class MaskedBatchNorm(nn.Module):

@@ -26,8 +26,9 @@ class LearnedPositions(nn.Embedding):
     def __init__(self, max_positions: int, embed_dim: int, padding_idx: int):
         super().__init__(max_positions + padding_idx + 1, embed_dim, padding_idx)
 
-    def forward(self, padding_mask: Tensor) -> Tensor:
-        return super().forward(count_positions(padding_mask) + self.padding_idx)
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return the embeddings of ``positions`` (b, n), see :func:`count_positions`."""
+        return super().forward(positions + self.padding_idx)
 
 
 class SinusoidalPositions(nn.Module):
@@ -46,11 +47,11 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         self.embed_dim, self.padding_idx, self.scale = embed_dim, padding_idx, std * 2**0.5
 
-    def forward(self, padding_mask: Tensor) -> Tensor:
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return the sinusoids of ``positions`` (b, n), see :func:`count_positions`."""
         half = self.embed_dim // 2
-        positions = count_positions(padding_mask)
         step = -math.log(10000) / max(half - 1, 1)
-        frequency = torch.exp(torch.arange(half, device=padding_mask.device, dtype=torch.float32) * step)
+        frequency = torch.exp(torch.arange(half, device=positions.device, dtype=torch.float32) * step)
         angle = (positions + self.padding_idx)[..., None] * frequency
         sinusoids = torch.cat([angle.sin(), angle.cos()], dim=-1)
         if self.embed_dim % 2:

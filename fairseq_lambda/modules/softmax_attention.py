@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_lambda.ops.documents import Documents
+
 
 class SoftmaxAttention(nn.Module):
     """Returns multi-head self-attention of ``x`` (b, n, C) through torch's fused kernel, output projection included.
@@ -33,26 +35,64 @@ class SoftmaxAttention(nn.Module):
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        documents: Documents | None = None,
+    ) -> Tensor:
         """Return (b, n, C).
 
         Args:
             x: (b, n, C).
             padding_mask: (b, n) bool, True where padded.
-            rotation: :meth:`rotation` of this length, which the layers of a model share; None: made here.
+            rotation: :meth:`rotation` of this length or a longer one, which the layers of a model share; None: made
+                here.
+            documents: of packed rows: each gives what it gives alone.
         """
         projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
-        q, k, v = projected.permute(2, 0, 3, 1, 4)  # (b, h, n, d)
-        if self.rotary:
-            rotation = self.rotation(x) if rotation is None else rotation
-            q, k = rotate(projected[:, :, :2], rotation).permute(2, 0, 3, 1, 4)
+        if self.rotary and rotation is None:
+            rotation = self.rotation(x)
+        if documents is None:
+            y = self._attend(projected, padding_mask, rotation)
+        else:
+            y = documents.each(lambda *tensors: self._attend(*tensors, rotation), projected)
+        return self.out_proj(y)
+
+    def _attend(self, projected: Tensor, padding_mask: Tensor | None, rotation: Tensor | None) -> Tensor:
+        """(b, n, 3, h, d) -> (b, n, C)."""
+        q, k, v = self._turned(projected, rotation)
         mask = None
         if padding_mask is not None:
-            # A row of nothing but padding may see itself, else its softmax would be 0 / 0.
-            mask = (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
+            mask = _visible(padding_mask)
             v = v.masked_fill(padding_mask[:, None, :, None], 0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
-        return self.out_proj(y.transpose(1, 2).flatten(2))
+        return y.transpose(1, 2).flatten(2)
+
+    def _turned(self, projected: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, n, 3, h, d) -> queries, keys and values (b, h, n, d), turned by their positions if rotary."""
+        q, k, v = projected.permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = rotate(projected[:, :, :2], rotation[: projected.size(1)]).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def projections(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (b, h, n, d) of x (b, n, C), turned by their positions if rotary."""
+        if self.rotary and rotation is None:
+            rotation = self.rotation(x)
+        return self._turned(self.qkv_proj(x).unflatten(-1, (3, self.heads, -1)), rotation)
+
+    def weights(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+        """Return the attention weights (b, h, n, n) of the same arguments as ``forward``, before dropout.
+
+        The fused kernel never has them, so they are computed anew, in memory quadratic in n.
+        """
+        q, k, _ = self.projections(x, rotation)
+        scores = (q @ k.transpose(-1, -2) * q.size(-1) ** -0.5).float()
+        if padding_mask is not None:
+            scores = scores.masked_fill(~_visible(padding_mask), float("-inf"))
+        return scores.softmax(dim=-1).to(q.dtype)
 
     def rotation(self, x: Tensor) -> Tensor:
         """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys made of x (b, n, C).
@@ -64,6 +104,11 @@ class SoftmaxAttention(nn.Module):
         frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
         angles = torch.arange(x.size(1), device=x.device, dtype=dtype)[:, None] * frequency
         return torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None, None]
+
+
+def _visible(padding_mask: Tensor) -> Tensor:
+    """Return which keys (b, 1, 1, n) may be seen; a row of nothing but padding sees itself, or would be 0 / 0."""
+    return (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

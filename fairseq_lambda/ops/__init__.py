@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
+from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.fourier.cost import prefers_fourier
 from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.triton.self_check import warn, why_wrong
 from fairseq_lambda.ops.triton.support import why_not, why_not_here
 from fairseq_lambda.ops.unrolled import is_recording, lambda_mix_unrolled
 
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "reference", "banded", "fourier", "triton")
 OLD_NAMES = {"chunked": "banded"}
+MAX_LINE_CONTEXT = 255  # a line of packed documents has as many numbers at each position
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,16 +53,20 @@ def check_backend(backend: str) -> str:
 def resolve_backend(backend: str, queries: Tensor, values: Tensor, position_embedding: Tensor) -> str:
     """Return the backend that serves these tensors: ``backend`` itself, or what "auto" picks.
 
-    "auto" is "triton" on CUDA where the kernels can serve. Elsewhere it is the cheaper of "banded" and "fourier", by
-    the estimate of :mod:`fairseq_lambda.ops.fourier.cost`. Each choice is logged once per process, with the reason.
+    "auto" is "triton" on CUDA where the kernels can serve and pass :mod:`fairseq_lambda.ops.triton.self_check`.
+    Elsewhere it is the cheaper of "banded" and "fourier", by the estimate of :mod:`fairseq_lambda.ops.fourier.cost`.
+    Each choice is logged once per process, with the reason; kernels that are wrong are one warning.
 
     Raises:
-        ValueError: "triton", and its kernels cannot take these tensors, with the reason.
+        ValueError: "triton", and its kernels cannot take these tensors or compute something else, with the reason.
     """
     if backend not in ("auto", "triton"):
         return backend
-    device = queries.device.type
-    reason = why_not(queries, position_embedding) if device == "cuda" or backend == "triton" else None
+    device, reason = queries.device.type, None
+    if device == "cuda" or backend == "triton":
+        reason = why_not(queries, position_embedding)
+        if reason is None and (reason := why_wrong(queries, values, position_embedding)) and backend == "auto":
+            warn(reason)
     if backend == "triton":
         if reason:
             raise _refused(reason)
@@ -80,6 +87,12 @@ def _refused(reason: str) -> ValueError:
 def _log_choice(choice: str, device: str, reason: str | None) -> None:
     because = f", not 'triton': {reason}" if reason else ""
     logger.info(f"lambda backend auto: using {choice!r} on {device}{because}")
+
+
+def trim(position_embedding: Tensor, length: int) -> Tensor:
+    """Return E (k, u, r) without the offsets that no pair of positions of ``length`` has."""
+    excess = position_embedding.shape[-1] // 2 - (length - 1)
+    return position_embedding[..., excess:-excess] if excess > 0 else position_embedding
 
 
 def lambda_mix(
@@ -112,15 +125,43 @@ def lambda_mix(
     Raises:
         ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r.
     """
-    context, length = position_embedding.shape[-1], queries.shape[1]
+    context = position_embedding.shape[-1]
     if context % 2 == 0:
         raise ValueError(f"position_embedding has {context} offsets; a centred context needs an odd number")
     backend = check_backend(backend)
     if is_recording():
         return lambda_mix_unrolled(queries, keys, values, position_embedding)
-    excess = context // 2 - (length - 1)
-    if excess > 0:  # offsets that no pair of this sequence has
-        position_embedding = position_embedding[..., excess:-excess]
+    position_embedding = trim(position_embedding, queries.shape[1])
     backend = resolve_backend(backend, queries, values, position_embedding)
     with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype, and so have the results
         return _FUNCTIONS[backend](queries, keys, values, position_embedding)
+
+
+def lambda_mix_documents(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position_embedding: Tensor,
+    documents: Documents,
+    backend: str = "auto",
+) -> Tensor:
+    """Return the layer's output y (b, n, h, v) for rows packed with documents, each as if it were alone.
+
+    See :func:`lambda_mix`. ``keys`` are normalised over the positions of their document.
+
+    "banded" mixes the whole line on a CPU if the context is local: products of the same shapes whatever the lengths,
+    which oneDNN makes code for. All else is called per group of documents.
+    """
+    backend = check_backend(backend)
+    position_embedding = trim(position_embedding, documents.longest)  # once: a gradient per group is of all offsets
+    on_line = queries.device.type == "cpu" and position_embedding.shape[-1] <= MAX_LINE_CONTEXT
+    if on_line and backend in ("auto", "banded"):
+        if backend == "auto":
+            _log_choice("banded", "cpu", None)
+        with torch.autocast("cpu", enabled=False):
+            return lambda_mix_banded(queries, keys, values, position_embedding, documents=documents)[0]
+
+    def mix(queries: Tensor, keys: Tensor, values: Tensor, padding_mask: Tensor | None) -> Tensor:
+        return lambda_mix(queries, keys, values, position_embedding, backend)[0]
+
+    return documents.each(mix, queries, keys, values)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from inspect import signature
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from fairseq.tasks.fairseq_task import StatefulContainer
 from fairseq_lambda.data.corpus import REMEDY, Corpus
 from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.masking import TokenMasker
+from fairseq_lambda.data.packing import PackedDocumentsDataset
 from fairseq_lambda.symbols import MASK, difference
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig, check_options
 
@@ -38,7 +40,7 @@ class MaskedLMSOPTask(FairseqTask):
     # they change neither what weights nor what labels mean; a resumed run has to have all others of its checkpoint
     HARMLESS_OPTIONS = frozenset(
         "_name data tokens_per_sample mask_prob leave_unmasked_prob random_token_prob mask_whole_words seed "
-        "short_sample_prob persistent_workers train_subset required_seq_len_multiple".split()
+        "short_sample_prob pack_documents persistent_workers train_subset required_seq_len_multiple".split()
     )
 
     def __init__(self, cfg: MaskedLMSOPConfig, dictionary: Dictionary):
@@ -115,7 +117,7 @@ class MaskedLMSOPTask(FairseqTask):
                     "from another one: put empty lines between documents, or choose sop or none"
                 )
             logger.warning("%s is a single document: put empty lines between documents", path)
-        dataset = SentencePairDataset(
+        dataset = (PackedDocumentsDataset if self.cfg.pack_documents else SentencePairDataset)(
             corpus,
             self._masker,
             self.dictionary.bos(),
@@ -149,10 +151,15 @@ class MaskedLMSOPTask(FairseqTask):
             f"{unknown} of them <unk> ({unknown / tokens:.2%}) and never a target"
         )
         logger.info(
-            f"{path}: epoch {dataset.epoch} has {len(plan)} samples of {plan.lengths.mean():.1f} "
-            f"tokens on average and {plan.lengths.max()} at most; {plan.long_sentences} sentences "
+            f"{path}: epoch {dataset.epoch} has {len(dataset)} samples of {dataset.sizes.mean():.1f} "
+            f"tokens on average and {dataset.sizes.max()} at most; {plan.long_sentences} sentences "
             f"longer than a sample are cut into {plan.pieces}"
         )
+        if self.cfg.pack_documents:
+            logger.info(
+                f"{path}: the samples are packed with {len(plan)} texts of {plan.lengths.mean():.1f} tokens on "
+                f"average, and {dataset.sizes.mean() / self.cfg.tokens_per_sample:.1%} full"
+            )
         if self.sentence_objective == "none":
             return
         pairs, ones = np.count_nonzero(plan.labels >= 0), np.count_nonzero(plan.labels == 1)
@@ -173,9 +180,14 @@ class MaskedLMSOPTask(FairseqTask):
         """Return the model.
 
         Raises:
-            ValueError: the samples do not fit its positions.
+            ValueError: the samples do not fit its positions, or are packed and it would read them as one text.
         """
         model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.pack_documents and "document_lengths" not in signature(model.encoder.forward).parameters:
+            raise ValueError(
+                f"--pack-documents with --arch {getattr(cfg, '_name', type(model).__name__)}: only a lambda_bert keeps "
+                "packed documents apart (--lambda-layers none for softmax layers); leave out --pack-documents"
+            )
         if self.cfg.tokens_per_sample > model.max_positions():
             raise ValueError(
                 f"--tokens-per-sample {self.cfg.tokens_per_sample} is above the model's "

@@ -39,6 +39,13 @@ class MaskedLMSOPConfig(FairseqDataclass):
     short_sample_prob: float = field(
         default=0.0, metadata={"help": "share of the samples that are filled only up to a random shorter length"}
     )
+    pack_documents: bool = field(
+        default=False,
+        metadata={
+            "help": "fill each sample with several documents, which do not see each other; with "
+            "--sentence-objective none, for long samples"
+        },
+    )
     # read by fairseq, whose own default is True
     persistent_workers: bool = field(
         default=False,
@@ -55,6 +62,16 @@ def check_options(cfg: MaskedLMSOPConfig) -> None:
     """Raise ValueError for an option out of its range, naming flag, value and remedy."""
     if str(cfg.sentence_objective) not in OBJECTIVES:
         raise ValueError(f"--sentence-objective {cfg.sentence_objective}: choose one of {', '.join(OBJECTIVES)}")
+    if cfg.pack_documents and str(cfg.sentence_objective) != "none":
+        raise ValueError(
+            f"--pack-documents with --sentence-objective {cfg.sentence_objective}: packed documents are for the masked "
+            "LM alone; add --sentence-objective none, or leave out --pack-documents"
+        )
+    if cfg.pack_documents and cfg.short_sample_prob > 0:
+        raise ValueError(
+            f"--pack-documents with --short-sample-prob {cfg.short_sample_prob}: packed samples are filled; leave out "
+            "one of the two"
+        )
     if cfg.tokens_per_sample < 8:
         raise ValueError(f"--tokens-per-sample {cfg.tokens_per_sample}: must be at least 8")
     if cfg.required_seq_len_multiple < 1:

@@ -107,6 +107,17 @@ def test_flag(flag, toy_data, tmp_path, monkeypatch, capsys):
     assert refused(tmp_path / "run")
 
 
+@pytest.mark.parametrize("flags,message", [
+    (["--sentence-objective", "sop"], "--pack-documents with --sentence-objective sop: .*add --sentence-objective n"),
+    (["--sentence-objective", "nsp"], "--pack-documents with --sentence-objective nsp: .*or leave out --pack"),
+    (["--sentence-objective", "none", "--short-sample-prob", ".1"], "--pack-documents with --short-sample-prob 0.1: "),
+])  # fmt: skip
+def test_what_does_not_go_with_packed_documents(flags, message, toy_data, tmp_path, monkeypatch, capsys):
+    code, errors = run(monkeypatch, capsys, toy_data, tmp_path / "run", "--pack-documents", *flags)
+    assert code == 1 and len(errors) == 1 and re.search(message, errors[0])
+    assert refused(tmp_path / "run")
+
+
 def test_flags_that_the_device_or_the_scores_do_not_have(toy_data, tmp_path, monkeypatch, capsys):
     code, errors = run(monkeypatch, capsys, toy_data, tmp_path / "half", "--fp16")
     assert code == 1 and len(errors) == 1 and "--fp16 needs a GPU" in errors[0]

@@ -13,18 +13,17 @@ import mixing
 import pytest
 import torch
 import training_step
-import tune_triton
 
 from fairseq_lambda.ops import lambda_mix
 
 TOY = {
     "mixing": "--dtype float32 --lengths 32 64 --tokens 64 --embed-dim 32 --heads 2 --repeats 1",
     "training_step": "--autocast none --size tiny --lengths 32 --tokens 64 --repeats 1",
-    "long_text": "--size tiny --lengths 64 128 --softmax-tokens 64 --repeats 1",
+    "long_text": "--size tiny --lengths 16 128 --tokens 128 --mean-document 20 --texts 64 128 --softmax-tokens 64 "
+    "--models lambda baseline --repeats 1 --autocast none",
     "global_context": "--models mini --lengths 32 --local-length 64 --contexts 7 --repeats 1",
     "tune_banded": "--contexts 7 --blocks 8 --spans 64 --batch 1 --length 64 --repeats 1",
     "busy_neighbour": "--size tiny --length 32 --batch 2 --repeats 1 --steps 1",
-    "tune_triton": "--compile-only",
 }
 
 
@@ -51,7 +50,24 @@ def check_training_step(rows):
 
 
 def check_long_text(rows):
-    assert [(row["model"], row["tokens"]) for row in rows] == [("lambda", 64), ("softmax", 64), ("lambda", 128)]
+    assert [(row["what"], row["length"], row["model"]) for row in rows] == [
+        *(("training", length, model) for length in (16, 128) for model in ("lambda", "baseline")),
+        *[("features", 64, "lambda"), ("features", 64, "baseline"), ("features", 128, "lambda")],
+    ]
+    assert all(row["seconds"] > 0 and row["bytes_per_token"] > 0 for row in rows)
+    assert ["packed_seconds" in row for row in rows] == [False, False, True, True, False, False, False]
+
+
+def test_long_texts_can_be_measured_in_pieces(tmp_path):
+    import long_text
+
+    path = tmp_path / "long_text-cpu.jsonl"
+    row = {"what": "training", "length": 512, "model": "lambda", "size": "mini", "autocast": "none", "seconds": 1}
+    measuring.write_lines(path, long_text.merged(path, [row, row | {"length": 64}]))
+    rows = long_text.merged(path, [row | {"seconds": 2}, row | {"what": "features", "model": "hybrid"}])
+    assert [(r["what"], r["length"], r["seconds"]) for r in rows] == [
+        ("training", 64, 1), ("training", 512, 2), ("features", 512, 1),
+    ]  # fmt: skip
 
 
 def check_global_context(rows):
@@ -71,18 +87,10 @@ def check_busy_neighbour(rows):
     assert all(of["quiet"] > 0 and of["busy"] > 0 for of in row["seconds"].values())
 
 
-def check_tune_triton(rows):
-    assert len({row["kernel"] for row in rows}) >= 3 and all(row["registers"] > 0 for row in rows)
-    assert not any(row["spilled"] for row in rows)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("busy_neighbour", "tune_triton"))) for n in TOY]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "busy_neighbour")) for n in TOY])
 def test_each_benchmark_writes_rows_and_prints_them_with_their_setting(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(measuring, "tests_fail", lambda *tests: "")
     monkeypatch.setattr(busy_neighbour, "core_seconds", lambda path="": 0.0)  # tests share the cores with others
-    monkeypatch.setattr(tune_triton, "CONTEXTS", {32: 23})
     rows = run(name, tmp_path)
     globals()[f"check_{name}"](rows)
     printed = capsys.readouterr().out
@@ -109,7 +117,6 @@ def test_flags_that_the_device_cannot_serve(monkeypatch, capsys):
         (mixing.parse, ["--device", "cuda"], "--device cuda: torch finds no GPU here"),
         (mixing.parse, ["--dtype", "bfloat16"], "--dtype bfloat16: this processor has no"),
         (training_step.parse, ["--autocast", "none", "bfloat16"], "--autocast bfloat16: this processor has no"),
-        (tune_triton.main, ["--device", "cpu"], "error: no tile can be timed"),
     ):
         with pytest.raises(SystemExit) as end:
             parse(arguments)

@@ -13,6 +13,8 @@ from test_recovery import LAST, refused, tear
 from training import differences, load, state_of_training, train
 
 from fairseq_lambda.checkpointing import fairseq_hooks
+from fairseq_lambda.commands import export
+from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.lambda_bert import _check_format
 
 OWN_TASK = ["--task", "sentence_prediction", "--criterion", "sentence_prediction", "--num-classes", 2]
@@ -90,6 +92,35 @@ def test_fine_tuning_under_fairseqs_own_task_resumes_recovers_and_refuses(
         assert "another dictionary: 55 symbols" in refused(capsys, labelled_data, tmp_path / "whole", 20, *flags)
     finally:
         make_dictionary().save(str(labelled_data / "input0" / "dict.txt"))
+
+
+def test_the_hub_loads_what_was_saved_under_fairseqs_own_task(toy_run, labelled_data, tmp_path):
+    """With its symbols and labels; a checkpoint of before they were stored takes them from the caller."""
+    train(labelled_data, tmp_path, 4, *OWN_TASK, "--finetune-from-model", toy_run / "checkpoint_best.pt")
+    bert = LambdaBertModel.from_pretrained(tmp_path)
+    names = ["\u2581w0", "\u2581w1"]
+    assert bert.labels.names == names and bert.task.max_positions() == 32
+    assert bert.task.source_dictionary.symbols[-1] == "<mask>" and bert.bpe is None
+    tokens = torch.tensor([[0, 5, 6, 2], [0, 7, 2, 1]])
+    rows = bert._text_rows(tokens)
+    assert rows == pytest.approx(bert.predict("sentence_classification_head", tokens).exp().detach().numpy(), abs=1e-6)
+    export.main([str(tmp_path), "--dest", str(tmp_path / "model")])
+    assert (LambdaBertModel.from_pretrained(tmp_path / "model")._text_rows(tokens) == rows).all()
+
+    state = load(tmp_path) | {"task_state": {}}
+    torch.save(state, tmp_path / "old.pt")
+    with pytest.raises(ValueError, match=r"has no dictionary .*give the dict.txt of its data as dictionary="):
+        LambdaBertModel.from_pretrained(tmp_path / "old.pt")
+    dictionary = labelled_data / "input0" / "dict.txt"
+    with pytest.raises(ValueError, match="labels= has 3 names, and the checkpoint 2 classes"):
+        LambdaBertModel.from_pretrained(tmp_path / "old.pt", dictionary=dictionary, labels=["a", "b", "c"])
+    old = LambdaBertModel.from_pretrained(tmp_path / "old.pt", dictionary=str(dictionary), labels=["no", "yes"])
+    assert old.labels.names == ["no", "yes"] and (old._text_rows(tokens) == rows).all()
+
+
+def test_fairseqs_own_task_with_another_number_of_classes(labelled_data, tmp_path):
+    with pytest.raises(ValueError, match="--num-classes 3: the data has 2 labels .*: use that number"):
+        train(labelled_data, tmp_path, 2, *OWN_TASK, "--num-classes", 3)
 
 
 @pytest.mark.parametrize("flag", ["--init-token", "--separator-token"])

@@ -9,13 +9,18 @@ UPDATES, EPOCH = 30, 21  # an epoch has 21 batches
 NOISE = ["--dropout", ".1", "--encoder-layerdrop", ".3", "--log-interval", "4"]
 
 
+PACKED = "--pack-documents --sentence-objective none --tokens-per-sample 64 --batch-size 1".split()
+PACKED += "--lambda-layers 0 --attention-rotary --checkpoint-activations --absolute-positions none".split()
+
+
 # each pair of workers and update frequency, each norm, and both places to stop
-@pytest.mark.parametrize("norm,workers,update_freq,stop", [
-    ("layer", 0, 1, EPOCH), ("rms", 2, 1, 13), ("none", 0, 2, 13), ("batch", 2, 2, 13),
+@pytest.mark.parametrize("norm,workers,update_freq,stop,more", [
+    ("layer", 0, 1, EPOCH, []), ("rms", 2, 1, 13, []), ("none", 0, 2, 13, []), ("batch", 2, 2, 13, []),
+    ("layer", 2, 1, 13, PACKED),
 ])  # fmt: skip
-def test_resumed_run_is_the_uninterrupted_one(toy_data, tmp_path, caplog, norm, workers, update_freq, stop):
+def test_resumed_run_is_the_uninterrupted_one(toy_data, tmp_path, caplog, norm, workers, update_freq, stop, more):
     caplog.set_level(logging.INFO)
-    flags = ["--lambda-norm", norm, "--num-workers", workers, "--update-freq", update_freq, *NOISE]
+    flags = ["--lambda-norm", norm, "--num-workers", workers, "--update-freq", update_freq, *NOISE, *more]
     flags += ["--save-interval-updates", stop]  # the uninterrupted run validates there too
     train(toy_data, tmp_path / "whole", UPDATES, *flags)
     expected = [line for line in logged(caplog) if line[0] != "valid"]

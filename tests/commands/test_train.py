@@ -108,6 +108,31 @@ def test_environment(launched, monkeypatch, preload, gpus):
     assert environment["PYTHONWARNINGS"] == "error"
 
 
+@pytest.mark.parametrize(
+    ("malloc", "libc", "given", "kept"),
+    [
+        (None, ("glibc", "2.36"), {}, True),
+        (None, ("glibc", "2.31"), {}, False),  # would take 128 KiB for the threshold
+        (None, ("", ""), {}, False),
+        ("libtcmalloc.so.4", ("glibc", "2.36"), {}, False),
+        (None, ("glibc", "2.36"), {"MALLOC_TRIM_THRESHOLD_": "1"}, False),
+    ],
+)
+def test_glibc_keeps_freed_memory_unless_another_decides(launched, monkeypatch, malloc, libc, given, kept):
+    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(train.sys, "platform", "linux")
+    monkeypatch.setattr(train, "find_library", lambda name: malloc)
+    monkeypatch.setattr(train.platform, "libc_ver", lambda: libc)
+    for name in train.KEEPS_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    _, environment = launched()
+    assert {name: environment.get(name) for name in train.KEEPS_MEMORY} == (
+        train.KEEPS_MEMORY if kept else {name: given.get(name) for name in train.KEEPS_MEMORY}
+    )
+
+
 def test_dry_run_launches_nothing(toy_data, monkeypatch, capsys):
     monkeypatch.setattr(train.os, "execvpe", None)
     train.main(["mini", str(toy_data), "--dry-run", "--lambda-layers", "none"])

@@ -7,10 +7,12 @@ from itertools import accumulate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from preparing import learned
 
 from fairseq_lambda.corpora.characters import plan_characters
+from fairseq_lambda.corpora.encoding import PieceEncoder
 from fairseq_lambda.corpora.errors import PrepareError
-from fairseq_lambda.corpora.vocabulary import PieceEncoder, train_sentencepiece
+from fairseq_lambda.corpora.shared_vocabulary import Vocabulary
 from fairseq_lambda.models.pieces import SentencePieceEncoder
 from fairseq_lambda.symbols import UNK
 
@@ -27,7 +29,7 @@ def chinese(count, seed=0):
 def model(tmp_path_factory):
     """A vocabulary by default settings for 4,072 Chinese characters, of 8,000 pieces."""
     path = tmp_path_factory.mktemp("chinese") / "sentencepiece.model"
-    size, plan = train_sentencepiece(lambda: chinese(6000), 8000, path)
+    size, plan = learned(chinese(6000), 8000, path)
     assert size == 8000 and len(plan.kept) == 4000 and plan.byte_fallback
     return path
 
@@ -47,8 +49,7 @@ def test_a_literal_unk_is_not_spelt_in_bytes(model, text):
 
 
 def test_the_dictionary_holds_the_bytes_and_text_decodes_to_itself(model):
-    encoder = PieceEncoder(model)
-    dictionary = encoder.dictionary(Counter())
+    dictionary = Vocabulary.learned(model.read_bytes()).dictionary()
     assert all(f"<0x{byte:02X}>" in dictionary for byte in range(256))
     hub = SentencePieceEncoder(model.read_bytes(), dictionary)
     text = "\U00020000\U0001f600\u9fa5" + HAN[0]
@@ -58,16 +59,16 @@ def test_the_dictionary_holds_the_bytes_and_text_decodes_to_itself(model):
 
 
 def test_options_override_what_the_text_suggests(tmp_path):
-    path, read = tmp_path / "sentencepiece.model", lambda: chinese(2000)
-    _, plan = train_sentencepiece(read, 6000, path, coverage=1.0, byte_fallback=False)
-    assert len(plan.kept) == len(set("".join(read()))) and not plan.byte_fallback
+    path, text = tmp_path / "sentencepiece.model", chinese(2000)
+    _, plan = learned(text, 6000, path, coverage=1.0, byte_fallback=False)
+    assert len(plan.kept) == len(set("".join(text))) and not plan.byte_fallback
     assert "<0xE4>" not in PieceEncoder(path).pieces
     # below 0.98, which SentencePiece itself refuses
-    size, plan = train_sentencepiece(read, 1000, path, coverage=0.7, byte_fallback=False)
+    size, plan = learned(text, 1000, path, coverage=0.7, byte_fallback=False)
     assert size == 1000 and 0.7 <= plan.coverage < 0.98
     assert sum(len(piece) == 1 for piece in PieceEncoder(path).pieces) <= len(plan.kept) + 1
     with pytest.raises(PrepareError, match="cannot hold the characters"):
-        train_sentencepiece(read, 1000, path, coverage=1.0)
+        learned(text, 1000, path, coverage=1.0)
 
 
 def test_the_non_joiner_stays_inside_persian_words(tmp_path):
@@ -75,9 +76,9 @@ def test_the_non_joiner_stays_inside_persian_words(tmp_path):
     draw = random.Random(0)
     text = [" ".join(draw.choices([*words, "\u0631\u0627", "\u0628\u0631\u0648\u0645"], k=6)) for _ in range(300)]
     path = tmp_path / "sentencepiece.model"
-    train_sentencepiece(lambda: text, 40, path)
+    learned(text, 40, path)
     encoder = PieceEncoder(path)
-    hub = SentencePieceEncoder(path.read_bytes(), encoder.dictionary(Counter()))
+    hub = SentencePieceEncoder(path.read_bytes(), Vocabulary.learned(path.read_bytes()).dictionary())
     for word in words:
         assert encoder.encode([word])[0].encoder_unknowns == 0
         assert hub.decode(hub.encode(word)) == word

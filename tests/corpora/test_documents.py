@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_lambda.corpora.documents import Layout, clean, detect_layout, heading_level, read_documents
+from fairseq_lambda.corpora.documents import Layout, clean, heading_level, read_documents, read_lines
 from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.layout import detect_layout
 
 MOSES = Layout(has_titles=True, is_moses=True)
 
@@ -37,8 +38,8 @@ def test_articles_start_at_lone_titles_and_headings_are_left_out(tmp_path):
         " = = Section = = \n \n Four . \n \n = Second = \n \n = = Empty = = \n \n Five . \n"
         " = Third = \n"
     )
-    assert detect_layout(path) == MOSES
-    assert list(read_documents(path, MOSES)) == [
+    assert detect_layout(read_lines(path)) == MOSES
+    assert list(read_documents(read_lines(path), MOSES)) == [
         ["One.", "Two.", "Key", "Three.", "Four."],
         ["Five."],
     ]
@@ -47,9 +48,9 @@ def test_articles_start_at_lone_titles_and_headings_are_left_out(tmp_path):
 def test_text_without_titles_is_divided_by_blank_lines(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("\n\nHe came. She left.\nThey, too.\n\n\nAnother one.\n")
-    layout = detect_layout(path)
+    layout = detect_layout(read_lines(path))
     assert layout == Layout(has_titles=False, is_moses=False)
-    assert list(read_documents(path, layout)) == [
+    assert list(read_documents(read_lines(path), layout)) == [
         ["He came.", "She left.", "They, too."],
         ["Another one."],
     ]
@@ -64,38 +65,38 @@ def test_a_few_lines_like_titles_do_not_make_articles_of_a_corpus(tmp_path, at):
     blocks = [*BLOCKS[:at], "= Early life =", *BLOCKS[at:]]
     train.write_text("\n\n".join(blocks) + "\n")
     valid.write_text("\n\n".join(BLOCKS) + "\n")
-    layout = detect_layout(train, valid)
+    layout = detect_layout(read_lines(train), read_lines(valid))
     assert not layout.has_titles
     assert "1 lines look like titles" in layout.evidence
     seen = Counter()
-    assert len(list(read_documents(train, layout, seen=seen))) == len(BLOCKS)
+    assert len(list(read_documents(read_lines(train), layout, seen=seen))) == len(BLOCKS)
     assert seen == {"paragraphs": 30, "headings": 1}
-    forced = detect_layout(train, valid, documents="headings")
+    forced = detect_layout(read_lines(train), read_lines(valid), documents="headings")
     assert forced.has_titles
-    assert len(list(read_documents(train, forced))) == (1 if at in (0, 30) else 2)
+    assert len(list(read_documents(read_lines(train), forced))) == (1 if at in (0, 30) else 2)
 
 
 def test_paragraphs_between_blank_lines_are_one_article_if_every_split_starts_with_a_title(tmp_path):
     paths = [tmp_path / "train.txt", tmp_path / "valid.txt"]
     for path in paths:
         path.write_text("\n\n".join([f"= T{i} =\n\n" + "\n\n".join(BLOCKS[:9]) for i in range(4)]) + "\n")
-    assert detect_layout(*paths).has_titles
-    assert len(list(read_documents(paths[0], detect_layout(*paths)))) == 4
-    assert not detect_layout(*paths, documents="blank-lines").has_titles
+    assert detect_layout(*map(read_lines, paths)).has_titles
+    assert len(list(read_documents(read_lines(paths[0]), detect_layout(*map(read_lines, paths))))) == 4
+    assert not detect_layout(*map(read_lines, paths), documents="blank-lines").has_titles
 
 
 def test_articles_are_recognised_though_the_first_one_lacks_its_title(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("Cut off.\n\n" + "".join(f"= T{i} =\n\nOne.\nTwo.\n\n= = S = =\n\nThree.\n\n" for i in range(5)))
-    assert detect_layout(path).has_titles
-    assert len(list(read_documents(path, detect_layout(path)))) == 6
+    assert detect_layout(read_lines(path)).has_titles
+    assert len(list(read_documents(read_lines(path), detect_layout(read_lines(path))))) == 6
 
 
 def test_bytes_that_are_no_utf8_are_named_with_file_and_line(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"fine\ncaf\xe9\n")
     with pytest.raises(PrepareError, match=r"train\.txt, line 2"):
-        detect_layout(path)
+        detect_layout(read_lines(path))
 
 
 def test_clean_leaves_no_white_space_that_fairseq_would_split_at():
@@ -116,7 +117,7 @@ def test_the_real_validation_split_has_sixty_articles():
     )
     if path is None:
         pytest.skip("WIKITEXT_DIR does not name a folder with WikiText-2's .tokens files")
-    documents = list(read_documents(path, detect_layout(path)))
+    documents = list(read_documents(read_lines(path), detect_layout(read_lines(path))))
     assert len(documents) == 60
     assert documents[0][0].startswith("Homarus gammarus, known as the European lobster")
     assert not any("= =" in sentence for document in documents for sentence in document)

@@ -8,9 +8,16 @@ from fairseq.data import Dictionary
 from fairseq.tokenizer import tokenize_line
 from hypothesis import given
 from hypothesis import strategies as st
+from preparing import learned
 
+from fairseq_lambda.corpora import vocabulary
+from fairseq_lambda.corpora.characters import plan_characters
+from fairseq_lambda.corpora.encoding import PieceEncoder
 from fairseq_lambda.corpora.errors import PrepareError
-from fairseq_lambda.corpora.vocabulary import SPECIALS, PieceEncoder, train_sentencepiece
+from fairseq_lambda.corpora.shared_vocabulary import Vocabulary
+from fairseq_lambda.corpora.training_text import TextStatistics
+from fairseq_lambda.corpora.vocabulary import SPECIALS
+from fairseq_lambda.corpora.workers import Workers
 from fairseq_lambda.symbols import MASK, UNK, WORD_START
 
 SYLLABLES = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to"]
@@ -27,7 +34,7 @@ def sentences(count=400, seed=0):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocabulary") / "sentencepiece.model"
-    assert train_sentencepiece(sentences, 110, path)[0] == 110
+    assert learned(sentences(), 110, path)[0] == 110
     return path
 
 
@@ -37,14 +44,14 @@ def encoder(model):
 
 
 def test_the_same_text_gives_the_same_model(model, tmp_path):
-    train_sentencepiece(sentences, 110, tmp_path / "sentencepiece.model")
+    learned(sentences(), 110, tmp_path / "sentencepiece.model")
     assert (tmp_path / "sentencepiece.model").read_bytes() == model.read_bytes()
 
 
-def test_the_dictionary_has_every_piece_once_and_no_special(encoder, tmp_path):
+def test_the_dictionary_has_every_piece_once_and_no_special(model, encoder, tmp_path):
     path = tmp_path / "dict.txt"
     counts = Counter({piece: n for n, piece in enumerate(encoder.pieces)})
-    encoder.dictionary(counts).save(str(path))
+    Vocabulary.learned(model.read_bytes()).dictionary(counts).save(str(path))
     dictionary = Dictionary.load(str(path))
     assert dictionary.symbols[dictionary.nspecial :] == encoder.pieces
     assert dictionary.count[dictionary.nspecial :] == [counts[piece] for piece in encoder.pieces]
@@ -98,14 +105,14 @@ def test_long_lines_are_learned_from_and_not_dropped(tmp_path):
     line = " ".join(s.replace("<unk>", "") for s in sentences(300))
     assert len(line) > 4192
     path = tmp_path / "sentencepiece.model"
-    train_sentencepiece(lambda: [line], 100, path)
+    learned([line], 100, path)
     assert PieceEncoder(path).encode([line])[0].encoder_unknowns == 0
 
 
 def test_rare_characters_do_not_crowd_out_the_pieces(tmp_path):
     rare = [chr(0x4E00 + i) for i in range(300)]
     path = tmp_path / "sentencepiece.model"
-    train_sentencepiece(lambda: [*sentences(), *rare], 200, path)
+    learned([*sentences(), *rare], 200, path)
     assert sum(piece.strip(WORD_START) in rare for piece in PieceEncoder(path).pieces) < 110
 
 
@@ -120,17 +127,31 @@ def test_rare_characters_do_not_crowd_out_the_pieces(tmp_path):
 )
 def test_impossible_sizes_are_refused_with_the_reason(tmp_path, size, reason):
     with pytest.raises(PrepareError, match=reason):
-        train_sentencepiece(sentences, size, tmp_path / "sentencepiece.model")
+        learned(sentences(), size, tmp_path / "sentencepiece.model")
 
 
 def test_the_largest_size_that_is_named_is_possible(tmp_path):
     path = tmp_path / "sentencepiece.model"
     with pytest.raises(PrepareError) as caught:
-        train_sentencepiece(sentences, 100_000, path)
+        learned(sentences(), 100_000, path)
     largest = int(str(caught.value).rpartition("--vocab-size ")[2].split()[0])
-    assert train_sentencepiece(sentences, largest, path)[0] == largest
+    assert learned(sentences(), largest, path)[0] == largest
 
 
-def test_no_text_is_refused(tmp_path):
-    with pytest.raises(PrepareError, match="no text"):
-        train_sentencepiece(lambda: ["<unk>", " "], 100, tmp_path / "sentencepiece.model")
+def test_of_a_long_text_an_even_sample_is_enough(tmp_path, monkeypatch):
+    assert vocabulary.sampling_step(TextStatistics()) == 1
+    monkeypatch.setattr(vocabulary, "_MAX_CHARACTERS", 1000)
+    statistics = TextStatistics(10, Counter(a=1000))
+    assert vocabulary.sampling_step(statistics) == 1
+    statistics.characters["b"] += 1001
+    assert vocabulary.sampling_step(statistics) == 3
+    monkeypatch.setattr(vocabulary, "_MAX_LINES", 2)
+    assert vocabulary.sampling_step(statistics) == 5
+    text = tmp_path / "text"
+    text.write_text("".join(f"{s}\n\n" if i % 5 else f"{s}\n" for i, s in enumerate(sentences(300))))
+    plan = plan_characters(Counter("".join(sentences(300))), 100)
+    (tmp_path / "third").write_text("".join(f"{s}\n" for s in sentences(300)[::3]))
+    expected = vocabulary.learn(vocabulary.Lesson(tmp_path / "third", 1, 100, plan))
+    assert vocabulary.learn(vocabulary.Lesson(text, 3, 100, plan)) == expected
+    with Workers(1, vocabulary.learner) as pool:  # the result is not that of a machine or of a process
+        assert list(pool.map([vocabulary.Lesson(text, 3, 100, plan)])) == [expected]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpora import FIRST_WORD, number_tokens, random_shape, shapes, write_corpus
 
-from fairseq_lambda.corpora.documents import detect_layout, read_documents
+from fairseq_lambda.corpora.documents import read_documents, read_lines
+from fairseq_lambda.corpora.layout import detect_layout
 from fairseq_lambda.data.pairs import exchange, plan_samples
 
 
@@ -193,7 +194,7 @@ def test_length_does_not_give_the_label_away_in_wikitext(tmp_path, objective):
     path, ids = Path(os.environ["WIKITEXT_DIR"]) / "wiki.valid.tokens", {}
     documents = [
         [[ids.setdefault(token, len(ids) + FIRST_WORD) for token in sentence.split()] for sentence in document]
-        for document in read_documents(path, detect_layout(path), keep_moses=True)
+        for document in read_documents(read_lines(path), detect_layout(read_lines(path)), keep_moses=True)
     ]
     assert len(documents) == 60
     corpus = write_corpus(tmp_path / "valid", documents)

@@ -4,8 +4,12 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_dictionary, write_split
 from training import logged, train
+
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.modules.lambda_bert import segment_ids
 
 
 def rising_documents(count, seed, words=50):
@@ -26,3 +30,42 @@ def test_an_order_that_the_words_tell_is_learned(lambda_layers, tmp_path, caplog
     train(tmp_path, tmp_path / "run", 300, "--lambda-layers", lambda_layers, *shape)
     last = [values for name, values in logged(caplog) if name == "valid"][-1]
     assert float(last["valid_sop_acc"]) > 75  # chance is 50, of 86 pairs with a standard error of 5.4
+
+
+def told_documents(count, seed, words=50):
+    """Documents of two sentences that are too long for the local contexts: words of one half, then of the other."""
+    rng = np.random.default_rng(seed)
+    half = words // 2
+    return [[rng.integers(low, low + half, 13).tolist() for low in (4, 4 + half)] for _ in range(count)]
+
+
+@pytest.mark.parametrize("lambda_layers", ["all", "none"])
+def test_a_model_that_is_told_the_order_is_never_wrong_and_goes_by_the_segments(lambda_layers, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    make_dictionary().save(str(tmp_path / "dict.txt"))
+    for seed, (split, count) in enumerate({"train": 200, "valid": 200}.items()):
+        write_split(tmp_path, split, told_documents(count, seed))
+    # each of the two parts has the same words in either order, so that only what tells A from B tells the order
+    shape = ["--absolute-positions", "none", "--lambda-local-context", 3, "--dropout", 0.0]
+    shape += ["--batch-size", 16, "--lr", 5e-3, "--lambda-layers", lambda_layers]
+    train(tmp_path, tmp_path / "run", 300, *shape)
+    last = [values for name, values in logged(caplog) if name == "valid"][-1]
+    assert float(last["valid_sop_acc"]) == 100
+
+    hub = LambdaBertModel.from_pretrained(tmp_path / "run", "checkpoint_last.pt")
+    hub.task.cfg.data = str(tmp_path)
+    hub.task.load_dataset("valid")
+    dataset = hub.task.dataset("valid")
+    batch = dataset.collater([dataset[i] for i in range(len(dataset))])
+    tokens, labels = batch["net_input"]["src_tokens"], batch["sentence_target"]
+    core, segments = hub.model.encoder.bert, segment_ids(batch["net_input"]["src_tokens"], hub.task.dictionary.eos())
+    assert len(labels) == 200 and 60 < labels.sum() < 140
+
+    def accuracy(of):
+        with torch.no_grad():
+            logits = core.sentence_head(core(tokens, tokens.eq(hub.task.dictionary.pad()), of).features)
+        return logits.argmax(dim=1).eq(labels).float().mean().item()
+
+    assert accuracy(segments) == 1
+    assert accuracy(1 - segments) < 0.02  # A is B now
+    assert 0.3 < accuracy(torch.zeros_like(segments)) < 0.7  # without segments it is a guess

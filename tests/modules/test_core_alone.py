@@ -37,6 +37,22 @@ assert [None if x is None else tuple(x.shape) for x in out.lambdas] == [(1, 16, 
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
+def test_inspection_works_without_fairseq_and_matplotlib():
+    done = run("""
+sys.modules["matplotlib"] = None
+import torch
+from fairseq_lambda.inspection import contributions, leave_one_out, reader
+from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
+options = LambdaBertOptions(vocab_size=40, layers=2, embed_dim=16, ffn_embed_dim=32, heads=2)
+tokens = torch.tensor([0, 5, 7, 6, 2])
+assert contributions(LambdaBert(options), tokens, 1).output().shape == (5, 16)
+reads = reader(LambdaBert(options))
+reads.mask_index = 7
+assert leave_one_out(reads, tokens).divergence.shape == (5, 1)
+""")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("part", ["models", "tasks", "criterions"])
 def test_what_needs_fairseq_says_what_to_install(part):
     done = run(f"import fairseq_lambda.{part}")

@@ -12,9 +12,11 @@ import torch
 from comparisons import draw
 from processes import ROOT, environment
 
+from fairseq_lambda import ops
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend
-from fairseq_lambda.ops.triton import support
+from fairseq_lambda.ops.row_norm import row_norm
+from fairseq_lambda.ops.triton import self_check, support
 
 CHECKS = Path(__file__).with_name("triton_kernel_checks.py")
 
@@ -101,6 +103,8 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(ops, "why_wrong", lambda *tensors: None)
     _log_choice.cache_clear()
 
 
@@ -127,6 +131,50 @@ def test_auto_takes_banded_on_cuda_only_with_the_reason_in_the_log(gpu, monkeypa
     monkeypatch.setattr(support, "_why_not_installed", lambda: "the package triton is not installed")
     assert resolve_backend("auto", on_cuda(), VALUES, local) == "banded"
     start = "lambda backend auto: using 'banded' on cuda, not 'triton': "
-    reasons = ["no kernel for torch.float64", "the context is global", "the GPU's compute", "the package triton is not"]
+    reasons = [
+        "no kernel for torch.float64",
+        "the context is global",
+        "the GPU's compute capability is 7",
+        "the package",
+    ]
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 4 and all(m.startswith(start + r) for m, r in zip(messages, reasons, strict=True))
+
+
+@pytest.fixture
+def wrong_kernels(gpu, monkeypatch):
+    """A GPU whose kernels have nothing to run on: this process has no CUDA."""
+    monkeypatch.setattr(ops, "why_wrong", self_check.why_wrong)
+    monkeypatch.setattr(self_check, "_check", lambda kind: f"its kernels differ from 'banded' for {kind}")
+    monkeypatch.setattr(self_check, "_failures", [])
+    monkeypatch.setattr(self_check, "_good", set())
+    self_check.warn.cache_clear()
+
+
+def test_auto_takes_banded_from_the_first_wrong_kernel_on_with_one_warning(wrong_kernels, monkeypatch, caplog):
+    monkeypatch.setattr(self_check, "_check", lambda kind: None)
+    for context in (23, 23, 21):
+        assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, context)) == "triton"
+    monkeypatch.setattr(self_check, "_check", lambda kind: f"its kernels differ from 'banded' for {kind}")
+    for context in (23, 25, 23, 27):  # the first has been checked
+        expected = "triton" if context == 23 and not self_check._failures else "banded"
+        assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, context)) == expected
+    x = torch.zeros(2, 3, 16)
+    monkeypatch.setattr("fairseq_lambda.ops.row_norm.norms_rows", lambda x: True)
+    assert torch.equal(row_norm(x, torch.ones(16), None, 1e-5, True), x)  # by torch's own
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.getMessage() == (
+        "Triton is not used, plain torch is: its kernels differ from 'banded' for bfloat16, heads=12 k=16 v=64 u=1 r=25"
+    )
+
+
+def test_triton_by_name_raises_if_its_kernels_are_wrong(wrong_kernels):
+    with pytest.raises(ValueError, match="backend=triton: its kernels differ.*use backend=auto, or backend=banded"):
+        resolve_backend("triton", on_cuda(), VALUES, torch.zeros(16, 1, 23))
+
+
+def test_while_a_graph_is_captured_nothing_is_checked(wrong_kernels, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, 23)) == "triton"
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, 23)) == "banded"

@@ -4,17 +4,23 @@ Triton decides when it is imported whether kernels are interpreted or compiled, 
 belongs to a process: with it these run on the CPU, without it on CUDA.
 """
 
+import importlib.util
 import os
+from pathlib import Path
 
 import comparisons
 import pytest
 import torch
+import torch.nn.functional as F
 from comparisons import assert_same, errors, kept_for_backward, poison, results, where
 
-from fairseq_lambda.modules import LambdaLayer
+from fairseq_lambda.inspection import contributions, edited, zero
+from fairseq_lambda.modules import LambdaBert, LambdaBertOptions, LambdaLayer
 from fairseq_lambda.ops import lambda_mix
 from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.triton import kernels, mix, row_norm, self_check
 from fairseq_lambda.ops.triton.mix import lambda_mix_triton
+from fairseq_lambda.ops.triton.row_norm import row_norm_triton
 from fairseq_lambda.ops.triton.tiles import BACKWARD, FORWARD, backward_tile
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -30,7 +36,7 @@ SIZES = [
     (130, 1, 23, 2, 3, 16, 70),  # two chunks of value channels
     (130, 2, 5, 1, 2, 4, 33),
     (130, 1, 1, 1, 2, 20, 64),
-    (257, 1, 5, 2, 1, 4, 5),  # two spans of the content lambda
+    (1030, 1, 5, 2, 1, 4, 5),  # two spans of the content lambda
 ]
 
 
@@ -138,12 +144,158 @@ def test_layer_with_padding(length):
     torch.testing.assert_close(poisoned, results[0][0])
 
 
+@torch.no_grad()
+def test_a_layers_output_is_the_sum_of_its_tokens_contributions():
+    """As tests/inspection has it for the other backends; with the content lambda zeroed, of the position part alone."""
+    options = LambdaBertOptions(
+        vocab_size=40, layers=1, embed_dim=24, ffn_embed_dim=32, heads=3, dim_k=4, dim_u=2, local_context=23,
+        backend="triton",
+    )  # fmt: skip
+    core, tokens = LambdaBert(options).to(DEVICE).eval(), torch.randint(4, 40, (30,), device=DEVICE)
+    caught = []
+    core.encoder.layers[0].mixing.register_forward_hook(lambda module, args, y: caught.append(y[0]))
+    c = contributions(core, tokens, 0)
+    torch.testing.assert_close(c.output(), caught[-1], atol=1e-5, rtol=0)
+    caught.clear()
+    with edited(core, zero):
+        core.encoder.layers[0].mixing.register_forward_hook(lambda module, args, y: caught.append(y[0]))
+        core(tokens[None])
+    torch.testing.assert_close(c.output("position"), caught[-1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows,depth", [(1, 1), (700, 16), (4100, 5), (33, 128), (20, 70)])
+def test_row_norm_equals_torchs_in_float64_with_every_gradient(rows, depth, dtype, centred):
+    generator = torch.Generator().manual_seed(depth)
+    x, gradient = (torch.randn(2, rows, depth, generator=generator).to(DEVICE, dtype) for _ in range(2))
+    weight, bias = (torch.randn(depth, generator=generator).to(DEVICE) for _ in range(2))
+
+    def ours(x, weight, bias):
+        return row_norm_triton(x, weight, bias if centred else None, 1e-5, centred)
+
+    def torchs(x, weight, bias):
+        return F.layer_norm(x, (depth,), weight, bias, 1e-5) if centred else F.rms_norm(x, (depth,), weight, 1e-5)
+
+    def run(function, kind):
+        inputs = [t.to(kind or t.dtype).requires_grad_() for t in (x, weight, bias)]
+        y = function(*inputs)
+        used = inputs if centred else inputs[:2]
+        return [y, *torch.autograd.grad(y, used, gradient.to(y.dtype))]
+
+    found, again, expected = run(ours, None), run(ours, None), run(torchs, torch.float64)
+    assert found[0].dtype == dtype and all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    for got, wanted in zip(found, expected, strict=True):
+        # near 0 rows of one number have nothing left: there errors count against 1
+        error = (got.double() - wanted).norm() / wanted.norm().clamp(min=1)
+        assert error < {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}[dtype]
+
+
+def test_row_norm_takes_any_strides_and_refuses_a_second_derivative():
+    x, weight = torch.randn(8, 6, 16).to(DEVICE).transpose(0, 1).requires_grad_(), torch.ones(16, device=DEVICE)
+    y = row_norm_triton(x, weight, None, 1e-5, False)
+    torch.testing.assert_close(y, F.rms_norm(x, (16,), weight, 1e-5))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
 def test_tiles_are_what_the_kernels_need():
     for table in (FORWARD, BACKWARD):
-        for (size, block), tile in table.items():
-            assert tile.block == block and size in (2, 4)
+        for (size, width), tile in table.items():
+            assert size in (2, 4) and width in (16, 32, 64)
             for number in (tile.block, tile.group, tile.channels, tile.warps):
                 assert number & (number - 1) == 0
             assert tile.block >= 16 and tile.channels >= 16
     q, e = torch.zeros(1, 1, 1, 4, dtype=torch.bfloat16), torch.zeros(4, 1, 1)
     assert [backward_tile(q, e.expand(4, 1, r)).block for r in (1, 17, 23, 33, 255)] == [16, 32, 32, 64, 64]
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """A process that has not checked its kernels yet."""
+    monkeypatch.setattr(self_check, "_good", set())
+    monkeypatch.setattr(self_check, "_failures", [])
+
+
+def kind_of(dtype=torch.float32, dim_u=1, context=7):
+    """Queries, values and position embedding whose kernels the self check asks for."""
+    queries, _, values, embedding = (t.detach() for t in draw(20, dim_u, context, 1, 2, 4, 20, dtype=dtype))
+    return queries, values, embedding
+
+
+@pytest.mark.parametrize("dtype,dim_u,context", [
+    (torch.float32, 1, 23), (torch.bfloat16, 2, 23), (torch.float16, 1, 23), (torch.float32, 1, 70),
+])  # fmt: skip
+def test_the_self_check_passes_sound_kernels_and_touches_no_random_state(unchecked, dtype, dim_u, context):
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        assert self_check.why_wrong(*kind_of(dtype, dim_u, context)) is None
+    assert len(self_check._good) == 1
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype,kernel,sound,broken,wrong", [
+    # a rotation that is off by one
+    (torch.bfloat16, "forward_kernel", "right = (j[None, :] - i[:, None])", "right = (j[None, :] - i[:, None] + 1)",
+     {"y"}),
+    # the far half of the values read one position too early
+    (torch.float16, "backward_kernel", "far_m = m + BLOCK\n", "far_m = m + BLOCK - 1\n",
+     {"grad queries", "grad position_embedding"}),
+    # a sum without the last position
+    (torch.float32, "content_kernel", "inside = first + m < length", "inside = first + m < length - 1",
+     {"y", "content_lambda", "grad queries"}),
+])  # fmt: skip
+def test_the_self_check_finds_a_broken_kernel(unchecked, monkeypatch, tmp_path, dtype, kernel, sound, broken, wrong):
+    source = Path(kernels.__file__).read_text()
+    assert sound in source
+    path = tmp_path / "broken_kernels.py"
+    path.write_text(source.replace(sound, broken))
+    spec = importlib.util.spec_from_file_location("broken_kernels", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(mix, kernel, getattr(module, kernel))
+
+    reason = self_check.why_wrong(*kind_of(dtype))
+    kind = f"{str(dtype)[6:]}, heads=2 k=4 v=20 u=1 r=7"
+    assert reason.startswith(f"its kernels differ from 'banded' for {kind} (largest error")
+    allowed, numbers = reason.removesuffix(")").split(" allowed: ")
+    allowed = float(allowed.split()[-1])
+    errors = {name.rsplit(" ", 1)[0]: float(name.rsplit(" ", 1)[1]) for name in numbers.split(", ")}
+    assert {name for name, error in errors.items() if not error <= allowed} == wrong
+    with pytest.raises(ValueError, match="backend=triton: its kernels differ from 'banded' for"):
+        lambda_mix(*draw(20, 1, 7, 1, 2, 4, 20, dtype=dtype), backend="triton")
+
+
+@pytest.mark.parametrize("depth,dtype", [(16, torch.bfloat16), (5, torch.float32)])
+def test_the_self_check_compares_the_norm_with_torchs(unchecked, monkeypatch, depth, dtype):
+    x, weight = torch.randn(7, depth, device=DEVICE).to(dtype), torch.ones(depth, device=DEVICE)
+    assert self_check.why_norm_wrong(x, weight, weight, True) is None
+    assert self_check.why_norm_wrong(x, weight, None, False) is None
+    assert len(self_check._good) == 2
+
+    class Broken:
+        """Adds the gradient of the weight of the first program only."""
+
+        def __getitem__(self, grid):
+            def launch(*tensors, **constants):
+                row_norm_kernel[grid](*tensors, **constants)
+                tensors[4][1:] = 0
+
+            return launch
+
+    row_norm_kernel = row_norm.norm_backward_kernel
+    monkeypatch.setattr(self_check, "_good", set())
+    monkeypatch.setattr(row_norm, "norm_backward_kernel", Broken())
+    reason = self_check.why_norm_wrong(x, weight, weight, True)
+    assert reason.startswith(f"its kernels differ from torch's for {str(dtype)[6:]}, layer norm of {depth} (largest")
+    assert self_check.why_wrong(*kind_of()) == reason
+
+
+def test_the_self_check_reports_a_compiler_that_fails(unchecked, monkeypatch):
+    def compile_kernel(grid):
+        raise RuntimeError("PassManager::run failed\nat line 7")
+
+    monkeypatch.setattr(mix, "backward_kernel", type("Kernel", (), {"__getitem__": staticmethod(compile_kernel)})())
+    reason = self_check.why_wrong(*kind_of())
+    expected = "its kernels fail for float32, heads=2 k=4 v=20 u=1 r=7 (RuntimeError: PassManager::run failed)"
+    assert reason == expected and self_check.why_wrong(*kind_of(context=5)) == expected

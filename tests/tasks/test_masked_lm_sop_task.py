@@ -193,6 +193,30 @@ def test_mask_is_added_once(folder):
     assert make_task(folder).mask_idx == task.mask_idx
 
 
+def test_packed_documents(folder, caplog):
+    task = make_task(folder, sentence_objective="none", pack_documents=True, tokens_per_sample=200)
+    with caplog.at_level(logging.INFO):
+        task.load_dataset("train")
+    assert "the samples are packed with 60 texts of" in caplog.text and "% full" in caplog.text
+    assert len(task.dataset("train")) < 20
+    (batch, *_) = iterator(task, "train", 1, 2).next_epoch_itr(shuffle=True)
+    net_input = batch["net_input"]
+    assert [sum(row) for row in net_input["document_lengths"]] == net_input["src_lengths"].tolist()
+    task.load_dataset("valid")
+    assert len(task.dataset("valid")) < 20
+
+
+def test_packed_documents_need_a_model_that_keeps_them_apart(folder, monkeypatch):
+    task = make_task(folder, sentence_objective="none", pack_documents=True)
+    encoder = SimpleNamespace(forward=lambda src_tokens, **unused: None)
+    model = SimpleNamespace(max_positions=lambda: 32, encoder=encoder)
+    monkeypatch.setattr("fairseq.tasks.FairseqTask.build_model", lambda *_: model)
+    with pytest.raises(ValueError, match="--pack-documents with --arch roberta_base: only a lambda_bert"):
+        task.build_model(SimpleNamespace(_name="roberta_base"))
+    encoder.forward = lambda src_tokens, document_lengths=None, **unused: None
+    assert task.build_model(None) is model
+
+
 @pytest.mark.parametrize("objective", ["sop", "nsp", "none"])
 def test_command_line_and_yaml(folder, objective):
     parser = ArgumentParser()

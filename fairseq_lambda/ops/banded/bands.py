@@ -3,9 +3,11 @@
 All sequences of a batch are read as one line of N = b * n positions. A block is B queries in a row, and its band a
 matrix (B * h, W), W >= B + r - 1: row (i, h) holds the r scores of query i and head h, shifted right by i, so that
 column w stands for the w-th position that the block sees. A block may reach across the end of a sequence: scores of
-positions that are not in the query's own one are set to zero on the way into the band.
+positions that are not in the query's own one are set to zero on the way into the band. Packed documents are sequences
+of different lengths on such a line.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,6 +15,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fairseq_lambda.ops.documents import Documents
 
 # The constants here and below are measured by benchmarks/speed/tune_banded.py.
 # In entries: matrix products are fastest when the rows of scores and of bands are filled up to these.
@@ -32,10 +36,11 @@ def block_size(context: int) -> int:
 def span_size(width: int, device: str) -> int:
     """Return how many positions to work on at a time, if a band's rows have ``width`` entries.
 
-    On a CPU scores and bands are to stay in the cache; elsewhere a span is a handful of launches, so it is large, and
-    only memory limits it.
+    On a CPU scores and bands are to stay in the cache. Elsewhere a span is a handful of launches, so it is a whole
+    batch of long texts, 2^18 tokens at r=23 and 52,000 at r=255; scores and bands then take no more memory than the
+    activations of a few feed-forward networks.
     """
-    positions, entries = (1024, 3 * 2**15) if device == "cpu" else (2**16, 2**21)
+    positions, entries = (1024, 3 * 2**15) if device == "cpu" else (2**18, 2**24)
     return min(positions, entries // width)
 
 
@@ -73,6 +78,7 @@ class Bands:
         like: a tensor of the dtype and device to work in.
         span: positions worked on at a time, at least a block.
         block: B.
+        documents: what the rows are packed with; None: each row is one sequence.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class Bands:
         like: Tensor,
         span: int | None = None,
         block: int | None = None,
+        documents: Documents | None = None,
     ):
         self.batch, self.length, self.heads = batch, length, heads
         self.reach = offsets // 2
@@ -91,14 +98,31 @@ class Bands:
         self.block = block or block_size(self.context)
         self.visible = _fill(self.block + self.context - 1, BAND_ALIGNMENT)  # W, of a block
         self.span = max(span or span_size(self.visible, like.device.type), self.block)
-        self._inside = None
-        if batch > 1:
+        self.documents = documents
+        self._inside, self._period = None, length  # after which _inside repeats
+        if documents is not None:
+            offsets_seen = range(-self.reach, self.context - self.reach)
+            self._inside, self._period = documents.own(offsets_seen, like.dtype), batch * length
+        elif batch > 1:
             repeats = max(1, self.span // length)
             self._inside = _own_sequence(length, self.context, self.reach, repeats, like.dtype, like.device)
         self._zeroed: dict[tuple[int, ...], Tensor] = {}
 
-    def spans(self) -> Iterator[tuple[slice, slice]]:
-        """Yield positions and sequences of each span: a part of one sequence, or several whole ones."""
+    def spans(self) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
+        """Yield positions of each span, and which of them, counted from its start, are of which sequences.
+
+        Of documents, all that a span has a part of, one by one; else a part of one sequence, or several whole ones.
+        """
+        if self.documents is not None:
+            step = self.span // self.block * self.block
+            for start in range(0, self._period, step):
+                positions = slice(start, min(start + step, self._period))
+                yield positions, list(_overlaps(self.documents.bounds, positions))
+        else:
+            for positions, sequences in self._whole():
+                yield positions, [(slice(None), sequences)]
+
+    def _whole(self) -> Iterator[tuple[slice, slice]]:
         if self.length > self.span:
             step = self.span // self.block * self.block
             for i in range(self.batch):
@@ -129,7 +153,10 @@ class Bands:
         A sequence with NaN or infinity is zero here, or 0 x NaN would carry it over the border to its neighbours. What
         is computed of it is NaN or infinite all the same, by the content lambda.
         """
-        if self.batch > 1:
+        if self.documents is not None:
+            broken = ~self.documents.all_finite(values)
+            values = values.masked_fill(broken.view(self.batch, self.length, 1, 1), 0)
+        elif self.batch > 1:
             broken = ~values.sum((1, 2, 3), dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
             values = values.masked_fill(broken[:, None, None, None], 0)
         by_depth = values.flatten(0, 1).permute(2, 0, 1)
@@ -149,8 +176,9 @@ class Bands:
     def add_seen(self, padded: Tensor, gradient: Tensor, blocks: Blocks) -> None:
         """The adjoint of :meth:`seen`: adds (count, W, v) to ``padded``, B rows of all blocks at a time."""
         view = self.seen(padded, blocks)
-        for first in range(0, gradient.shape[1], blocks.size):
-            rows = slice(first, first + blocks.size)  # of two blocks they do not overlap
+        step = blocks.size if blocks.count > 1 else gradient.shape[1]
+        for first in range(0, gradient.shape[1], step):
+            rows = slice(first, first + step)  # of two blocks they do not overlap
             view[:, rows] += gradient[:, rows]
 
     def _width(self, blocks: Blocks) -> int:
@@ -187,6 +215,15 @@ class Bands:
         if self._inside is None:
             out.copy_(scores)
         else:
-            start = blocks.start % self.length
+            start = blocks.start % self._period
             inside = self._inside[start : start + blocks.count * blocks.size]
             torch.mul(scores, inside.view(blocks.count, blocks.size, 1, self.context), out=out)
+
+
+def _overlaps(bounds: list[tuple[int, int]], span: slice) -> Iterator[tuple[slice, slice]]:
+    """Yield for each document in the span the positions of its part, from the start of the span, and its number."""
+    at = bisect_right(bounds, span.start, key=lambda bound: bound[1])
+    while at < len(bounds) and bounds[at][0] < span.stop:
+        start, end = bounds[at]
+        yield slice(max(start - span.start, 0), min(end, span.stop) - span.start), slice(at, at + 1)
+        at += 1

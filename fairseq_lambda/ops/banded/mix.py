@@ -10,13 +10,12 @@ No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the
 and bands again: they are the largest tensors, and the least work.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.banded.bands import Bands
+from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.eager import runs_eagerly
 
 
@@ -28,29 +27,34 @@ def lambda_mix_banded(
     position_embedding: Tensor,
     span: int | None = None,
     block: int | None = None,
+    documents: Documents | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
+
+    With ``documents``, which rows are packed with, each is mixed as if it were alone, and has a content lambda
+    (documents, k, v).
 
     ``span``: positions worked on at a time; ``block``: queries per block. The result does not depend on them, but for
     rounding; the defaults are measured.
     """
-    return _LambdaMix.apply(queries, keys, values, position_embedding, span, block)
+    return _LambdaMix.apply(queries, keys, values, position_embedding, span, block, documents)
 
 
 class _LambdaMix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries, keys, values, position_embedding, span, block):
+    def forward(ctx, queries, keys, values, position_embedding, span, block, documents):
         ctx.save_for_backward(queries, keys, values, position_embedding)
-        ctx.span, ctx.block = span, block
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, span, block)
+        ctx.layout = span, block, documents
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, *ctx.layout)
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
-        content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
+        content_lambda = _content_lambda(keys, values, documents)
         q = queries.flatten(0, 1).contiguous()  # (N, h, k)
         y = q.new_empty(q.shape[0], q.shape[1], values.shape[2])  # (N, h, v)
 
-        for positions, sequences in bands.spans():
-            lambdas = content_lambda[sequences]
-            torch.bmm(_rows(q[positions], lambdas), lambdas, out=_rows(y[positions], lambdas))
+        if documents is not None:
+            y.zero_()  # where padded
+        for positions, parts in bands.spans():
+            _multiply(q[positions], content_lambda, y[positions], parts)
             for blocks in bands.blocks(positions):
                 out = y[blocks.positions].view(blocks.count, -1, y.shape[-1])  # (count, B * h, v)
                 scores = torch.mm(q[blocks.positions].flatten(0, 1), embedding)  # (count * B * h, u * r)
@@ -61,35 +65,32 @@ class _LambdaMix(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, grad_content):
-        arguments = (*ctx.saved_tensors, grad_y, grad_content)
-        grads = _LambdaMix.gradients(ctx, *arguments)
-        of_embedding = grads[-1]
-        if grad_y.shape[0] > 1 and grad_y.device.type == "cpu" and not of_embedding.isfinite().all():
-            # NaN or infinity in a text's queries or in the gradient of its output always shows here. In the bands it
-            # reaches the text's neighbours, as 0 x NaN: so each text alone. A GPU is not waited for.
-            of_texts = [_LambdaMix.gradients(ctx, *text) for text in _texts(*arguments)]
-            *grads, of_embedding = zip(*of_texts, strict=True)
-            grads = *map(torch.cat, grads), torch.stack(of_embedding).sum(0)
-        return *grads, None, None
+        tensors = (*ctx.saved_tensors, grad_y, grad_content)
+        gradients = _LambdaMix.gradients(*tensors, *ctx.layout)
+        if _has_neighbours(grad_y, ctx.layout[2]) and not gradients[3].isfinite().all():
+            gradients = _each_alone(*tensors, *ctx.layout)
+        return *gradients, None, None, None
 
     @staticmethod
-    def gradients(ctx, queries, keys, values, position_embedding, grad_y, grad_content):
+    def gradients(queries, keys, values, position_embedding, grad_y, grad_content, *layout):
         """Return the gradients of the first four tensors, given those of the results."""
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, ctx.span, ctx.block)
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, *layout)
+        documents = bands.documents
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
-        content_lambda = torch.bmm(_by_position(keys).transpose(1, 2), _by_position(values))
+        content_lambda = _content_lambda(keys, values, documents)
         q, g = queries.flatten(0, 1).contiguous(), grad_y.flatten(0, 1).contiguous()  # (N, h, k), (N, h, v)
         wide = torch.promote_types(q.dtype, torch.float32)  # of sums over spans
         grad_content = grad_content.to(wide, copy=True)
         grad_embedding = torch.zeros_like(embedding, dtype=wide)
         grad_padded = torch.zeros_like(padded, dtype=wide)
-        grad_q = torch.empty_like(q)
+        grad_q = torch.empty_like(q) if documents is None else torch.zeros_like(q)
 
-        for positions, sequences in bands.spans():
-            lambdas = content_lambda[sequences]
-            g_rows = _rows(g[positions], lambdas)
-            grad_content[sequences] += torch.bmm(_rows(q[positions], lambdas).transpose(1, 2), g_rows)
-            torch.bmm(g_rows, lambdas.transpose(1, 2), out=_rows(grad_q[positions], lambdas))
+        for positions, parts in bands.spans():
+            q_span, g_span = (x[positions].to(content_lambda.dtype) for x in (q, g))
+            for part, sequences in parts:
+                q_rows, g_rows = (_rows(x[part], content_lambda[sequences]) for x in (q_span, g_span))
+                grad_content[sequences] += torch.bmm(q_rows.transpose(1, 2), g_rows)
+            _multiply(g_span, content_lambda.transpose(1, 2), grad_q[positions], parts)
             for blocks in bands.blocks(positions):
                 g_blocks = g[blocks.positions].view(blocks.count, -1, g.shape[-1])  # (count, B * h, v)
                 q_blocks = q[blocks.positions].flatten(0, 1)
@@ -101,26 +102,84 @@ class _LambdaMix(torch.autograd.Function):
                 grad_q[blocks.positions].flatten(0, 1).addmm_(scores, embedding.t())
                 grad_embedding += torch.mm(q_blocks.t(), scores)
 
-        grad_content = grad_content.to(q.dtype)
-        grad_keys = torch.bmm(_by_position(values), grad_content.transpose(1, 2))  # (b, m * u, k)
-        grad_values = torch.bmm(_by_position(keys), grad_content)  # (b, m * u, v)
-        depth = keys.shape[-1]
-        grad_keys, grad_values = (g.unflatten(1, (-1, depth)).transpose(2, 3) for g in (grad_keys, grad_values))
-        grad_values = grad_values + bands.unpad_values(grad_padded)
+        grad_keys = _product(values, grad_content.transpose(1, 2), documents)
+        grad_values = _product(keys, grad_content, documents) + bands.unpad_values(grad_padded)
         grad_embedding = grad_embedding.unflatten(1, (-1, bands.context))[..., : position_embedding.shape[-1]]
         return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype)
 
 
-def _texts(queries, keys, values, position_embedding, grad_y, grad_content) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the arguments of each text of the batch."""
-    for i in range(queries.shape[0]):
-        own = slice(i, i + 1)
-        yield queries[own], keys[own], values[own], position_embedding, grad_y[own], grad_content[own]
+def _has_neighbours(grad_y: Tensor, documents: Documents | None) -> bool:
+    """Whether to look if the gradient of E is finite; on a GPU one would have to wait for it.
+
+    NaN or infinity in a sequence's queries or in the gradient of its output always shows there. In the bands it reaches
+    the neighbours, as 0 x NaN.
+    """
+    return grad_y.device.type == "cpu" and (grad_y.shape[0] > 1 or documents is not None)
+
+
+def _each_alone(
+    queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, grad_y: Tensor, grad_content: Tensor,
+    span: int | None, block: int | None, documents: Documents | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return what ``_LambdaMix.gradients`` does, from one sequence or document after the other."""
+    batch, length = queries.shape[:2]
+    bounds = [(i * length, (i + 1) * length) for i in range(batch)] if documents is None else documents.bounds
+    lines = [x.flatten(0, 1) for x in (queries, keys, values, grad_y)]
+    of_lines, of_embedding = [torch.zeros_like(line) for line in lines[:3]], torch.zeros_like(position_embedding)
+    for i, (start, end) in enumerate(bounds):
+        q, k, v, g = (line[None, start:end] for line in lines)
+        own = _LambdaMix.gradients(q, k, v, position_embedding, g, grad_content[i : i + 1], span, block, None)
+        for line, gradient in zip(of_lines, own, strict=False):
+            line[start:end] = gradient[0]
+        of_embedding += own[3]
+    return *(line.unflatten(0, (batch, length)) for line in of_lines), of_embedding
 
 
 def _by_position(x: Tensor) -> Tensor:
     """(b, m, d, u) -> (b, m * u, d)."""
     return x.transpose(2, 3).flatten(1, 2)
+
+
+def _content_lambda(keys: Tensor, values: Tensor, documents: Documents | None) -> Tensor:
+    """Return the sums of K V over sequences (b, k, v), or over documents (documents, k, v), these in float32 or better.
+
+    oneDNN, which has the products of half precision, makes code for each new shape, and documents have a thousand
+    lengths; these products are small, and float32 has none of that.
+    """
+    k, v = _by_position(keys), _by_position(values)
+    if documents is None:
+        return torch.bmm(k.transpose(1, 2), v)
+    k, v = (_lines(x, keys.shape[-1]) for x in (k, v))
+    return torch.stack([k[start:end].flatten(0, 1).t() @ v[start:end].flatten(0, 1) for start, end in documents.bounds])
+
+
+def _product(x: Tensor, lambdas: Tensor, documents: Documents | None) -> Tensor:
+    """Return ``x`` (b, m, c, u) times the matrix (c, d) of its sequence or document: (b, m, d, u), zero if padded."""
+    rows, depth = _by_position(x), x.shape[-1]
+    if documents is None:
+        result = torch.bmm(rows, lambdas.to(x.dtype))
+    else:
+        rows = _lines(rows, depth)
+        result = rows.new_zeros(*rows.shape[:2], lambdas.shape[2])
+        for (start, end), matrix in zip(documents.bounds, lambdas, strict=True):
+            torch.mm(rows[start:end].flatten(0, 1), matrix, out=result[start:end].flatten(0, 1))
+        result = result.view(x.shape[0], -1, lambdas.shape[2]).to(x.dtype)
+    return result.unflatten(1, (-1, depth)).transpose(2, 3)
+
+
+def _lines(rows: Tensor, depth: int) -> Tensor:
+    """(b, m * u, d) -> (b * m, u, d), in float32 or better."""
+    return rows.reshape(-1, depth, rows.shape[-1]).to(torch.promote_types(rows.dtype, torch.float32))
+
+
+def _multiply(x: Tensor, lambdas: Tensor, out: Tensor, parts: list[tuple[slice, slice]]) -> None:
+    """``out`` (positions, h, d) = ``x`` (positions, h, c) times the matrix (c, d) of its sequence, in its precision."""
+    x, result = x.to(lambdas.dtype), out.to(lambdas.dtype)
+    for part, sequences in parts:
+        matrices = lambdas[sequences]
+        torch.bmm(_rows(x[part], matrices), matrices, out=_rows(result[part], matrices))
+    if result is not out:
+        out.copy_(result)
 
 
 def _rows(flat: Tensor, lambdas: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from fairseq_lambda.ops.triton.kernels import (
     forward_kernel,
     query_kernel,
 )
-from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile
+from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile, query_tile
 
-CONTENT_SPAN, CONTENT_BLOCK = 256, 64  # positions per program of content_kernel, and per step of it
+CONTENT_SPAN, CONTENT_BLOCK = 1024, 64  # positions per program of content_kernel, and per step of it
 COMBINE_SPAN = 64  # context positions per program of combine_kernel
 
 
@@ -71,7 +71,7 @@ def content_lambda(keys: Tensor, values: Tensor) -> Tensor:
     """Return lc (b, k, v), summed over spans of positions in float32."""
     batch, length, dim_k, dim_u = keys.shape
     dim_v = values.shape[2]
-    spans, block_v = -(-length // CONTENT_SPAN), _block(dim_v, 64)
+    spans, block_v = -(-length // CONTENT_SPAN), _block(dim_v, 32)
     dtype = keys.dtype if spans == 1 else torch.float32
     partial = torch.empty(batch, spans, dim_k, dim_v, dtype=dtype, device=keys.device)
     content_kernel[(batch * spans * -(-dim_v // block_v),)](
@@ -123,9 +123,11 @@ def mix_backward(
         length, *queries.stride(), *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **shape, **launch,
     )  # fmt: skip
     if channel_tiles * dim_u * tiles > 1:
-        query_kernel[(batch * blocks * -(-heads // tile.group),)](
+        tile = query_tile(queries, embedding)
+        query_kernel[(batch * -(-length // tile.block) * -(-heads // tile.group),)](
             values, embedding, content, grad_y, grad_queries,
-            length, *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **shape, **launch,
+            length, *values.stride(), HEADS=heads, GROUP=tile.group, **depths, **(shape | {"BLOCK": tile.block}),
+            num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
 
     grad_keys = torch.empty(keys.shape, dtype=dtype, device=device)

@@ -12,6 +12,7 @@ from fairseq_lambda.ops.eager import runs_eagerly
 # Larger ones work too, but partial sums grow with the context, and banded has large products to make by then.
 MAX_CONTEXT = 255
 MAX_DIM_K = 128  # a tile of queries holds all of k
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @runs_eagerly  # torch.compile would trace the look at the file system, and ignore the cache
@@ -50,12 +51,26 @@ def why_not(queries: Tensor, position_embedding: Tensor) -> str | None:
         return reason
     if not queries.is_cuda and not _interpreted():
         return f"the tensors are on {queries.device.type}, the kernels run on CUDA"
-    if queries.is_cuda and torch.version.cuda and torch.cuda.get_device_capability(queries.device) < (8, 0):
-        return "the GPU's compute capability is below 8.0"
-    if queries.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if queries.is_cuda and torch.version.cuda:
+        capability = torch.cuda.get_device_capability(queries.device)
+        if capability < (8, 0):
+            return "the GPU's compute capability is {}.{}, the kernels need 8.0".format(*capability)
+    if queries.dtype not in DTYPES:
         return f"no kernel for {queries.dtype}, only for float32, bfloat16 and float16"
     if position_embedding.shape[2] > MAX_CONTEXT:
         return f"the context is global, or longer than local_context={MAX_CONTEXT}"
     if queries.shape[3] > MAX_DIM_K:
         return f"the key depth is above dim_k={MAX_DIM_K}"
     return None
+
+
+def norms_rows(x: Tensor) -> bool:
+    """Return whether x (..., d) can go through the kernels of :mod:`fairseq_lambda.ops.triton.row_norm`."""
+    return (
+        x.is_cuda
+        and x.shape[-1] <= MAX_DIM_K
+        and x.dtype in DTYPES
+        and not torch.compiler.is_compiling()  # the compiler makes such a kernel itself, and fuses it with others
+        and _why_not_installed() is None
+        and not (torch.version.cuda and torch.cuda.get_device_capability(x.device) < (8, 0))
+    )

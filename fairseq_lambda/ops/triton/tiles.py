@@ -23,20 +23,20 @@ class Tile:
     stages: int
 
 
-# Keyed by bytes per number and block. Chosen so that no kernel spills registers and a multiprocessor holds several
-# programs, by ``benchmarks/speed/tune_triton.py --compile-only``; on a GPU that command without the flag times the
-# candidates and prints these tables. Products of float32 that tensor cores do not make need smaller tiles.
+# Keyed by bytes per number and a power of two that holds the context, up to 64. Those of half precision are the fastest
+# of the candidates of benchmarks/gpu/tiles.py on an H100; the same command compiles the tables without a GPU and shows
+# that no kernel spills registers. Products of float32 that tensor cores do not make need smaller tiles.
 FORWARD = {
     (2, 16): Tile(16, 4, 64, 4, 2),
-    (2, 32): Tile(32, 2, 64, 4, 2),
-    (2, 64): Tile(64, 1, 64, 4, 2),
+    (2, 32): Tile(32, 4, 64, 4, 2),
+    (2, 64): Tile(32, 4, 64, 4, 2),
     (4, 16): Tile(16, 2, 64, 4, 2),
     (4, 32): Tile(32, 1, 64, 8, 2),
 }
 BACKWARD = {
     (2, 16): Tile(16, 4, 64, 4, 2),
-    (2, 32): Tile(32, 2, 64, 4, 2),
-    (2, 64): Tile(64, 1, 64, 8, 1),
+    (2, 32): Tile(32, 4, 64, 4, 2),
+    (2, 64): Tile(64, 1, 64, 4, 2),
     (4, 16): Tile(16, 2, 32, 4, 1),
     (4, 32): Tile(32, 1, 32, 8, 1),
 }
@@ -44,8 +44,18 @@ BACKWARD = {
 
 def _pick(table: dict[tuple[int, int], Tile], queries: Tensor, embedding: Tensor) -> Tile:
     size = queries.element_size()
-    block = max(16, 1 << (embedding.shape[2] - 1).bit_length())
-    return table[size, min(block, max(b for s, b in table if s == size))]
+    width = max(16, 1 << (embedding.shape[2] - 1).bit_length())
+    return table[size, min(width, 64 if size == 2 else 32)]
+
+
+def query_tile(queries: Tensor, embedding: Tensor) -> Tile:
+    """Return the tile of query_kernel, of 32 rows.
+
+    From 64 rows Triton takes wgmma in place of mma. With wgmma, once in some hundred launches on an H100 (k = 8, u = 4,
+    r = 5, v = 33; Triton 3.6), this kernel read an illegal address, which neither memcheck nor racecheck explains.
+    """
+    block = 16 if embedding.shape[2] <= 16 else 32
+    return Tile(block, 32 // block, 64 if queries.element_size() == 2 else 32, 4, 2)
 
 
 def forward_tile(queries: Tensor, embedding: Tensor) -> Tile:
@@ -54,5 +64,5 @@ def forward_tile(queries: Tensor, embedding: Tensor) -> Tile:
 
 
 def backward_tile(queries: Tensor, embedding: Tensor) -> Tile:
-    """Return the tile of the backward kernels for these tensors."""
+    """Return the tile of backward_kernel for these tensors."""
     return _pick(BACKWARD, queries, embedding)

@@ -1,0 +1,96 @@
+"""Checks and measures the lambda layer on one CUDA GPU, within --minutes; --device cpu tries the command without one.
+
+  card      the versions, the card, and its two ceilings: copy bandwidth and a large bfloat16 product
+  kernels   the Triton kernels against a float64 reference: output, every gradient, equal bits, unwritten memory
+  tiles     times of the tile candidates; the fastest ones serve the stages that follow
+  mixing    the mixing of tokens alone, against FlashAttention, the convolution form and the banded backend
+  step      a whole training step of base, against a Transformer with rotary positions, RoBERTa, BERT, ModernBERT
+  updates   fifty updates of mini on the GPU and on the CPU, --fp16, --amp, resuming
+  sanitizer compute-sanitizer on one small case
+
+Each stage runs in a process of its own and has a share of the minutes, so that one that breaks or hangs costs only
+itself. Its rows are in FOLDER/STAGE.jsonl as they come, its output in FOLDER/STAGE.log; FOLDER/gpu.json has all of
+them, and a table ends the output. The exit code is 1 if a stage failed or ran out of time.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from summary import summary
+
+HERE = Path(__file__).resolve().parent
+
+GRACE = 10  # seconds that a stage may take beyond its time: it looks at the time itself, between two measurements
+LEAST = 5  # seconds that each stage gets
+# stage -> its share of the time; what a stage leaves goes to those behind it
+SHARES = {"card": 0.05, "kernels": 0.24, "tiles": 0.12, "mixing": 0.16, "step": 0.27, "updates": 0.1, "sanitizer": 0.06}
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(%(default)s)")
+    parser.add_argument("--minutes", type=float, default=7, help="for all stages together (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets the results")
+    parser.add_argument("--stages", nargs="+", choices=SHARES, default=list(SHARES), help="default: all, in this order")
+    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    options = parser.parse_args(argv)
+    if options.minutes <= 0:
+        parser.error(f"--minutes {options.minutes:g}: must be more than 0")
+    return options
+
+
+def read_rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
+    """Run one stage and return its outcome."""
+    # Triton decides at import whether it interprets; only the kernels are worth that
+    interpret = {"TRITON_INTERPRET": "1"} if options.device == "cpu" and stage == "kernels" else {}
+    command = [sys.executable, str(HERE / f"{stage}.py"), "--device", options.device, "--out", str(options.out)]
+    command += ["--seconds", f"{seconds:.0f}", "--seed", str(options.seed)]
+    # the compiler's cache is kept with the results: the command writes nowhere else
+    environment = {"TRITON_CACHE_DIR": str(options.out / "triton"), "PYTHONWARNINGS": "ignore"} | os.environ | interpret
+    (options.out / f"{stage}.jsonl").unlink(missing_ok=True)
+    start = time.monotonic()
+    with open(options.out / f"{stage}.log", "w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            code = process.wait(seconds + GRACE)
+            outcome = "passed" if code == 0 else f"failed with exit code {code}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+            outcome = f"stopped after {seconds:.0f} s"
+    rows = read_rows(options.out / f"{stage}.jsonl")
+    if outcome == "passed" and not rows:
+        outcome = "failed: it wrote no numbers"
+    return {"stage": stage, "outcome": outcome, "seconds": round(time.monotonic() - start, 1), "rows": rows}
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    end, results = time.monotonic() + 60 * options.minutes, []
+    for i, stage in enumerate(options.stages):
+        share = SHARES[stage] / sum(SHARES[s] for s in options.stages[i:])
+        results.append(run_stage(stage, max(LEAST, (end - time.monotonic()) * share), options))
+        result = results[-1]
+        print(f"{stage:10} {result['outcome']}, {result['seconds']:.0f} s, {len(result['rows'])} rows", flush=True)
+        text = (options.out / f"{stage}.log").read_text(errors="replace").strip()
+        print("\n".join(f"    {line}" for line in text.splitlines()[-40:]), flush=True)
+        (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{summary(results)}\n\nwritten to {options.out / 'gpu.json'}")
+    if any(r["outcome"] != "passed" for r in results):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A whole training step of base: lambda, hybrid, a Transformer with rotary positions, RoBERTa, BERT, ModernBERT.
+
+A step has 32,768 tokens in bfloat16 autocast: forward, losses, backward, gradient norm, Adam. The first four are
+fairseq's Trainer.train_step; BERT and ModernBERT, if transformers is installed, a plain loop with fused AdamW. All
+have 12 layers of width 768, a vocabulary of 16,000 and no dropout. ``float16`` is fairseq's --amp.
+"""
+
+from stage import Stage  # isort: skip  sets the path
+
+import logging
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import measuring
+import torch
+from trainers import VOCABULARY, make_trainer, random_batch
+
+from fairseq_lambda.commands.flags import recipe_flags
+from fairseq_lambda.config import read_recipe
+from fairseq_lambda.models.lambda_bert_config import SIZES
+
+LENGTHS = [512, 2048, 8192, 128, 4096]  # the last two if there is time
+ROTARY = ["--attention-rotary", "--absolute-positions", "none"]
+MODELS = {
+    "lambda": [],
+    "softmax, rotary": ["--lambda-layers", "none", *ROTARY],
+    "hybrid": ["--lambda-layers", "0-5,7-11", *ROTARY],
+    "RoBERTa, fairseq": ["--arch", "roberta_base", "--criterion", "masked_lm", "--sentence-objective", "none"],
+}
+KINDS = {  # part of a step -> what the names of its kernels contain; the first that fits
+    "mixing": (
+        "content_kernel",
+        "forward_kernel",
+        "backward_kernel",
+        "query_kernel",
+        "combine_kernel",
+        "flash",
+        "fmha",
+    ),
+    "matrix products": ("gemm", "nvjet", "cutlass", "cublas", "sm90_xmma", "wgrad"),
+    "optimizer": ("multi_tensor", "adam", "Adam"),
+    "normalisation": ("norm", "Norm"),
+    "softmax and loss": ("oftmax", "nll"),
+}
+
+
+def fairseq_step(flags: list[str], device: str, seed: int, folder: Path, precision: str):
+    """Return a function that makes a training step of a batch."""
+    (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
+    plain = "roberta_base" in flags  # fairseq's own criterion has no --autocast
+    size = "base" if device == "cuda" else "tiny"
+    flags = [*flags, "--tokens-per-sample", 8192, "--dropout", 0, "--seed", seed, "--log-format", "none"]
+    if plain:
+        layers, width, heads = SIZES[size]
+        flags += ["--encoder-layers", layers, "--encoder-embed-dim", width, "--encoder-ffn-embed-dim", 4 * width]
+        flags += ["--encoder-attention-heads", heads, "--max-positions", 8192, "--attention-dropout", 0]
+    flags += ["--amp"] if precision == "float16" else [] if plain else ["--autocast", "bfloat16"]
+    flags = [str(flag) for flag in [*flags, *["--cpu"] * (device == "cpu")]]
+    trainer = make_trainer([str(folder), *recipe_flags(read_recipe(size), flags), *flags], seed)
+    if plain and precision == "bfloat16":  # around the criterion: fairseq leaves autocast in train_step
+        forward = trainer._criterion.forward
+        trainer._criterion.forward = torch.autocast(device, torch.bfloat16)(forward)
+
+    def step(batch):
+        trainer.train_step([batch])
+
+    return step, sum(p.numel() for p in trainer.model.parameters())
+
+
+def transformers_step(name: str, device: str, seed: int):
+    """Return the same of a model of transformers, or None without the package."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    layers, width, heads = SIZES["base" if device == "cuda" else "tiny"]
+    shape = {"vocab_size": VOCABULARY + 5, "hidden_size": width, "num_hidden_layers": layers, "pad_token_id": 1}
+    shape |= {"num_attention_heads": heads, "max_position_embeddings": 8192, "attn_implementation": "sdpa"}
+    torch.manual_seed(seed)
+    try:
+        import transformers
+
+        if name == "BERT, transformers":
+            zero = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+            config = transformers.BertConfig(**shape, **zero, intermediate_size=4 * width)
+            model = transformers.BertForPreTraining(config)
+        else:
+            ends = {"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+            model = transformers.ModernBertForMaskedLM(transformers.ModernBertConfig(**shape, **ends))
+    except Exception as error:  # missing, or broken by another package
+        print(f"{name} is left out: {type(error).__name__}: {str(error).splitlines()[0]}")
+        return None
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step(batch):
+        source = batch["net_input"]["src_tokens"].to(device)
+        labels = batch["target"].to(device).masked_fill(batch["target"].to(device) == 1, -100)
+        extra = {"next_sentence_label": batch["sentence_target"].to(device)} if "BERT," in name[:5] else {}
+        with torch.autocast(device, torch.bfloat16):
+            loss = model(input_ids=source, labels=labels, **extra).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()  # as a trainer's log reads it
+
+    return step, sum(p.numel() for p in model.parameters())
+
+
+def peak_bytes(step, device: str) -> int:
+    """As the shared function; fairseq's Trainer resets torch's record of the peak at each step, but not here."""
+    with mock.patch.object(torch.cuda, "reset_peak_memory_stats"):
+        if device == "cuda":
+            torch.cuda.memory.reset_peak_memory_stats()
+        return measuring.peak_bytes(step, device)
+
+
+def shares(stage: Stage, step) -> dict[str, float]:
+    """Return the milliseconds of the device in each kind of kernel of one step."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
+        step()
+        torch.cuda.synchronize()
+    parts: dict[str, float] = {}
+    for event in record.key_averages():
+        if milliseconds := event.self_device_time_total / 1000:
+            kind = next((k for k, names in KINDS.items() if any(n in event.key for n in names)), "elementwise, other")
+            parts[kind] = parts.get(kind, 0) + milliseconds
+    with open(stage.out / "step-kernels.txt", "a") as file:
+        file.write(
+            record.key_averages().table(sort_by="self_device_time_total", row_limit=40, max_name_column_width=90)
+        )
+    return {kind: round(milliseconds, 2) for kind, milliseconds in parts.items()}
+
+
+def measure(stage: Stage, name: str, made, lengths: list[int], precision: str) -> None:
+    step, parameters = made
+    for length in lengths:
+        if stage.left < 3:
+            print(f"no time is left for {name} at {length} tokens")
+            return
+        batch = random_batch(length, max(1, (32768 if stage.cuda else 256) // length), stage.seed)
+        once = lambda: step(batch)  # noqa: B023, E731
+        once(), once()
+        times = [measuring.seconds(once, stage.device) for _ in range(5)]
+        row = {"model": name, "length": length, "precision": precision, "parameters": parameters}
+        row |= {"seconds": statistics.median(times), "peak bytes": peak_bytes(once, stage.device)}
+        if stage.cuda and length in (512, 2048):
+            row["milliseconds by part"] = shares(stage, once)
+        stage.write(**row)
+
+
+def main() -> None:
+    stage = Stage("step")
+    stage.use_tiles()
+    logging.disable(logging.INFO)
+    lengths = (LENGTHS if stage.seconds > 120 else LENGTHS[:3]) if stage.cuda else [128]
+    names = [name for name in MODELS if stage.cuda or name != "hybrid"]
+    with tempfile.TemporaryDirectory(dir=stage.out) as folder:
+
+        def measure_fairseq(name: str, precision: str, lengths: list[int]) -> None:
+            made = fairseq_step(MODELS[name], stage.device, stage.seed, Path(folder), precision)
+            measure(stage, name, made, lengths, precision)
+
+        for name in names[:2]:
+            measure_fairseq(name, "bfloat16", lengths)
+        for name in ("BERT, transformers", "ModernBERT, transformers"):
+            if made := transformers_step(name, stage.device, stage.seed):
+                measure(stage, name, made, lengths, "bfloat16")
+        for name in names[2:]:
+            measure_fairseq(name, "bfloat16", lengths)
+        for name in names[:2] if stage.cuda else []:
+            measure_fairseq(name, "float16", [512, 2048])
+    stage.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""``lambda-bert inspect``: pictures of what the layers do with a text, on one page."""
+
+import json
+import sys
+from pathlib import Path
+
+from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.files import whole_folder
+from fairseq_lambda.inspection import Reader, reader
+from fairseq_lambda.modules import parse_layers
+
+
+def main(argv: list[str] | None = None) -> None:
+    example = "lambda-bert inspect my-bert 'The film was <mask> in 1997.' --out pictures"
+    parser = Parser("inspect", __doc__.split(": ", 1)[1], example)
+    parser.add_argument("model", help="folder of a training, an export or transformers, or a checkpoint")
+    parser.add_argument("text", nargs="+", help="a text, or a pair of texts; with <mask> also what predicts it")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, and each picture twice")
+    parser.add_argument("--force", action="store_true", help="replace the folder if it is there")
+    parser.add_argument("--layers", default="all", help="those with pictures of their own, such as 0,2-3 (%(default)s)")
+    parser.add_argument("--head", type=int, help="whose contributions are drawn (default: the strongest of each layer)")
+    parser.add_argument("--other", help="a text whose content lambdas are put in place of this one's, for comparison")
+    args = parser.parse_args(argv)
+    if len(args.text) > 2:
+        parser.error(f"{len(args.text)} texts: one or two; quote a text with spaces")
+    if args.out.exists() and not args.force:
+        parser.error(f"{args.out} exists already: choose another --out, or replace it with --force")
+    try:
+        from fairseq_lambda.inspection.page import write_page
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("matplotlib"):
+            raise
+        parser.error('the pictures need matplotlib: pip install "fairseq_lambda[inspection]"')
+    reads = open_model(args.model)
+    layers = None
+    if args.layers != "all":
+        try:
+            layers = sorted(parse_layers(args.layers, len(reads.mixings)))
+        except ValueError as error:
+            parser.error(str(error).replace("lambda_layers=", "--layers ").replace("layers=", "the model's ", 1))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(args.out) as part:
+        files = write_page(
+            reads,
+            tuple(args.text),
+            part,
+            Path(args.model).resolve().name,
+            layers,
+            args.head,
+            args.other,
+            progress=lambda message: print(message, file=sys.stderr, flush=True),
+        )
+    print(f"{len(files) - 1} pictures on one page: {args.out / 'index.html'}")
+
+
+def open_model(folder: str) -> Reader:
+    """Return the model of a folder, of fairseq or of transformers, and what encodes text for it.
+
+    Raises:
+        ValueError: a folder of transformers, which is not installed.
+    """
+    if not is_of_transformers(Path(folder)):
+        from fairseq_lambda.models import LambdaBertModel
+
+        return reader(LambdaBertModel.from_pretrained(folder))
+    try:
+        from transformers import AutoTokenizer
+
+        from fairseq_lambda.huggingface import LambdaBertForMaskedLM
+    except ImportError as error:
+        raise ValueError(f"{folder} is a model of transformers: {error}") from error
+    return reader(LambdaBertForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+
+
+def is_of_transformers(folder: Path) -> bool:
+    """Return whether transformers wrote the folder: what ``lambda-bert export`` writes has no ``model_type``."""
+    config = folder / "config.json"
+    return config.is_file() and "model_type" in json.loads(config.read_text(encoding="utf-8"))

@@ -1,0 +1,55 @@
+"""fairseq's JSON log as the few lines that a user wants to see."""
+
+import json
+import sys
+import time
+from typing import TextIO
+
+
+class TrainingLines:
+    """Turns the lines of a training's log into progress, a line per validation, and passes warnings and errors on.
+
+    Args:
+        metric: that is selected by.
+        out: where lines go; on a terminal, the updates between two validations are shown as well.
+    """
+
+    def __init__(self, metric: str, out: TextIO = sys.stdout):
+        self.metric, self.out = metric, out
+        self.show_updates = out.isatty()
+        self.begin = time.monotonic()
+        self.loss = None
+
+    def line(self, text: str) -> None:
+        """Take in a line of the log."""
+        parts = text.rstrip("\n").split(" | ", 3)
+        if len(parts) < 4:
+            return  # the rest of a message of several lines; errors go to standard error
+        _, level, name, message = parts
+        if level in ("WARNING", "ERROR", "CRITICAL"):
+            self._print(f"{level.lower()}: {message}")
+        elif message.startswith("{") and name in ("train_inner", "train", "valid"):
+            self._scores(name, json.loads(message))
+        elif "shortened to" in message or "divided into parts" in message or message.startswith("resuming from"):
+            self._print(message)
+
+    def _scores(self, name: str, values: dict) -> None:
+        if name == "valid":
+            best = values.get(f"valid_best_{self.metric}", values[f"valid_{self.metric}"])
+            self._print(
+                f"epoch {values['epoch']}, update {int(values['valid_num_updates']):,}: "
+                f"loss {self.loss or '-'}, valid loss {values['valid_loss']}, "
+                f"{self.metric} {float(values['valid_' + self.metric]):.2f} (best {float(best):.2f}), "
+                f"{time.monotonic() - self.begin:.0f} s"
+            )
+            return
+        loss = values.get("loss", values.get("train_loss"))
+        self.loss = loss or self.loss
+        if name == "train_inner" and self.show_updates:
+            self.out.write(f"\rupdate {int(values['num_updates']):,}, epoch {values['epoch']}, loss {loss}   ")
+            self.out.flush()
+
+    def _print(self, text: str) -> None:
+        if self.show_updates:
+            self.out.write("\r\033[K")
+        print(text, file=self.out, flush=True)

@@ -1,0 +1,61 @@
+"""A text in batches of lines for the workers, cut between documents.
+
+A batch is cut where a document certainly ends. Documents of more than 16 MB are cut between two of their lines; the
+batch that follows ``continues`` the document, unless it starts with a title or a blank line itself.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fairseq_lambda.corpora.documents import clean, heading_level
+
+SIZE, MOST = 1 << 20, 16 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Whole lines of one file: what is needed to name the place of an error, and the bytes."""
+
+    file: str
+    first_line: int
+    text: bytes
+    continues: bool = False
+
+
+def in_batches(lines: Iterable[bytes], file: str, has_titles: bool, is_json: bool) -> Iterator[Batch]:
+    """Yield the lines in batches of about 1 MB.
+
+    Args:
+        lines: with their line ends.
+        file: its path, for messages.
+        has_titles: a title between two blank lines starts a document; otherwise a blank line ends one.
+        is_json: every line is a document.
+    """
+    held: list[bytes] = []
+    first, bytes_held, continues = 1, 0, False
+    for line in lines:
+        held.append(line)
+        bytes_held += len(line)
+        if bytes_held < SIZE:
+            continue
+        is_blank = not line.strip()
+        if is_json or (is_blank and not has_titles):
+            ends, is_boundary = len(held), True
+        else:
+            ends, is_boundary = _title_at(held) if has_titles else 0, True
+            if not ends and bytes_held >= (MOST if is_blank or not has_titles else 2 * MOST):
+                ends, is_boundary = len(held), False
+        if ends:
+            yield Batch(file, first, b"".join(held[:ends]), continues)
+            first, continues = first + ends, not is_boundary
+            del held[:ends]
+            bytes_held = sum(map(len, held))
+    if held:
+        yield Batch(file, first, b"".join(held), continues)
+
+
+def _title_at(lines: list[bytes]) -> int:
+    """Return the number of lines before a title that the last two lines are, with the blank one after it; else 0."""
+    if len(lines) < 4 or lines[-1].strip() or lines[-3].strip() or not lines[-2].lstrip().startswith(b"="):
+        return 0
+    return len(lines) - 2 if heading_level(clean(lines[-2].decode("utf-8", "replace"))) == 1 else 0

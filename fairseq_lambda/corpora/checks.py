@@ -1,0 +1,60 @@
+"""What is suspicious in a prepared corpus, and what is refused."""
+
+from fairseq_lambda.corpora.binarise import SplitCounts
+from fairseq_lambda.corpora.documents import Layout
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.splitting import TRAIN
+
+MAX_UNKNOWN_RATE = 0.001
+MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # of a vocabulary that cannot be chosen anew
+# fewer sentences than this in a paragraph: their ends were not recognised, or each line is a sentence
+_FEW_SENTENCES = 1.05
+
+
+def warnings_of(counts: dict[str, SplitCounts], headings: int, layout: Layout, language: str) -> list[str]:
+    """Return what a user should know about the result, one line each; ``headings`` are those of the train split."""
+    warnings, train = [], counts[TRAIN]
+    if train.sentences < _FEW_SENTENCES * train.paragraphs:
+        warnings.append(
+            f"{train.sentences / train.paragraphs:.2f} sentences per paragraph: if a line of the text is more than one "
+            f"sentence, their ends were not recognised (--language is {language}; Thai and Lao mark none)"
+        )
+    if headings and not layout.has_titles:
+        warnings.append(f"{headings} lines such as `= Title =` in the train split are left out as headings")
+    for split, split_counts in counts.items():
+        rate = split_counts.encoder_unknowns / split_counts.tokens
+        if rate > MAX_UNKNOWN_RATE:
+            warnings.append(f"{rate:.2%} of the {split} split is unknown to the given vocabulary")
+    return warnings
+
+
+def refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: bool) -> None:
+    """Return if the data can be trained on.
+
+    Args:
+        counts: of each split.
+        has_titles: what divides the documents, for the message.
+        is_given: the vocabulary is not of this text.
+
+    Raises:
+        PrepareError: a split is empty, much of it is unknown to the vocabulary, or the train split is one document.
+    """
+    most = MAX_UNKNOWN_RATE_OF_GIVEN if is_given else MAX_UNKNOWN_RATE
+    for split, split_counts in counts.items():
+        if not split_counts.sentences:
+            raise PrepareError(f"the {split} split holds no sentence")
+        rate = split_counts.encoder_unknowns / split_counts.tokens
+        if rate > most:
+            remedy = (
+                "pass --byte-fallback, or use a larger --vocab-size or splits of the same kind"
+                if not is_given
+                else "leave --vocabulary-from out to learn one from this text"
+            )
+            where = "the text of --vocabulary-from" if is_given else "the train split"
+            raise PrepareError(
+                f"{rate:.2%} of the {split} split is unknown to the vocabulary, more than "
+                f"{most:.1%}: its characters are rare or absent in {where}; {remedy}"
+            )
+    if counts[TRAIN].documents < 2:
+        divider = "a line ` = Title = ` between blank lines starts one" if has_titles else "a blank line divides them"
+        raise PrepareError(f"the train split is a single document; it needs at least two ({divider})")

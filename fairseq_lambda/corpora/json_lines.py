@@ -1,0 +1,56 @@
+"""JSON lines: one document per line, its text in one field of an object."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fairseq_lambda.corpora.documents import clean
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.opening import TextFile
+
+FIELD = "text"
+_NAME = re.compile(r"\.(jsonl|ndjson)(\.|$)")
+
+
+def is_json_lines(path: Path, field: str = FIELD) -> bool:
+    """Return whether a file is JSON lines: by its name, or because its first line is an object with that field."""
+    if _NAME.search(path.name):
+        return True
+    with TextFile(path) as file:
+        line = next(iter(file), b"").strip().removeprefix(b"\xef\xbb\xbf")
+    try:
+        return line.startswith(b"{") and field in json.loads(line)
+    except ValueError:
+        return False
+
+
+def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: int = 1) -> Iterator[str]:
+    """Yield the cleaned lines of each record's text, and an empty one after each record.
+
+    Empty lines in a text are left out, so that an empty line divides two documents and nothing else does.
+
+    Args:
+        lines: of the file; blank ones are skipped.
+        file: its path, for messages.
+        field: the name of the text in an object.
+        first: the number of the first line.
+
+    Raises:
+        PrepareError: a line is not an object, or has no text in that field; the message gives its number.
+    """
+    for number, line in enumerate(lines, start=first):
+        line = line.strip().removeprefix(b"\xef\xbb\xbf")
+        if not line:
+            continue
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except ValueError as error:  # UnicodeDecodeError is one
+            raise PrepareError(f"{file}, line {number}: not JSON ({error})") from None
+        if not isinstance(record, dict) or not isinstance(record.get(field), str):
+            found = "no object" if not isinstance(record, dict) else f"no text in the field {field!r}"
+            raise PrepareError(f"{file}, line {number}: {found}; --text-field names the field that holds the text")
+        # half of a character outside the basic plane, which JSON can hold and UTF-8 cannot
+        text = record[field].encode("utf-8", "replace").decode()
+        yield from filter(None, map(clean, text.split("\n")))
+        yield ""

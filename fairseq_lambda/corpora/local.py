@@ -1,0 +1,114 @@
+"""The files of a corpus on this machine: a folder of splits, each in one file or several, or one text without."""
+
+import re
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.progress import narrate, report_progress
+from fairseq_lambda.files import sha256
+
+SPLITS = ("train", "valid", "test")
+FORMS = ("auto", "raw", "tokens")
+TEXT = "{train,valid,test}.txt or .jsonl"
+
+_PACKED = ("", ".xz", ".gz", ".zst")
+_TEXT_NAMES = (".txt", ".jsonl", ".ndjson")
+_TEXT_ENDING = re.compile(r"\.(txt|jsonl|ndjson)(\.(xz|gz|zst))?")
+_NAMED = {"wiki.raw": ["wiki.{}.raw"], "wiki.tokens": ["wiki.{}.tokens"], "text": [f"{{}}{e}" for e in _TEXT_NAMES]}
+_FORMS = {"raw": ["wiki.raw"], "tokens": ["wiki.tokens"], "auto": ["wiki.raw", "wiki.tokens", "text"]}
+
+
+def find_splits(
+    candidates: list[Path], form: str, named: Path, splits: tuple[str, ...] = SPLITS
+) -> dict[str, list[Path]]:
+    """Return the files of each split, of the first kind and in the first folder that has all of them.
+
+    ``train.txt`` may also be ``train.jsonl``, packed (``train.txt.xz``), or several files: ``train-0.txt``,
+    ``train.part1.jsonl.gz`` and so on, or a folder ``train`` of them. They are read in the order of their names,
+    numbers by size.
+
+    Args:
+        candidates: folders to look into.
+        form: ``raw`` or ``tokens`` for WikiText's files, or ``auto``.
+        named: the folder that the user has named, for messages.
+        splits: which have to be there.
+
+    Raises:
+        PrepareError: there is none, or a split is missing.
+    """
+    partial = None
+    for kind in _FORMS[form]:
+        for folder in candidates:
+            files = {split: _files_of(split, folder, kind) for split in splits}
+            if all(files.values()):
+                return files
+            if any(files.values()) and partial is None:
+                missing = next(split for split in splits if not files[split])
+                partial = folder / _NAMED[kind][0].format(missing)
+    if partial is not None:
+        fraction = "; or hold out a part of train by --valid-fraction" if partial.name.startswith(SPLITS[1]) else ""
+        raise PrepareError(f"{partial} is missing, but the other splits are there; add it{fraction}")
+    names = {"wiki.raw": "wiki.{train,valid,test}.raw", "wiki.tokens": "wiki.{train,valid,test}.tokens", "text": TEXT}
+    raise PrepareError(f"{named} has no {' or '.join(names[kind] for kind in _FORMS[form])}")
+
+
+def _files_of(split: str, folder: Path, kind: str) -> list[Path]:
+    for name in _NAMED[kind]:
+        for ending in _PACKED:
+            path = folder / (name.format(split) + ending)
+            if path.is_file():
+                return [path]
+    if kind != "text":
+        return []
+    numbered = re.compile(rf"{split}[^A-Za-z].*{_TEXT_ENDING.pattern}")
+    several = [path for path in _listed(folder) if numbered.fullmatch(path.name)]
+    several = several or [path for path in _listed(folder / split) if re.search(_TEXT_ENDING.pattern + "$", path.name)]
+    unpacked = {path.name for path in several}
+    twice = [path for path in several if path.suffix in _PACKED[1:] and path.stem in unpacked]
+    for path in twice:
+        report_progress(f"{path} is left out, because it is there unpacked")
+    return sorted((path for path in several if path not in twice), key=_natural)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def _natural(path: Path) -> list:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def name_of(corpus: str) -> str:
+    """Return the name of the result of a corpus: of ``my.text.txt.xz``, ``my.text``."""
+    name = Path(corpus).resolve().name
+    return re.sub(rf"(?<=.){_TEXT_ENDING.pattern}$", "", name)
+
+
+def describe(paths: list[Path], names: list[str] | None = None) -> dict | list[dict]:
+    """Return name, size and SHA-256 of a file; of several files a list.
+
+    Raises:
+        PrepareError: one cannot be read, or is empty.
+    """
+    found = []
+    for path, name in zip(paths, names or [path.name for path in paths], strict=True):
+        try:
+            digest, size = sha256(path), path.stat().st_size
+        except OSError as error:
+            raise PrepareError(f"cannot read {path}: {error.strerror}") from None
+        if size == 0:
+            raise PrepareError(f"{name if names else path} is empty")
+        found.append({"name": name, "bytes": size, "sha256": digest})
+    return found[0] if len(found) == 1 else found
+
+
+def keep_standard_input(path: Path, stream: BinaryIO | None = None) -> None:
+    """Copy standard input to a file, because a text is read more than once."""
+    stream = stream or sys.stdin.buffer
+    if stream.isatty():
+        report_progress("reading the text from the terminal, up to Ctrl-D")
+    with path.open("wb") as file:
+        for block in narrate(iter(lambda: stream.read(1 << 20), b""), "reading standard input", len):
+            file.write(block)

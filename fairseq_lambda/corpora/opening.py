@@ -1,0 +1,120 @@
+"""Text files as lines of bytes, packed or not: .xz, .gz and .zst are recognised by their first bytes."""
+
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fairseq_lambda.corpora.errors import PrepareError
+
+# none of them can begin a text in UTF-8
+_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+LONGEST_LINE = 64 << 20  # bytes: the most of a text that has to be in memory at once
+_BLOCK = 1 << 20
+
+
+class TextFile:
+    """A text file that is read once, from its start, in constant memory.
+
+    Args:
+        path: a text, or one packed by xz, gzip or zstd.
+
+    Raises:
+        PrepareError: it cannot be opened, or it is packed by zstd and the package ``zstandard`` is missing.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise PrepareError(f"cannot read {path}: {error.strerror}") from None
+        try:
+            self._text, self._damage = _unpacked(self._file, path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "TextFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the file, as it is on the disk, have been read."""
+        return self._file.tell()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the lines with their line ends.
+
+        Raises:
+            PrepareError: the file is damaged, cut short, or has a line of more than 64 MB.
+        """
+        number = 0
+        try:
+            while line := self._text.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                    raise PrepareError(
+                        f"{self.path}, line {number}: longer than {LONGEST_LINE >> 20} MB; a line is a paragraph: "
+                        "divide the text into lines"
+                    )
+                yield line
+        except self._damage as error:
+            raise PrepareError(f"{self.path} is damaged or cut short ({error}): get or pack it again") from None
+        except OSError as error:
+            raise PrepareError(f"cannot read {self.path}: {error.strerror or error}") from None
+
+
+def _unpacked(file: BinaryIO, path: Path) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
+    """Return the text in a file, and the exceptions that say that the file is damaged."""
+    start = file.peek(len(_XZ))
+    if start.startswith(_XZ):
+        return lzma.open(file), (lzma.LZMAError, EOFError)
+    if start.startswith(_GZIP):
+        return gzip.open(file), (gzip.BadGzipFile, zlib.error, EOFError)
+    if start.startswith(_ZSTD):
+        try:
+            import zstandard
+        except ImportError:
+            raise PrepareError(
+                f"{path} is packed by zstd, which needs the package zstandard: pip install zstandard, or unpack it by "
+                f"`zstd -d {path.name}`"
+            ) from None
+        return io.BufferedReader(_ZstdText(file, zstandard), _BLOCK), (zstandard.ZstdError, EOFError)
+    return file, ()
+
+
+class _ZstdText(io.RawIOBase):
+    """The text of all frames of a file; unlike the package's own reader it sees where the last one is cut short."""
+
+    def __init__(self, file: BinaryIO, zstandard):
+        self._file, self._package = file, zstandard
+        self._frame, self._packed, self._text = None, b"", b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._text:
+            if not self._packed:
+                self._packed = self._file.read(_BLOCK >> 3)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError("the end of a zstd frame is missing")
+                return 0
+            if self._frame is None:
+                # as zstd writes them with --ultra --long=31
+                self._frame = self._package.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            self._text = self._frame.decompress(self._packed)
+            self._packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._text))
+        buffer[:count], self._text = self._text[:count], self._text[count:]
+        return count

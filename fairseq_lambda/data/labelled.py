@@ -1,0 +1,170 @@
+"""The datasets of fine-tuning: texts or words with their labels."""
+
+import os
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset, data_utils
+from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path
+
+from fairseq_lambda.data.seeding import ORDER, generator
+from fairseq_lambda.data.shorten import SPECIAL, cut_at_words, join, pair_lengths
+
+BLOCK = 2048  # samples that are sorted by length together, so that batches are random and have little padding
+NO_LABEL = -1
+
+
+def read_list(path: str) -> MMapIndexedDataset:
+    """Return a memory-mapped list of ids.
+
+    Raises:
+        FileNotFoundError, ValueError: not there, or damaged; the message names the remedy.
+    """
+    for file in (index_file_path(path), data_file_path(path)):
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"{file} is missing: make the folder by lambda-bert finetune")
+    try:
+        return MMapIndexedDataset(path)
+    except Exception as error:  # fairseq uses assert; struct and numpy raise errors of their own
+        raise ValueError(f"{path}.idx is damaged ({error}): make the folder again by lambda-bert finetune") from error
+
+
+class LabelledDataset(FairseqDataset):
+    """What the two below share: the order of samples, and batches.
+
+    In training each epoch has its own order, a function of (seed, epoch); otherwise it is by length.
+
+    Args:
+        dictionary: fairseq's.
+        max_length: of a sample, special symbols included.
+        seed: determines the order, with the epoch.
+        training: see above.
+        length_multiple: batches are padded to a multiple of this many tokens, but not beyond ``max_length``.
+    """
+
+    sizes: np.ndarray  # (samples,), special symbols included
+
+    def __init__(self, dictionary, max_length: int, seed: int, training: bool, length_multiple: int):
+        self.bos, self.eos, self.pad = dictionary.bos(), dictionary.eos(), dictionary.pad()
+        self.max_length, self.seed, self.training = max_length, seed, training
+        self.length_multiple, self.epoch = length_multiple, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        return not self.training
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    num_tokens = size
+
+    def num_tokens_vec(self, indices) -> np.ndarray:
+        return self.sizes[indices]
+
+    def ordered_indices(self) -> np.ndarray:
+        """Return all indices, (samples,): in training drawn anew each epoch and sorted by length in blocks."""
+        if not self.training:
+            return np.argsort(self.sizes, kind="stable")
+        order = generator(self.seed, ORDER, self.epoch).permutation(len(self))
+        blocks = np.array_split(order, max(len(order) // BLOCK, 1))
+        return np.concatenate([block[np.argsort(self.sizes[block], kind="stable")] for block in blocks])
+
+    def tokens_and_target(self, index: int) -> tuple[np.ndarray, object]:
+        raise NotImplementedError
+
+    def collate_targets(self, targets: list, width: int) -> torch.Tensor:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict:
+        tokens, target = self.tokens_and_target(int(index))
+        return {"id": int(index), "source": torch.from_numpy(tokens), "target": target}
+
+    def collater(self, samples: list[dict]) -> dict:
+        """Return a batch of b samples, right-padded to n tokens, as the pretraining's, and ``target``."""
+        if not samples:
+            return {}
+        lengths = torch.tensor([len(sample["source"]) for sample in samples])
+        width = min(-(-int(lengths.max()) // self.length_multiple) * self.length_multiple, self.max_length)
+        source = data_utils.collate_tokens([sample["source"] for sample in samples], self.pad, pad_to_length=width)
+        return {
+            "id": torch.tensor([sample["id"] for sample in samples]),
+            "nsentences": len(samples),
+            "ntokens": int(lengths.sum()),
+            "net_input": {
+                "src_tokens": source,
+                "src_lengths": lengths,
+                "has_padding": bool(lengths.min() < source.size(1)),
+            },
+            "target": self.collate_targets([sample["target"] for sample in samples], source.size(1)),
+        }
+
+
+class LabelledTexts(LabelledDataset):
+    """One or two texts and what to predict of them.
+
+    Args:
+        inputs: one or two lists of ids, each with a ``</s>`` at its end.
+        targets: (n,) or (n, labels).
+    """
+
+    def __init__(self, inputs: list[MMapIndexedDataset], targets: np.ndarray, dictionary, max_length: int, **options):
+        super().__init__(dictionary, max_length, **options)
+        self.inputs, self.targets = inputs, targets
+        pieces = [np.asarray(texts.sizes, dtype=np.int64) - 1 for texts in inputs]
+        special = SPECIAL[len(inputs)]
+        self.shortened = int((sum(pieces) > max_length - special).sum())
+        if len(pieces) == 2:
+            pieces = pair_lengths(*pieces, max_length - special)
+        self.sizes = np.minimum(sum(pieces), max_length - special) + special
+
+    def tokens_and_target(self, index: int) -> tuple[np.ndarray, object]:
+        texts = [np.asarray(texts[index])[:-1] for texts in self.inputs]
+        return join(texts, self.max_length, self.bos, self.eos), self.targets[index]
+
+    def collate_targets(self, targets: list, width: int) -> torch.Tensor:
+        return torch.from_numpy(np.stack(targets))
+
+
+class LabelledWords(LabelledDataset):
+    """Words with a label each; a text that is longer than ``max_length`` is divided at words, and no word is lost.
+
+    Args:
+        words: a list of ids per text, with a ``</s>`` at its end.
+        marks: for each piece the word's label plus one if a word starts there, else 0.
+    """
+
+    def __init__(self, words: MMapIndexedDataset, marks: MMapIndexedDataset, dictionary, max_length: int, **options):
+        super().__init__(dictionary, max_length, **options)
+        self.words, self.marks = words, marks
+        room = max_length - SPECIAL[1]
+        pieces = np.asarray(words.sizes, dtype=np.int64) - 1
+        self.shortened = int((pieces > room).sum())
+        parts = []
+        for index, count in enumerate(pieces):
+            if count <= room:
+                parts.append((index, 0, count))
+            else:
+                starts = np.flatnonzero(np.asarray(marks[index])[:-1])
+                parts += [(index, *part) for part in cut_at_words(starts, int(count), room)]
+        self.parts = np.array(parts)  # (samples, 3): text, start, end
+        self.sizes = self.parts[:, 2] - self.parts[:, 1] + SPECIAL[1]
+
+    def tokens_and_target(self, index: int) -> tuple[np.ndarray, object]:
+        text, start, end = self.parts[index]
+        tokens = join([np.asarray(self.words[text])[start:end]], self.max_length, self.bos, self.eos)
+        target = np.full(len(tokens), NO_LABEL)
+        target[1:-1] = np.asarray(self.marks[text])[start:end] - 1
+        return tokens, target
+
+    def collate_targets(self, targets: list, width: int) -> torch.Tensor:
+        """Return (b, n) of labels, -1 where no word starts."""
+        padded = np.full((len(targets), width), NO_LABEL)
+        for row, target in zip(padded, targets, strict=True):
+            row[: len(target)] = target
+        return torch.from_numpy(padded)

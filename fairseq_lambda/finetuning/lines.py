@@ -1,0 +1,76 @@
+"""The lines of a text file: compressed or not, in whatever encoding they are."""
+
+import bz2
+import gzip
+import io
+import lzma
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+STANDARD_INPUT = "-"
+OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+BOM, UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+FALLBACK = "cp1252"  # Windows' Western European; what a stray byte in UTF-8 text nearly always is
+
+
+class Lines:
+    """Iterates over ``(number, line)`` of a file, from 1; each line ends with ``\\n``.
+
+    Lines end at ``\\n`` or ``\\r\\n`` and nowhere else. A byte order mark is left out; with the one of UTF-16 the file
+    is read as that. A line that is not UTF-8 is read as Windows-1252, and counted for :meth:`notes`.
+
+    Args:
+        path: a file, also ``.gz``, ``.xz`` or ``.bz2``; ``-`` is standard input.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: the compressed file is damaged.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = str(path)
+        self.name = "standard input" if self.path == STANDARD_INPUT else self.path
+        self._first_other = self._others = 0
+
+    @property
+    def suffix(self) -> str:
+        """Return the ending that tells the format, without that of a compression: ``.tsv`` of ``a.tsv.xz``."""
+        path = Path(self.path)
+        return (path.with_suffix("") if path.suffix in OPENERS else path).suffix.lower()
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        self._first_other = self._others = 0
+        try:
+            if self.path == STANDARD_INPUT:
+                yield from self._decoded(sys.stdin.buffer)
+            else:
+                with OPENERS.get(Path(self.path).suffix, open)(self.path, "rb") as file:
+                    yield from self._decoded(file)
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise ValueError(f"{self.name} is damaged, or not compressed as its name says: {error}") from error
+
+    def _decoded(self, file: BinaryIO) -> Iterator[tuple[int, str]]:
+        head = file.peek(3)
+        if head.startswith(UTF16):
+            for number, line in enumerate(io.TextIOWrapper(file, "utf-16", "replace", newline="\n"), 1):
+                yield number, line.rstrip("\r\n") + "\n"
+            return
+        if head.startswith(BOM):
+            file.read(len(BOM))
+        for number, line in enumerate(file, 1):
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError:
+                self._first_other, self._others = self._first_other or number, self._others + 1
+                text = line.decode(FALLBACK, "replace")
+            yield number, text + "\n"
+
+    def notes(self) -> list[str]:
+        """Return what there is to tell about the lines read so far, each in one line."""
+        if not self._others:
+            return []
+        lines = "1 line is" if self._others == 1 else f"{self._others} lines are"
+        return [f"{self.name}: {lines} not UTF-8 (line {self._first_other}) and read as Windows-1252"]

@@ -1,0 +1,180 @@
+"""Files as tables: the columns of each record, in the formats that people have."""
+
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fairseq_lambda.finetuning.lines import STANDARD_INPUT, Lines
+
+FORMATS = ("tsv", "csv", "jsonl", "conllu", "conll", "trec", "text")
+ENDINGS = {
+    ".tsv": "tsv", ".tab": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".conllu": "conllu",
+    ".conll": "conll", ".bio": "conll", ".iob": "conll", ".label": "trec", ".txt": "text",
+}  # fmt: skip
+LONGEST_FIELD = 10 * 2**20  # characters; a quote that never closes would otherwise take in the rest of a file
+LONGEST_SHOWN = 30
+CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+
+
+class Table:
+    """Iterates over ``(line, {column: value})``; ``columns`` names them once the first record has been read.
+
+    - ``tsv``: tabs divide columns, and quotes are text.
+    - ``csv``: commas, or semicolons where the first line has those alone; quotes as in RFC 4180.
+    - ``jsonl``: an object per line.
+    - ``conllu``: a sentence per record, a list per column; lines ``3-4`` and ``5.1`` are no words.
+    - ``conll``: the same with any columns, divided by white space; ``-DOCSTART-`` is no word.
+    - ``trec``: a label, a space, the text: columns ``label`` and ``text``.
+    - ``text``: a text per line, or two with a tab between them: columns ``text``, or ``text1`` and ``text2``.
+
+    Columns without names are called "1", "2" and so on.
+
+    Args:
+        path: see :class:`Lines`.
+        format: one of :data:`FORMATS`; by default the file's ending tells. ``.txt`` is ``tsv`` if its first line has
+            a tab, else ``plain``.
+        header: whether the first line of ``tsv`` and ``csv`` names the columns; given that line's values, decides.
+        plain: what a ``.txt`` file without tabs is, ``trec`` or ``text``.
+
+    Raises:
+        ValueError: the format cannot be told, or a line is not of it; file, line and remedy are named.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        format: str | None = None,
+        header: Callable[[list[str]], bool] = lambda first: True,
+        plain: str = "text",
+    ):
+        self.lines, self.header = Lines(path), header
+        self.columns: list[str] = []
+        self.format = format or self._guess(plain)
+
+    def _guess(self, plain: str) -> str:
+        if self.lines.path == STANDARD_INPUT:
+            return "text"
+        found = ENDINGS.get(self.lines.suffix)
+        if found is None:
+            raise ValueError(
+                f"{self.lines.name}: its ending tells no format: add --format {', '.join(FORMATS[:-1])} or text"
+            )
+        if found == "text":
+            return "tsv" if "\t" in next(iter(self.lines), (1, ""))[1] else plain
+        return found
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        reader = {"csv": self._csv, "tsv": self._tsv, "jsonl": self._jsonl, "conllu": self._words}
+        reader |= {"conll": self._words, "trec": self._trec, "text": self._text}
+        return reader[self.format]()
+
+    def _named(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, dict[str, str]]]:
+        for line, row in itertools.islice(rows, 1):
+            if self.header(row):
+                self.columns = row
+            else:
+                self.columns = [str(number) for number in range(1, len(row) + 1)]
+                yield line, dict(zip(self.columns, row, strict=True))
+        for line, row in rows:
+            if len(row) != len(self.columns):
+                cause = "; did a quote open there that does not close?" if self.format == "csv" else ""
+                raise self._error(line, f"has {len(row)} columns and the first line {len(self.columns)}{cause}")
+            yield line, dict(zip(self.columns, row, strict=True))
+
+    def _tsv(self) -> Iterator[tuple[int, dict[str, str]]]:
+        # an empty line has no columns; in a file of one column it is an empty text
+        rows = ((number, line[:-1].split("\t")) for number, line in self.lines)
+        return self._named((number, row) for number, row in rows if row != [""] or len(self.columns) == 1)
+
+    def _csv(self) -> Iterator[tuple[int, dict[str, str]]]:
+        return self._named(self._csv_rows())
+
+    def _csv_rows(self) -> Iterator[tuple[int, list[str]]]:
+        lines = iter(self.lines)
+        first = next(lines, None)
+        if first is None:
+            return
+        delimiter = ";" if ";" in first[1] and "," not in first[1] else ","
+        csv.field_size_limit(LONGEST_FIELD)
+        reader = csv.reader((line for _, line in itertools.chain([first], lines)), delimiter=delimiter, strict=True)
+        start = 1
+        try:
+            for row in reader:
+                if row:
+                    yield start, row
+                start = reader.line_num + 1
+        except csv.Error as error:
+            reason = "a quote opens in the record that starts there and does not close as it should"
+            raise self._error(
+                start, f"{reason} ({error}): double it, or use --format tsv if quotes are text"
+            ) from error
+
+    def _jsonl(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in self.lines:
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise self._error(number, f"is not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise self._error(number, "is not a JSON object")
+            self.columns = self.columns or list(record)
+            yield number, record
+
+    def _words(self) -> Iterator[tuple[int, dict[str, list[str]]]]:
+        start, rows = 0, []
+        for number, line in itertools.chain(self.lines, [(0, "\n")]):
+            line = line.strip("\n")
+            if not line.strip():
+                if rows:
+                    yield start, {name: [row[i] for row in rows] for i, name in enumerate(self.columns)}
+                start, rows = 0, []
+                continue
+            if self.format == "conllu":
+                row = line.split("\t")
+                if line.startswith("#") or not row[0].isdigit():
+                    if line[0] != "#" and not row[0].replace("-", "").replace(".", "").isdigit():
+                        raise self._error(
+                            number, "is not CoNLL-U: ten columns, with tabs between them; or --format conll"
+                        )
+                    continue
+                self.columns = list(CONLLU)
+            else:
+                row = line.split("\t") if "\t" in line else line.split()
+                if row[0] == "-DOCSTART-":
+                    continue
+                self.columns = self.columns or [str(i) for i in range(1, len(row) + 1)]
+            if len(row) != len(self.columns):
+                raise self._error(
+                    number, f"has {len(row)} columns and not {len(self.columns)}: a word without its label?"
+                )
+            start = start or number
+            rows.append(row)
+
+    def _trec(self) -> Iterator[tuple[int, dict[str, str]]]:
+        self.columns = ["label", "text"]
+        for number, line in self.lines:
+            if line.strip():
+                label, _, text = line.strip().partition(" ")
+                yield number, {"label": label, "text": text}
+
+    def _text(self) -> Iterator[tuple[int, dict[str, str]]]:
+        for number, line in self.lines:
+            parts = line[:-1].split("\t")
+            self.columns = self.columns or (["text"] if len(parts) == 1 else ["text1", "text2"])
+            if len(parts) != len(self.columns):
+                raise self._error(number, f"has {len(parts)} texts with tabs between them and not {len(self.columns)}")
+            yield number, dict(zip(self.columns, parts, strict=True))
+
+    def _error(self, line: int, what: str) -> ValueError:
+        return ValueError(f"{self.lines.name}, line {line}: {what}")
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 4] + "..." + text[0]

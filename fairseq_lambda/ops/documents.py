@@ -1,0 +1,213 @@
+"""Documents packed into rows: where each lies, and the way of tensors from rows to documents and back.
+
+Only what mixes tokens needs to know the documents. Everything else works on rows, which have hardly any padding.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# A call of a mixing function costs about as much as this many more positions. On a GPU a call is many launches.
+CALL_POSITIONS = {"cpu": 256}
+CALL_POSITIONS_ELSEWHERE = 4096
+
+
+class Group(NamedTuple):
+    """Documents that are mixed in one call, padded on the right to the longest."""
+
+    count: int
+    length: int
+    padding_mask: Tensor | None  # (count, length) bool, True where padded; None: all are equally long
+
+
+class Documents:
+    """Where the documents of a packed batch (b, n) lie. The rows, one after the other, are one line of b * n positions.
+
+    Args:
+        lengths: per row, the lengths in tokens of its documents, one after the other; the rest of the row is padding.
+        width: n.
+        device: of the tensors that are packed.
+
+    Raises:
+        ValueError: documents longer than their row, an empty one, or none at all.
+    """
+
+    def __init__(self, lengths: Sequence[Sequence[int]], width: int, device: torch.device | str = "cpu"):
+        self.rows, self.width, self.device = len(lengths), width, torch.device(device)
+        self.bounds: list[tuple[int, int]] = []  # of each document: its first position on the line, and its end
+        parts, at = [], 0  # all lengths, those of padding as well
+        for row in lengths:
+            if sum(row) > width or min(row, default=1) < 1:
+                raise ValueError(f"documents of {', '.join(map(str, row))} tokens do not fit into a row of {width}")
+            for length in row:
+                self.bounds.append((at, at + length))
+                at += length
+            rest = width - sum(row)
+            at += rest
+            parts += [*row, rest] if rest else row
+        if not self.bounds:
+            raise ValueError("a packed batch needs a document")
+        self.longest = max(end - start for start, end in self.bounds)
+        self._parts = torch.tensor(parts)
+        self._inside: dict[tuple, Tensor] = {}
+
+    # What is below is made when it is asked for: no model needs all of it.
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(b, n): positions within the document, from 1, and 0 where padded."""
+        positions = torch.zeros(self.rows * self.width, dtype=torch.long)
+        for start, end in self.bounds:
+            positions[start:end] = torch.arange(1, end - start + 1)
+        return _move(positions.view(self.rows, self.width), self.device)
+
+    @cached_property
+    def parts(self) -> Tensor:
+        """(parts,): lengths on the line of documents, and of padding at the end of rows."""
+        return _move(self._parts, self.device)
+
+    @cached_property
+    def part_of(self) -> Tensor:
+        """(b * n,): the part that each position is in."""
+        return _move(torch.repeat_interleave(torch.arange(len(self._parts)), self._parts), self.device)
+
+    def own(self, offsets: range, dtype: torch.dtype) -> Tensor:
+        """Return (b * n, offsets): 1 where the position so much further on is in the same document, else 0.
+
+        Kept, as all layers ask for the same.
+        """
+        key = (offsets, dtype)
+        if key not in self._inside:
+            ends = self.parts.cumsum(0)
+            end = ends[self.part_of].int()[:, None]
+            start = (ends - self.parts)[self.part_of].int()[:, None]
+            steps = torch.arange(offsets.start, offsets.stop, dtype=torch.int32, device=self.device)
+            seen = torch.arange(len(end), dtype=torch.int32, device=self.device)[:, None] + steps
+            self._inside[key] = ((seen >= start) & (seen < end)).to(dtype)
+        return self._inside[key]
+
+    def softmax(self, logits: Tensor) -> Tensor:
+        """Return the softmax of ``logits`` (b, n, c) over the positions of each document, zero where padded."""
+        return _Softmax.apply(logits.flatten(0, 1), self).view_as(logits)
+
+    def all_finite(self, x: Tensor) -> Tensor:
+        """Return (b * n,), whether all numbers of x (b, n, ...) are finite in the position's document."""
+        sums = x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32)).flatten()
+        return torch.segment_reduce(sums, "sum", lengths=self.parts, unsafe=True).isfinite()[self.part_of]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Documents of similar length together, so that a call serves many and little is padded."""
+        return self._grouped[0]
+
+    @cached_property
+    def _grouped(self) -> tuple[list[Group], "_Map", "_Map"]:
+        start, end = torch.tensor(self.bounds).unbind(1)
+        size = end - start
+        groups, slot, row_of_slot = [], 0, []  # slots: the groups' positions, one group after the other
+        slot_of_row = torch.full((self.rows * self.width,), -1)
+        call = CALL_POSITIONS.get(self.device.type, CALL_POSITIONS_ELSEWHERE)
+        for members in _similar(size, call):
+            at = torch.arange(int(size[members].max())).expand(len(members), -1)
+            padded = at >= size[members, None]
+            rows = start[members, None] + at
+            slot_of_row[rows[~padded]] = slot + torch.arange(padded.numel()).view(padded.shape)[~padded]
+            row_of_slot.append(rows.masked_fill(padded, -1).flatten())
+            slot += padded.numel()
+            groups.append(Group(*padded.shape, _move(padded, self.device) if padded.any() else None))
+        return groups, _Map.of(torch.cat(row_of_slot), self.device), _Map.of(slot_of_row, self.device)
+
+    def each(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """Return ``function`` of each document, as rows (b, n, ...), zero where padded.
+
+        It is called per group, with the tensors (b, n, ...) as (documents, length, ...), zero where padded, and with
+        the group's padding mask, and returns (documents, length, ...).
+        """
+        groups, there, back = self._grouped
+        results = []
+        for group, *parts in zip(groups, *map(self._unpack, tensors), strict=True):
+            results.append(function(*parts, group.padding_mask).flatten(0, 1))
+        packed = _Rearranged.apply(torch.cat(results), back, there)
+        return packed.unflatten(0, (self.rows, self.width))
+
+    def _unpack(self, x: Tensor) -> list[Tensor]:
+        """(b, n, ...) -> (documents, length, ...) per group."""
+        groups, there, back = self._grouped
+        parts = _Rearranged.apply(x.flatten(0, 1), there, back)
+        parts = parts.split([group.count * group.length for group in groups])
+        return [part.unflatten(0, group[:2]) for part, group in zip(parts, groups, strict=True)]
+
+
+def _similar(size: Tensor, call: int) -> list[list[int]]:
+    """Return groups of documents, longest first, each padded by at most ``call`` positions in all."""
+    groups, longest, padding = [], 0, 0
+    for i in size.argsort(descending=True, stable=True).tolist():
+        missing = longest - int(size[i])
+        if not groups or padding + missing > call:
+            groups.append([])
+            longest, padding, missing = int(size[i]), 0, 0
+        groups[-1].append(i)
+        padding += missing
+    return groups
+
+
+class _Map(NamedTuple):
+    """Where each row of the result comes from; the rows in ``empty`` come from nowhere, and are zero."""
+
+    source: Tensor
+    empty: Tensor | None
+
+    @classmethod
+    def of(cls, source: Tensor, device: torch.device) -> "_Map":
+        empty = source.lt(0).nonzero().squeeze(1)
+        return cls(_move(source.clamp(min=0), device), _move(empty, device) if len(empty) else None)
+
+
+class _Rearranged(torch.autograd.Function):
+    """Returns the rows ``there`` of ``x`` (rows, ...); by their inverse, ``back``, the gradient has no sums."""
+
+    @staticmethod
+    def forward(ctx, x, there, back):
+        ctx.maps = there, back
+        result = x.index_select(0, there.source)
+        return result if there.empty is None else result.index_fill_(0, there.empty, 0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        there, back = ctx.maps
+        return _Rearranged.apply(gradient, back, there), None, None
+
+
+class _Softmax(torch.autograd.Function):
+    """Returns the softmax of ``logits`` (b * n, c) over the positions of each part, zero where padded."""
+
+    @staticmethod
+    def forward(ctx, logits, documents):
+        ctx.documents, part_of = documents, documents.part_of
+        result = (logits - _reduced(logits, "max", documents)[part_of]).exp_()
+        result /= _reduced(result, "sum", documents)[part_of]
+        result.masked_fill_(documents.positions.view(-1, 1).eq(0), 0)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        (result,) = ctx.saved_tensors
+        mean = _reduced(gradient * result, "sum", ctx.documents)
+        return (gradient - mean[ctx.documents.part_of]).mul_(result), None
+
+
+def _reduced(x: Tensor, how: str, documents: Documents) -> Tensor:
+    """(b * n, c) -> (parts, c)."""
+    return torch.segment_reduce(x, how, lengths=documents.parts, unsafe=True)
+
+
+def _move(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # so that nobody waits for the copy
+    return tensor.to(device, non_blocking=True)

@@ -1,0 +1,33 @@
+"""One function, :func:`row_norm`: layer norm or RMS norm over a short last dimension, by the quickest kernel here."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairseq_lambda.ops.triton.self_check import warn, why_norm_wrong
+from fairseq_lambda.ops.triton.support import norms_rows
+
+
+def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+    """Return ``x`` (..., d) normalised over its last dimension, statistics in float32 at least::
+
+        (x - mean(x)) / sqrt(var(x) + eps) * weight + bias        centred: layer norm (Ba et al., 2016)
+        x / sqrt(mean(x^2) + eps) * weight                        otherwise: RMS norm (Zhang & Sennrich, 2019)
+
+    On CUDA with Triton, rows of up to 128 numbers go through its kernels, which give x's dtype, if they pass
+    :mod:`fairseq_lambda.ops.triton.self_check`. Elsewhere torch's own functions serve, which may give float32 under
+    autocast.
+    """
+    if norms_rows(x) and _is_right(x, weight, bias, centred):
+        from fairseq_lambda.ops.triton.row_norm import row_norm_triton  # imports Triton
+
+        return row_norm_triton(x, weight, bias, eps, centred)
+    if centred:
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+def _is_right(x: Tensor, weight: Tensor, bias: Tensor | None, centred: bool) -> bool:
+    reason = why_norm_wrong(x, weight, bias, centred)
+    if reason:
+        warn(reason)
+    return reason is None

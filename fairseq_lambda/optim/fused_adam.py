@@ -1,0 +1,119 @@
+"""``--optimizer fused_adam``: the updates of fairseq's Adam by torch's fused kernel, one pass over the memory."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from fairseq import utils
+from fairseq.optim import FairseqOptimizer, register_optimizer
+from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from torch.optim.adamw import adamw
+
+
+@dataclass
+class FusedAdamConfig(FairseqAdamConfig):
+    """The options of fairseq's Adam: ``--adam-betas``, ``--adam-eps``, ``--weight-decay``."""
+
+
+@register_optimizer("fused_adam", dataclass=FusedAdamConfig)
+class FusedAdam(FairseqOptimizer):
+    """Updates weights as fairseq's Adam does; either resumes from checkpoints of the other.
+
+    What gradients are to be multiplied by, for the size of the batch and to clip them, is kept as one factor until
+    :meth:`step`, as fairseq's ``--fp16`` does it: two passes over all gradients less.
+    """
+
+    def __init__(self, cfg: FusedAdamConfig, params):
+        super().__init__(cfg)
+        for flag, chosen in (("--fp16-adam-stats", cfg.fp16_adam_stats), ("--use-old-adam", cfg.use_old_adam)):
+            if chosen:
+                raise ValueError(f"{flag} belongs to --optimizer adam, and this is --optimizer fused_adam")
+        self._optimizer = ScaledAdam(params, **self.optimizer_config)
+        self._factor = 1.0
+
+    optimizer_config = FairseqAdam.optimizer_config
+    average_params = FairseqAdam.average_params
+
+    def multiply_grads(self, c) -> None:
+        self._factor *= c
+
+    def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
+        """Return the norm of all gradients; if ``max_norm`` is positive, they count as if it were at most that."""
+        norm = self._factor * utils.clip_grad_norm_(self.params, 0, aggregate_norm_fn)
+        if max_norm > 0:
+            self._factor *= (max_norm / (norm + 1e-6)).clamp_(max=1)
+        return norm
+
+    def step(self, closure=None, scale=1.0, groups=None) -> None:
+        self.optimizer.step(closure, scale=scale / self._factor)
+        self._factor = 1.0
+
+    def zero_grad(self) -> None:
+        super().zero_grad()
+        self._factor = 1.0  # an update may be left out
+
+
+class ScaledAdam(torch.optim.Optimizer):
+    """Kingma & Ba (2015) with the weight decay of Loshchilov & Hutter (2019); ``step`` divides gradients by ``scale``.
+
+    fairseq adds eps to the root of the second moment before its bias is corrected, torch after that::
+
+        w <- w - lr m^ / (sqrt(v^) + eps / sqrt(1 - beta2^t))        m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t)
+
+    so torch's kernel gets another eps at each step. The state is that of fairseq's Adam: ``step``, an integer,
+    ``exp_avg`` and ``exp_avg_sq``.
+    """
+
+    supports_flat_params = True
+    supports_step_with_scale = True
+
+    def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, weight_decay: float):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None, scale: float | torch.Tensor = 1.0):
+        """Update the weights that have a gradient, which may be overwritten by the gradient over ``scale``."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for step, parameters in self._by_step(group["params"]).items():
+                self._update(parameters, step, group, scale)
+        return loss
+
+    def _by_step(self, parameters: list[torch.Tensor]) -> dict[int, list[torch.Tensor]]:
+        """Return the weights with a gradient by the number of their update; layer drop makes them differ."""
+        result = defaultdict(list)
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["step"] = int(state["step"]) + 1
+            result[state["step"]].append(parameter)
+        return result
+
+    def _update(self, parameters: list[torch.Tensor], step: int, group: dict, scale: float | torch.Tensor) -> None:
+        beta1, beta2 = group["betas"]
+        device = parameters[0].device
+        before = torch.full((len(parameters),), step - 1, dtype=torch.float32, device=device).unbind()
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [self.state[parameter]["exp_avg"] for parameter in parameters],
+            [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
+            [],
+            list(before),
+            fused=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"] / (1 - beta2**step) ** 0.5,
+            maximize=False,
+            grad_scale=torch.as_tensor(scale, dtype=torch.float32, device=device),
+        )

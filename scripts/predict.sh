@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Labels new texts by a fine-tuned lambda_bert: lambda-bert predict, from this checkout.
+exec "$(dirname -- "${BASH_SOURCE[0]}")/lambda_bert.sh" predict "$@"

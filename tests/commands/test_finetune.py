@@ -1,0 +1,312 @@
+"""``lambda-bert finetune`` and ``predict`` from files to labels, in this process, over a tiny model."""
+
+import csv
+import io
+import itertools
+import json
+import random
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fine_tunings import launch_here, run, sentences, topics, write_tsv
+from test_hub_interface import trained  # noqa: F401  a fixture
+from training import differences, load, state_of_training
+
+from fairseq_lambda.commands import evaluate, export, finetune, finetune_training, labelled, predict
+from fairseq_lambda.finetuning.examples import Example
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.batching import WINDOW
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def topic(trained, tmp_path_factory, monkeypatch_module):  # noqa: F811
+    """A folder with the files and ``run``, a classifier of topics that has learned them."""
+    folder = tmp_path_factory.mktemp("topic")
+    write_tsv(folder / "train.tsv", topics(150))
+    write_tsv(folder / "test.tsv", topics(40, seed=1))
+    run(
+        monkeypatch_module, trained, folder / "run", "--train", folder / "train.tsv", "--valid", "0.2",
+        "--test", folder / "test.tsv", "--max-epoch", 6,
+    )  # fmt: skip
+    return folder
+
+
+def predicted(capsys, *arguments):
+    capsys.readouterr()
+    predict.main([*map(str, arguments), "--cpu"])
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
+
+
+def test_label_names_are_those_of_the_file_on_every_line(topic, capsys):
+    scores = json.loads((topic / "run" / "scores.json").read_text())
+    assert scores["splits"]["test"]["accuracy"] == 1 and scores["splits"]["valid"]["texts"] == 30
+    assert scores["labels"] == ["a", "b", "c"]
+    rows = topics(40, seed=1)
+    bert = LambdaBertModel.from_pretrained(topic / "run")
+    assert [found.label for found in bert.classify([text for _, text in rows])] == [label for label, _ in rows]
+    lines = predicted(capsys, topic / "run", topic / "test.tsv")
+    assert [line["label"] for line in lines] == [label for label, _ in rows]
+    for line in lines:
+        assert float(line["probability"]) == max(float(line[name]) for name in "abc") > 0.5
+
+
+def test_an_exported_and_moved_folder_predicts_the_same_to_the_bit(topic, tmp_path):
+    export.main([str(topic / "run"), "--dest", str(tmp_path / "model")])
+    moved = shutil.move(tmp_path / "model", tmp_path / "moved")
+    texts = [(text,) for _, text in topics(40, seed=2)]
+    one, two = (LambdaBertModel.from_pretrained(folder).text_outputs(texts) for folder in (topic / "run", moved))
+    assert np.array_equal(list(one), list(two))
+    card = (tmp_path / "moved" / "README.md").read_text()
+    assert "| labels | a, b, c |" in card and "| test | 40 | 0 | 100.0 % |" in card and "one label for a text" in card
+    assert str(topic) not in (tmp_path / "moved" / "config.json").read_text()
+
+
+def test_run_again_it_is_complete_and_test_is_not_read(topic, monkeypatch, capsys, trained):  # noqa: F811
+    monkeypatch.setattr(finetune, "score", None)
+    monkeypatch.setattr(finetune, "launch", None)
+    run_again = ["--train", topic / "train.tsv", "--valid", "0.2", "--test", topic / "test.tsv", "--max-epoch", 6]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fine_tunings.launch_here", None)
+        run(patch, trained, topic / "run", *run_again)
+    assert "is complete: nothing left to do" in capsys.readouterr().out
+
+
+def test_other_data_in_the_same_folder_is_refused(topic, monkeypatch, trained):  # noqa: F811
+    with pytest.raises(
+        ValueError, match=r"holds a fine-tuning on other data \(valid, seed\): choose another --save-dir"
+    ):
+        run(monkeypatch, trained, topic / "run", "--train", topic / "train.tsv", "--valid", topic / "test.tsv")
+
+
+def test_predictions_keep_the_order_whatever_the_lengths(topic, capsys, monkeypatch):
+    rng = random.Random(3)
+    texts = [" ".join(rng.choices("the river runs north of a town".split(), k=rng.randrange(60))) for _ in range(100)]
+    monkeypatch.setattr("fairseq_lambda.models.batching.by_length.__defaults__", (256, 7))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO("\n".join(texts).encode()))))
+    lines = predicted(capsys, topic / "run", "-")
+    bert = LambdaBertModel.from_pretrained(topic / "run")
+    assert len(lines) == 100
+    for line, text in zip(lines, texts, strict=True):
+        probabilities = bert.classify(text).probabilities
+        assert [float(line[name]) for name in "abc"] == pytest.approx(list(probabilities.values()), abs=2e-5)
+
+
+def test_prediction_reads_no_further_than_it_has_to(topic):
+    """So that memory does not grow with the file."""
+    bert, read = LambdaBertModel.from_pretrained(topic / "run"), 0
+
+    def endless():
+        nonlocal read
+        for read in itertools.count(1):
+            yield Example(read, ("river",))
+
+    rows = list(itertools.islice(labelled.predictions(bert, endless(), "file"), 3000))
+    assert [example.line for example, _ in rows] == list(range(1, 3001)) and read <= 2 * WINDOW
+
+
+def test_predictions_as_json_in_a_file(topic, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("river of\n\ntown\n")
+    predict.main(
+        [str(topic / "run"), str(tmp_path / "texts.txt"), "--json", "--output", str(tmp_path / "out"), "--cpu"]
+    )
+    records = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert [records[0]["label"], records[2]["label"]] == ["b", "c"] and len(records) == 3
+    assert set(records[1]["probabilities"]) == {"a", "b", "c"}
+    assert "1 text is empty (line 2), and read as such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file,message", [
+    ("one\ttwo\n", "the model reads one text at a time"), (None, "No such file"),
+])  # fmt: skip
+def test_predict_refuses(topic, tmp_path, file, message):
+    if file:
+        (tmp_path / "a.txt").write_text(file)
+    with pytest.raises((ValueError, OSError), match=message):
+        predict.main([str(topic / "run"), str(tmp_path / "a.txt"), "--cpu", "--format", "text"])
+
+
+def test_pairs_and_seeds(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Whether both texts name the same thing; three seeds end with mean and spread."""
+    rng = random.Random(0)
+    rows = [(a, b, "same" if a == b else "other") for a, b in (rng.choices(["river", "town"], k=2) for _ in range(120))]
+    write_tsv(tmp_path / "train.tsv", rows, ("sentence1", "sentence2", "label"))
+    folder = run(
+        monkeypatch, trained, tmp_path / "run", "--train", tmp_path / "train.tsv", "--seeds", "1,2", "--max-epoch", 8,
+        "--metric", "f1",
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert (
+        "| valid | mean (deviation) |" in out and "F1 of same" in out and "best on the validation data by f1: " in out
+    )
+    best = out.strip().rsplit(" ", 1)[1]
+    bert = LambdaBertModel.from_pretrained(best)
+    assert bert.classify("river", "river").label == "same" and bert.classify(["town"], ["river"])[0].label == "other"
+    ids = bert.encode("river", "town")
+    np.testing.assert_array_equal(bert._join([bert.piece_ids("river"), bert.piece_ids("town")]), ids)
+    with pytest.raises(ValueError, match=r"reads 2 text\(s\) at a time: give the second one as pair="):
+        bert.classify("river")
+    assert (folder / "seed-2" / "scores.json").is_file()
+
+
+def test_regression(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """The number of rivers, times 10, plus 100: the scale is learned from the file."""
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(["river", "town"], k=4)) for _ in range(200)]
+    rows = [(100 + 10 * text.split().count("river"), text) for text in texts]
+    write_tsv(tmp_path / "train.tsv", rows, ("score", "text"))
+    run(
+        monkeypatch, trained, tmp_path / "run", "--train", tmp_path / "train.tsv", "--objective", "regression",
+        "--max-epoch", 16, "--lr", 3e-3,
+    )  # fmt: skip
+    bert = LambdaBertModel.from_pretrained(tmp_path / "run")
+    assert bert.classify("river river town river").label == pytest.approx(130, abs=4)
+    assert bert.classify("river").probability is None
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())["splits"]["valid"]
+    assert scores["pearson"] > 0.95 and list(scores)[:2] == ["pearson", "spearman"]
+    (tmp_path / "new.txt").write_text("town town town town\n")
+    assert float(predicted(capsys, tmp_path / "run", tmp_path / "new.txt")[0]["score"]) == pytest.approx(100, abs=4)
+
+
+def test_several_labels(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
+    rng = random.Random(0)
+    words = ["river", "town", "spring"]
+    chosen = [[w for w in words if rng.random() < 0.5] for _ in range(200)]
+    rows = [("|".join(some), " ".join(["the", *some])) for some in chosen]
+    write_tsv(tmp_path / "train.tsv", rows, ("labels", "text"))
+    run(
+        monkeypatch, trained, tmp_path / "run", "--train", tmp_path / "train.tsv", "--label-separator", "|",
+        "--max-epoch", 16, "--lr", 3e-3, "--class-weights", "balanced",
+    )  # fmt: skip
+    bert = LambdaBertModel.from_pretrained(tmp_path / "run")
+    found = bert.classify(["the river spring", "the town", "the"])
+    assert [f.label for f in found] == [["river", "spring"], ["town"], []]
+    assert found[0].probability == min(found[0].probabilities[n] for n in ("river", "spring"))
+    assert found[2].probability == pytest.approx(1 - max(found[2].probabilities.values()))
+    (tmp_path / "new.txt").write_text("the river spring\n")
+    assert predicted(capsys, tmp_path / "run", tmp_path / "new.txt")[0]["label"] == "river,spring"
+
+
+def test_tags_of_spans(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Long sentences are read in parts, in training and after it; no word is without a label."""
+    data = list(sentences(150))
+    lines = "\n\n".join("\n".join(f"{w} {t}" for w, t in zip(*s, strict=True)) for s in data)
+    (tmp_path / "train.conll").write_text(lines + "\n")
+    run(
+        monkeypatch, trained, tmp_path / "run", "--train", tmp_path / "train.conll", "--max-epoch", 5,
+        "--max-length", 12, "--layer-decay", 0.9,
+    )  # fmt: skip
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["metric"] == "span_f1" and scores["splits"]["valid"]["span_f1"] == 1
+    assert scores["splits"]["valid"]["shortened"] > 0
+    bert = LambdaBertModel.from_pretrained(tmp_path / "run")
+    long = [w for words, _ in sentences(30, seed=1) for w in words]
+    expected = [t for _, tags in sentences(30, seed=1) for t in tags]
+    tagged = bert.tag(long)
+    assert [t.word for t in tagged] == long and [t.label for t in tagged] == expected
+    assert [t.label for t in bert.tag("in the town")] == ["O", "O", "B-PLACE"]
+    assert bert.tag([["town"], []]) == [bert.tag(["town"]), []]
+    with pytest.raises(ValueError, match=r"labels words: use tag\(\)"):
+        bert.classify("town")
+    (tmp_path / "new.txt").write_text("in the town\n")
+    rows = predicted(capsys, tmp_path / "run", tmp_path / "new.txt")
+    assert [(row["word"], row["label"]) for row in rows] == [("in", "O"), ("the", "O"), ("town", "B-PLACE")]
+    export.main([str(tmp_path / "run"), "--dest", str(tmp_path / "model")])
+    assert LambdaBertModel.from_pretrained(tmp_path / "model").tag(long) == tagged
+
+
+def test_a_frozen_encoder_stays_as_it_was(trained, topic, tmp_path, monkeypatch):  # noqa: F811
+    run(
+        monkeypatch, trained, tmp_path / "run", "--train", topic / "train.tsv", "--max-epoch", 1, "--freeze-encoder",
+        "--dropout", "0.5",
+    )  # fmt: skip
+    before, after = load(trained, "checkpoint_best.pt")["model"], load(tmp_path / "run")["model"]
+    shared = [name for name in after if name.startswith("encoder.")]
+    assert shared and all(torch.equal(after[name], before[name]) for name in shared)
+    assert any(name.startswith("classification_heads.") for name in after)
+
+
+def test_resumed_in_an_epoch_it_ends_the_same_to_the_bit(trained, topic, tmp_path, monkeypatch):  # noqa: F811
+    common = ["--train", topic / "train.tsv", "--max-epoch", 2, "--save-interval-updates", 5, "--dropout", "0.1"]
+    whole = run(monkeypatch, trained, tmp_path / "whole", *common)
+    monkeypatch.setattr("fine_tunings.launch_here", lambda *a: (launch_here(*a), sys.exit(9)))
+    with pytest.raises(SystemExit):
+        run(
+            monkeypatch,
+            trained,
+            tmp_path / "cut",
+            *common,
+            "--max-update",
+            20,
+            "--total-num-update",
+            34,
+            "--warmup-updates",
+            2,
+        )
+    monkeypatch.undo()
+    cut = run(monkeypatch, trained, tmp_path / "cut", *common)
+    assert not differences(state_of_training(whole), state_of_training(cut))
+    assert not differences(state_of_training(whole, "checkpoint_best.pt"), state_of_training(cut, "checkpoint_best.pt"))
+
+
+def test_a_fine_tuned_model_is_not_evaluated_as_a_pretrained_one(topic):
+    with pytest.raises(ValueError, match="was fine-tuned: lambda-bert finetune has scored it"):
+        evaluate.main([str(topic / "run"), "--data", "x", "--cpu"])
+    with pytest.raises(ValueError, match="--sentence-objective none"):
+        LambdaBertModel.from_pretrained(topic / "run").sentence_order("the", "town")
+
+
+def test_dry_run_prints_the_architecture_of_the_model(trained, topic, tmp_path, capsys):  # noqa: F811
+    finetune.main([str(trained), "--train", str(topic / "train.tsv"), "--save-dir", str(tmp_path / "run"), "--dry-run"])
+    command = capsys.readouterr().out
+    for flag in (
+        "--encoder-embed-dim 16",
+        "--lambda-key-depth 4",
+        "--lambda-local-context 7",
+        "--arch lambda_bert_tiny",
+    ):
+        assert flag in command
+    assert "--max-positions" not in command and "--warmup-updates 3 " in command
+
+
+def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
+    assert finetune_training.model_options(LambdaBertModel.from_pretrained(toy_run))["max_positions"] == 32
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--train", "none.tsv"], "--train none.tsv: there is no such file"),
+    (["--valid", "none.tsv"], "--valid none.tsv: there is no such file"),
+    (["--valid", "1.5"], "--valid 1.5: a file, or a fraction of --train above 0 and below 1"),
+    (["--text", "txt"], "has no column 'txt' (--text): it has 'label', 'sentence'"),
+    (["--metric", "pearson"], "--metric pearson: classification has accuracy, matthews, macro_f1"),
+    (["--seeds", "1,1"], "--seeds 1,1: one of them is there twice"),
+    (["--seeds", "a"], "--seeds a: whole numbers with commas"),
+    (["--arch", "x"], "--arch follows from the model and the files"),
+    (["--max-length", "4"], "--max-length 4: must be at least 8"),
+    (["--layer-decay", "0"], "--layer-decay 0.0: must be above 0 and at most 1"),
+    (["--class-weights", "d=2"], "--class-weights d=2: 'd=2' is not NAME=WEIGHT"),
+])  # fmt: skip
+def test_wrong_usage_is_one_line(trained, topic, tmp_path, monkeypatch, capsys, arguments, message):  # noqa: F811
+    start = [] if "--train" in arguments else ["--train", topic / "train.tsv"]
+    with pytest.raises((SystemExit, ValueError, OSError)) as end:
+        run(monkeypatch, trained, tmp_path / "run", *start, *arguments)
+    text = capsys.readouterr().err if isinstance(end.value, SystemExit) else str(end.value)
+    assert message in text and text.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("valid,message", [
+    ([("z", "town")], "valid.tsv, line 2: the label 'z' is not one of training, which has a, b, c"), ([], "is empty"),
+])  # fmt: skip
+def test_a_valid_file_that_does_not_fit(trained, topic, tmp_path, monkeypatch, valid, message):  # noqa: F811
+    path = write_tsv(tmp_path / "valid.tsv", valid)
+    with pytest.raises(ValueError) as error:
+        run(monkeypatch, trained, tmp_path / "run", "--train", topic / "train.tsv", "--valid", path)
+    assert message in str(error.value) and not (tmp_path / "run" / "data").exists()

@@ -1,0 +1,101 @@
+"""Files of a corpus: several for a split, packed, JSON lines, and what is missing."""
+
+import gzip
+import json
+import lzma
+
+import pytest
+from preparing import as_text, only_error, plain_documents, prepare
+
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.local import find_splits
+from fairseq_lambda.corpora.prepared_folder import REPORT
+
+
+def make(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("text")
+    return folder
+
+
+def found(folder, form="auto", splits=("train", "valid", "test")):
+    files = find_splits([folder], form, folder, splits)
+    return [[str(path.relative_to(folder)) for path in files[split]] for split in splits]
+
+
+@pytest.mark.parametrize(
+    ("names", "train"),
+    [
+        (["train.txt"], ["train.txt"]),
+        (["train.txt.xz"], ["train.txt.xz"]),
+        (["train.txt", "train.txt.xz", "train.old.txt", "train-2.txt"], ["train.txt"]),
+        (["train.jsonl.zst"], ["train.jsonl.zst"]),
+        (["train-10.txt", "train-9.txt.gz", "train-2.jsonl"], ["train-2.jsonl", "train-9.txt.gz", "train-10.txt"]),
+        (["train.part1.ndjson", "train_0.txt", "trainer.txt", "train.csv"], ["train.part1.ndjson", "train_0.txt"]),
+        (["train-0.txt", "train-0.txt.gz", "train-1.txt.gz"], ["train-0.txt", "train-1.txt.gz"]),
+        (["train/b.txt", "train/a.jsonl.gz", "train/README.md"], ["train/a.jsonl.gz", "train/b.txt"]),
+    ],
+)
+def test_files_of_a_split(tmp_path, names, train):
+    make(tmp_path, "valid.txt", "test.txt.gz", *names)
+    assert found(tmp_path) == [train, ["valid.txt"], ["test.txt.gz"]]
+
+
+def test_wikitexts_files_come_first_and_may_be_packed(tmp_path):
+    make(tmp_path, "train.txt", "valid.txt", "test.txt", "wiki.train.raw.xz", "wiki.valid.raw", "wiki.test.raw")
+    assert found(tmp_path)[0] == ["wiki.train.raw.xz"]
+    with pytest.raises(PrepareError, match=r"has no wiki\.\{train,valid,test\}\.tokens$"):
+        found(tmp_path, form="tokens")
+
+
+def test_a_missing_split_is_named_with_the_remedy(tmp_path):
+    make(tmp_path, "train.txt", "test.txt")
+    with pytest.raises(PrepareError, match=r"valid\.txt is missing.*--valid-fraction"):
+        found(tmp_path)
+    assert found(tmp_path, splits=("train",)) == [["train.txt"]]
+
+
+def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
+    documents = {split: plain_documents(n, seed=n) for split, n in {"train": 60, "valid": 8, "test": 7}.items()}
+    one, parts, records = tmp_path / "one", tmp_path / "parts", tmp_path / "records"
+    for folder in (one, parts, records):
+        folder.mkdir()
+    for split, found in documents.items():
+        (one / f"{split}.txt").write_text(as_text(found))
+        (parts / f"{split}-1.txt.xz").write_bytes(lzma.compress(as_text(found[:3]).encode()))
+        (parts / f"{split}-2.txt").write_text("\n" + as_text(found[3:5]))
+        (parts / f"{split}-10.txt.gz").write_bytes(gzip.compress(as_text(found[5:]).encode()))
+        lines = [json.dumps({"title": f"T{i}", "body": "\n\n".join(d)}) for i, d in enumerate(found)]
+        (records / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    assert prepare(one, "--dest", tmp_path / "a") == prepare(parts, "--dest", tmp_path / "b") == 0
+    assert prepare(records, "--dest", tmp_path / "c", "--text-field", "body") == 0
+    reports = [json.loads((tmp_path / name / REPORT).read_text()) for name in "abc"]
+    assert reports[0]["outputs"] == reports[1]["outputs"] == reports[2]["outputs"]
+    assert [file["name"] for file in reports[1]["inputs"]["train"]] == [
+        "train-1.txt.xz",
+        "train-2.txt",
+        "train-10.txt.gz",
+    ]
+    assert reports[2]["layout"]["evidence"].startswith("JSON lines")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "reason"),
+    [
+        ('{"text": "One. Two."}\n{"text": 3}\n', [], "line 2: no text in the field 'text'; --text-field"),
+        ('{"text": "One."}\n[1]\n', [], "line 2: no object"),
+        ('{"text": "One."}\n\n{"text": \n', [], "line 3: not JSON"),
+        ('{"text": "One. Two."}\n', ["--text-field", "body"], "line 1: no text in the field 'body'"),
+        ('{"text": "One. Two."}\n', ["--documents", "headings"], "every line is a document"),
+        ('{"text": "One. Two."}\n', [], "valid.txt is not: use one of the two"),
+    ],
+)
+def test_json_lines_that_are_wrong_are_named_with_file_and_line(tmp_path, capsys, text, arguments, reason):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(text)
+    if "valid.txt" in reason:
+        (tmp_path / "valid.jsonl").unlink()
+        (tmp_path / "valid.txt").write_text("One. Two.\n")
+    assert prepare(tmp_path, "--dest", tmp_path / "out", *arguments) == 1
+    assert reason in only_error(capsys)

@@ -1,0 +1,106 @@
+"""One text without splits: a file or standard input, of which a fraction of the documents is held out."""
+
+import gzip
+import io
+import json
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+from preparing import as_text, only_error, plain_documents, prepare
+
+from fairseq_lambda.corpora.prepared_folder import REPORT, outputs
+
+
+def report_of(folder):
+    return json.loads((folder / REPORT).read_text())
+
+
+def standard_input(monkeypatch, content):
+    stream = io.BytesIO(content)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "my.text.txt"
+    path.write_text(as_text(plain_documents(200)))
+    return path
+
+
+def test_a_fraction_of_the_documents_becomes_the_valid_split(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert prepare(text, "--valid-fraction", 0.2) == 0
+    folder = tmp_path / "data-bin" / "my.text"
+    assert sorted(os.listdir(folder)) == sorted([*outputs(("train", "valid")), REPORT])
+    splits = report_of(folder)["splits"]
+    assert splits["train"]["documents"] + splits["valid"]["documents"] == 200
+    assert 20 <= splits["valid"]["documents"] <= 60
+    capsys.readouterr()
+    assert prepare(text, "--valid-fraction", 0.2) == 0 and "up to date" in capsys.readouterr().out
+    assert prepare(text) == 1
+    assert "valid_fraction was 0.2, now 0.01" in only_error(capsys)
+
+
+def test_without_a_fraction_it_is_one_percent_and_said(text, tmp_path, capsys):
+    text.write_text(as_text(plain_documents(800)))
+    assert prepare(text, "--dest", tmp_path / "out") == 0
+    assert "1% of its documents become the valid split" in capsys.readouterr().err
+    assert 1 <= report_of(tmp_path / "out")["splits"]["valid"]["documents"] <= 24
+
+
+def test_with_a_fraction_of_0_all_is_train(text, tmp_path):
+    assert prepare(text, "--dest", tmp_path / "out", "--valid-fraction", 0) == 0
+    assert list(report_of(tmp_path / "out")["splits"]) == ["train"]
+    assert not (tmp_path / "out" / "valid.bin").exists()
+
+
+def test_a_folder_of_train_alone_and_standard_input_give_the_same(text, tmp_path, monkeypatch, capsys):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "train.txt").write_bytes(text.read_bytes())
+    fraction = ["--valid-fraction", 0.1]
+    assert prepare(text, "--dest", tmp_path / "a", *fraction) == 0
+    assert prepare(tmp_path / "corpus", "--dest", tmp_path / "b", *fraction) == 0
+    standard_input(monkeypatch, gzip.compress(text.read_bytes()))
+    assert prepare("-", "--dest", tmp_path / "c", *fraction) == 0
+    reports = [report_of(tmp_path / name) for name in "abc"]
+    assert reports[0]["outputs"] == reports[1]["outputs"] == reports[2]["outputs"]
+    assert reports[2]["inputs"]["train"]["name"] == "standard input"
+    standard_input(monkeypatch, gzip.compress(text.read_bytes(), mtime=0))
+    assert prepare("-", "--dest", tmp_path / "c", *fraction) in (0, 1)
+    standard_input(monkeypatch, b'{"text": "One. Two."}\n{"text": "Three. Four."}\n' * 20)
+    assert prepare("-", "--dest", tmp_path / "d", "--valid-fraction", 0, "--vocab-size", 20) == 0
+    assert report_of(tmp_path / "d")["splits"]["train"]["documents"] == 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "corpus", "d", "my.text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["{text}", "--valid-fraction", 1], 2, "--valid-fraction is 1.0; it must be at least 0 and below 1"),
+        (["{text}", "--valid-fraction", -0.1], 2, "--valid-fraction is -0.1"),
+        (["{text}", "--valid-fraction", 1e-6], 1, "raise --valid-fraction 1e-06"),
+        (["-"], 2, "say where the result goes, such as --dest"),
+        (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split of its own: leave --valid-fraction out"),
+        (["wikitext-2", "--valid-fraction", 0.1], 1, "wikitext-2 has a valid split of its own"),
+        (["{empty}", "--dest", "x"], 1, "empty.txt is empty"),
+    ],
+)
+def test_what_does_not_go_together(text, corpus, tmp_path, monkeypatch, capsys, arguments, code, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    places = {"{text}": text, "{corpus}": corpus, "{empty}": tmp_path / "empty.txt"}
+    standard_input(monkeypatch, b"")
+    try:
+        got = prepare(*(places.get(argument, argument) for argument in arguments))
+    except SystemExit as exit_:
+        got = exit_.code
+    assert got == code and reason in only_error(capsys)
+
+
+def test_empty_standard_input_is_refused_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    standard_input(monkeypatch, b"")
+    assert prepare("-", "--dest", tmp_path / "out") == 1
+    assert "standard input is empty" in only_error(capsys)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,70 @@
+"""Texts that are packed: the same lines as unpacked, and an error where one is damaged."""
+
+import gzip
+import io
+import lzma
+import random
+import sys
+
+import pytest
+
+from fairseq_lambda.corpora import opening
+from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.opening import TextFile
+
+TEXT = "".join(f"{random.Random(i).random()} ä 漢\n" for i in range(20_000)).encode() + b"no line end"
+
+
+def zstd(data):
+    return pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(data)
+
+
+PACKERS = {"plain": lambda data: data, "xz": lzma.compress, "gzip": gzip.compress, "zstd": zstd}
+
+
+def lines(path):
+    with TextFile(path) as file:
+        return list(file)
+
+
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_lines_are_those_of_the_text_whatever_packs_it(tmp_path, pack, parts):
+    path = tmp_path / "a text"  # the name says nothing
+    step = len(TEXT) // parts + 1
+    path.write_bytes(b"".join(pack(TEXT[i : i + step]) for i in range(0, len(TEXT), step)))
+    assert lines(path) == io.BytesIO(TEXT).readlines()
+    with TextFile(path) as file:
+        assert file.position <= 1 << 16 and len(list(file)) and file.position == path.stat().st_size
+
+
+@pytest.mark.parametrize("pack", list(PACKERS.values())[1:], ids=list(PACKERS)[1:])
+def test_a_damaged_file_is_not_a_short_text(tmp_path, pack):
+    path = tmp_path / "text"
+    whole = pack(TEXT)
+    for bad in (whole[:-5], whole[: len(whole) // 2], whole[:20], whole + b"more"):
+        path.write_bytes(bad)
+        with pytest.raises(PrepareError, match="text is damaged or cut short"):
+            lines(path)
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff" * 9 + whole[len(whole) // 2 + 9 :])
+    with pytest.raises(PrepareError, match="text is damaged or cut short"):
+        lines(path)
+
+
+def test_without_its_package_zstd_is_an_error_that_names_it(tmp_path, monkeypatch):
+    (tmp_path / "text.zst").write_bytes(b"\x28\xb5\x2f\xfd....")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(PrepareError, match="pip install zstandard"):
+        TextFile(tmp_path / "text.zst")
+
+
+def test_a_line_that_memory_may_not_hold_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "LONGEST_LINE", 1000)
+    path = tmp_path / "text"
+    path.write_bytes(b"a\n" + b"b" * 999 + b"\n" + b"c" * 999)
+    assert len(lines(path)) == 3
+    path.write_bytes(b"a\n" + b"b" * 1000)
+    with pytest.raises(PrepareError, match="line 2: longer than"):
+        lines(path)
+    with pytest.raises(PrepareError, match="cannot read"):
+        TextFile(tmp_path / "absent")

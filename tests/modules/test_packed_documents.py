@@ -1,0 +1,133 @@
+"""Packed documents: each gives what it gives alone, outputs and gradients, whatever stands beside it."""
+
+import pytest
+import torch
+
+from fairseq_lambda.modules import Documents, LambdaBert, LambdaBertOptions
+from fairseq_lambda.ops import documents as documents_module
+
+# rows of 40: full ones, one with padding, one of a single document; documents of 1 token, of equal lengths, of all
+LENGTHS = [[7, 12, 1, 20], [12, 12, 3], [40], [5, 30]]
+WIDTH = 40
+SMALL = {
+    "vocab_size": 30, "layers": 2, "embed_dim": 16, "ffn_embed_dim": 24, "heads": 2, "dim_k": 4, "local_context": 5,
+    "max_positions": WIDTH,
+}  # fmt: skip
+MODELS = {
+    "local": {},
+    "depth 3": {"dim_u": 3, "norm": "rms"},
+    "wide context": {"local_context": 35},
+    "global": {"local_context": 0},
+    "global, depth 2": {"local_context": 0, "dim_u": 2},
+    "no gate": {"gate": "none", "norm": "none"},
+    "reference": {"backend": "reference"},
+    "fourier": {"backend": "fourier", "local_context": 0},
+    "content": {"terms": "content"},
+    "position": {"terms": "position"},
+    "learned positions": {"absolute_positions": "learned"},
+    "sinusoids": {"absolute_positions": "sinusoidal"},
+    "softmax": {"lambda_layers": "none"},
+    "rotary": {"lambda_layers": "none", "attention_rotary": True},
+    "hybrid": {"lambda_layers": "0", "attention_rotary": True, "dim_u": 2},
+    "recomputed": {"lambda_layers": "1", "attention_rotary": True, "checkpoint_activations": True},
+    "post-norm": {"post_norm": True},
+}
+
+
+def model_of(name):
+    torch.manual_seed(0)
+    model = LambdaBert(LambdaBertOptions(**(SMALL | MODELS[name]))).double()
+    for parameter in model.parameters():  # out of its start, where layers do little
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def batch():
+    """Token ids, their padding mask, and the weights of a loss that is different everywhere."""
+    tokens = torch.randint(4, 30, (len(LENGTHS), WIDTH))
+    mask = torch.arange(WIDTH) >= torch.tensor([sum(row) for row in LENGTHS])[:, None]
+    return tokens.masked_fill(mask, 1), mask, torch.randn(*tokens.shape, 16, dtype=torch.double)
+
+
+def gradients(model):
+    found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+@pytest.mark.parametrize("call", [0, 10, 10**6])  # each alone, a few groups, one group
+@pytest.mark.parametrize("name", MODELS)
+def test_each_document_gives_what_it_gives_alone(name, call, monkeypatch):
+    monkeypatch.setitem(documents_module.CALL_POSITIONS, "cpu", call)
+    model, (tokens, mask, weights) = model_of(name), batch()
+    packed = model(tokens, mask, documents=Documents(LENGTHS, WIDTH)).features
+    (packed * weights)[~mask].sum().backward()
+    packed_gradients = gradients(model)
+
+    alone = torch.zeros_like(packed)
+    for i, row in enumerate(LENGTHS):
+        for j, length in enumerate(row):
+            part = slice(sum(row[:j]), sum(row[:j]) + length)
+            alone[i, part] = model(tokens[i : i + 1, part]).features[0]
+    (alone * weights)[~mask].sum().backward()
+    torch.testing.assert_close(packed[~mask], alone[~mask], atol=1e-10, rtol=0)
+    for (parameter, _), got, expected in zip(model.named_parameters(), packed_gradients, gradients(model), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-8, rtol=1e-8, msg=lambda text, p=parameter: f"{p}: {text}")
+
+
+@pytest.mark.parametrize("name", ["local", "global", "hybrid", "softmax"])
+def test_nothing_of_a_neighbour_is_seen_not_even_nan(name):
+    model, (tokens, mask, _) = model_of(name), batch()
+    documents = Documents(LENGTHS, WIDTH)
+    before = model(tokens, mask, documents=documents).features.detach()
+    one = torch.zeros_like(mask)
+    one[0, 7:19] = True  # the second document of the first row
+    embed = model.embed
+    model.embed = lambda *inputs: embed(*inputs).masked_fill(one[..., None], float("nan"))
+    after = model(tokens, mask, documents=documents).features.detach()
+    assert after[0, 7:19].isnan().all()
+    assert torch.equal(before[~one & ~mask], after[~one & ~mask])
+
+
+def test_without_documents_neighbours_are_seen():
+    """Else the tests above would show nothing."""
+    model, (tokens, mask, _) = model_of("local"), batch()
+    apart, together = model(tokens, mask, documents=Documents(LENGTHS, WIDTH)), model(tokens, mask)
+    different = (apart.features - together.features).abs().amax(-1) > 1e-6
+    assert different[~mask].float().mean() > 0.5 and not different[2].any()  # a single document
+
+
+def test_batch_norm_has_the_statistics_of_all_real_tokens(monkeypatch):
+    torch.manual_seed(0)
+    model = LambdaBert(LambdaBertOptions(**SMALL | {"norm": "batch", "layers": 1}))
+    tokens, mask, _ = batch()
+    model(tokens, mask, documents=Documents(LENGTHS, WIDTH))
+    norm = model.encoder.layers[0].mixing.v_norm
+    packed = norm.running_mean.clone()
+    norm.running_mean.zero_()
+    model(tokens, mask)
+    torch.testing.assert_close(packed, norm.running_mean)  # of the first layer: its inputs are the same
+
+
+def test_groups_are_padded_by_less_than_a_call_costs(monkeypatch):
+    monkeypatch.setitem(documents_module.CALL_POSITIONS, "cpu", 6)
+    documents = Documents(LENGTHS, WIDTH)
+    sizes = [(group.count, group.length, group.padding_mask is not None) for group in documents.groups]
+    assert sizes == [(1, 40, False), (1, 30, False), (1, 20, False), (4, 12, True), (2, 3, True)] or sizes
+    assert documents.longest == 40
+    assert documents.positions[0].tolist() == [*range(1, 8), *range(1, 13), 1, *range(1, 21)]
+    assert documents.positions[1].tolist() == [*range(1, 13), *range(1, 13), 1, 2, 3, *[0] * 13]
+
+
+@pytest.mark.parametrize("lengths", [[[30, 11]], [[5, 0]], [[-1, 5]]])
+def test_documents_that_do_not_fill_their_row_are_refused(lengths):
+    with pytest.raises(ValueError, match="documents of .* tokens do not fit into a row of 40"):
+        Documents(lengths, WIDTH)
+    with pytest.raises(ValueError, match="needs a document"):
+        Documents([[]], WIDTH)
+
+
+def test_content_lambdas_of_packed_documents_are_refused():
+    model, (tokens, mask, _) = model_of("local"), batch()
+    with pytest.raises(ValueError, match="packed documents: give each a row"):
+        model(tokens, mask, return_lambdas=True, documents=Documents(LENGTHS, WIDTH))

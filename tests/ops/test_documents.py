@@ -1,0 +1,104 @@
+"""Packed documents: the backends against the reference on each document, groups, and the softmax over each."""
+
+import pytest
+import torch
+from comparisons import NAMES, draw, results
+
+from fairseq_lambda.ops import documents as documents_module
+from fairseq_lambda.ops import lambda_mix_documents
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
+from fairseq_lambda.ops.documents import Documents
+from fairseq_lambda.ops.reference import lambda_mix_reference
+
+LENGTHS, WIDTH = [[30, 1, 2, 25], [60], [9, 9, 9, 9, 9]], 60  # 2 and 15 positions of padding
+
+
+def alone(*tensors, lengths=LENGTHS):
+    """The reference on each document; zero where padded."""
+    queries, *others, embedding = tensors
+    ys, lambdas = [], []
+    for i, row in enumerate(lengths):
+        at = 0
+        for length in row:
+            part = [t[i : i + 1, at : at + length] for t in (queries, *others)]
+            y, content_lambda = lambda_mix_reference(*part, embedding)
+            ys.append(y[0])
+            lambdas.append(content_lambda[0])
+            at += length
+        ys.append(queries.new_zeros(WIDTH - at, queries.shape[2], others[1].shape[2]))
+    return torch.cat(ys).view(len(lengths), WIDTH, *ys[0].shape[1:]), torch.stack(lambdas)
+
+
+def case(dim_u, context, **options):
+    """Tensors for the packed batch, zero where padded as a layer gives them."""
+    queries, keys, values, embedding = (t.detach() for t in draw(WIDTH, dim_u, context, batch=3, **options))
+    padded = Documents(LENGTHS, WIDTH).positions.eq(0)[..., None, None]
+    return queries, keys.masked_fill(padded, 0), values.masked_fill(padded, 0), embedding
+
+
+def real(documents, name, tensor):
+    """What of a result counts: gradients of keys and values of padding end in a layer's masks."""
+    padded = documents.positions.eq(0)[..., None, None]
+    return tensor.masked_fill(padded, 0) if name in ("keys", "values") else tensor
+
+
+def compare(documents, names, packed, expected):
+    for name, ours, theirs in zip(names, packed, expected, strict=True):
+        ours, theirs = real(documents, name, ours), real(documents, name, theirs)
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("span", [None, 8, 50, 64, 1000])
+@pytest.mark.parametrize("dim_u,context", [(1, 1), (2, 5), (1, 23), (3, 119)])
+def test_banded_on_the_line_gives_each_document_what_it_has_alone(span, dim_u, context):
+    documents = Documents(LENGTHS, WIDTH)
+
+    def banded(*tensors):
+        return lambda_mix_banded(*tensors, span=span, documents=documents)
+
+    packed, expected = results(banded, case(dim_u, context)), results(alone, case(dim_u, context))
+    compare(documents, NAMES, packed, expected)
+
+
+@pytest.mark.parametrize("backend", ["auto", "banded", "reference", "fourier"])
+@pytest.mark.parametrize("call", [0, 20, 10**6])
+@pytest.mark.parametrize("dim_u,context", [(2, 5), (1, 119), (1, 601)])
+def test_every_backend_gives_each_document_what_it_has_alone(backend, call, dim_u, context, monkeypatch):
+    monkeypatch.setitem(documents_module.CALL_POSITIONS, "cpu", call)
+    documents = Documents(LENGTHS, WIDTH)
+    packed = results(lambda *tensors: [lambda_mix_documents(*tensors, documents, backend)], case(dim_u, context), [0])
+    expected = results(lambda *tensors: alone(*tensors)[:1], case(dim_u, context), [0])
+    compare(documents, [n for n in NAMES if n != "content_lambda"], packed, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_on_the_line_it_errs_at_most_twice_what_plain_torch_errs(dtype):
+    documents = Documents(LENGTHS, WIDTH)
+
+    def line(*tensors):
+        return lambda_mix_banded(*tensors, span=16, documents=documents)
+
+    tensors = case(2, 23, dtype=dtype)
+    expected = results(alone, [t.double() for t in tensors])
+    plain = results(alone, tensors)
+    for name, ours, theirs, exact in zip(NAMES, results(line, tensors), plain, expected, strict=True):
+        ours, theirs, exact = (real(documents, name, t) for t in (ours, theirs, exact))
+        if name != "content_lambda":  # in float32 here
+            bound = 2 * (theirs.double() - exact).norm() + 1e-6 * exact.norm()
+            assert (ours.double() - exact).norm() <= bound, name
+
+
+def test_softmax_is_that_of_each_document_with_its_gradient():
+    documents = Documents(LENGTHS, WIDTH)
+    logits = (10 * torch.randn(3, WIDTH, 4, dtype=torch.double)).requires_grad_()
+    result = documents.softmax(logits)
+    for start, end in documents.bounds:
+        torch.testing.assert_close(result.flatten(0, 1)[start:end], logits.flatten(0, 1)[start:end].softmax(0))
+    assert not result[documents.positions.eq(0)].any()
+    assert torch.autograd.gradcheck(documents.softmax, logits)
+
+
+def test_a_gradient_of_the_gradient_goes_through_groups():
+    documents = Documents(LENGTHS, WIDTH)
+    x = torch.randn(3, WIDTH, 2, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: documents.each(lambda x, mask: x.cumsum(1) ** 2, x), x)
