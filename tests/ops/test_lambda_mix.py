@@ -66,8 +66,27 @@ def test_a_context_beyond_the_sequence_is_cut(backend):
 
 @pytest.mark.parametrize("function", [lambda_mix_reference, banded(None), fourier(2)])
 @pytest.mark.parametrize("length,dim_u,context", [(1, 1, 1), (5, 2, 3), (4, 1, 7)])
-def test_gradcheck(function, length, dim_u, context):
-    assert torch.autograd.gradcheck(function, draw(length, dim_u, context, heads=2, dim_k=2, dim_v=2))
+def test_first_and_second_derivatives_are_finite_differences(function, length, dim_u, context):
+    tensors = draw(length, dim_u, context, heads=2, dim_k=2, dim_v=2)
+    assert torch.autograd.gradcheck(function, tensors)
+    assert torch.autograd.gradgradcheck(function, tensors, fast_mode=True)
+
+
+@pytest.mark.parametrize("function", [banded(None), fourier(2)])
+def test_second_derivatives_of_tensors_that_are_made_of_another(function):
+    """Keys made of the queries, an embedding that needs no gradient, one output alone, half precision."""
+
+    def second(function, dtype):
+        queries, _, values, embedding = (t.detach().to(dtype) for t in draw(7, dim_u=1, context=5))
+        queries.requires_grad_(), values.requires_grad_()
+        y, _ = function(queries, queries.mean(2).unsqueeze(-1).softmax(1), values, embedding)
+        first = torch.autograd.grad(y.square().mean(), [queries, values], create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), [queries, values])
+
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.bfloat16, 0.1)):
+        expected = second(lambda_mix_reference, torch.float64)
+        for ours, theirs in zip(second(function, dtype), expected, strict=True):
+            assert ours.dtype == dtype and (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
 @pytest.mark.parametrize("function,context", [(banded(16), 23), (fourier(None), 799)])

@@ -12,11 +12,11 @@ and bands again: they are the largest tensors, and the least work.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.banded.bands import Bands
 from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.eager import runs_eagerly
+from fairseq_lambda.ops.unrolled import differentiable_gradients, lambda_mix_unrolled
 
 
 @runs_eagerly  # there is nothing left to fuse, and a compiler would trace the loop over spans
@@ -63,8 +63,14 @@ class _LambdaMix(torch.autograd.Function):
         return y.unflatten(0, queries.shape[:2]), content_lambda
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_y, grad_content):
+        if torch.is_grad_enabled():
+            if ctx.layout[2] is not None:
+                raise RuntimeError(
+                    "packed documents have no second derivative in backend=banded: use backend=reference"
+                )
+            gradients = differentiable_gradients(lambda_mix_unrolled, ctx.saved_tensors, (grad_y, grad_content))
+            return *gradients, None, None, None
         tensors = (*ctx.saved_tensors, grad_y, grad_content)
         gradients = _LambdaMix.gradients(*tensors, *ctx.layout)
         if _has_neighbours(grad_y, ctx.layout[2]) and not gradients[3].isfinite().all():
