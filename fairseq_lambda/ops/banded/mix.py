@@ -34,6 +34,9 @@ def lambda_mix_banded(
     With ``documents``, which rows are packed with, each is mixed as if it were alone, and has a content lambda
     (documents, k, v).
 
+    NaN or infinity in one sequence leaves the others alone. On a GPU that holds for the results only, not for their
+    gradients: it would have to be waited for.
+
     ``span``: positions worked on at a time; ``block``: queries per block. The result does not depend on them, but for
     rounding; the defaults are measured.
     """
