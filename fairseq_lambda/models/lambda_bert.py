@@ -28,7 +28,7 @@ from fairseq_lambda.models.older_checkpoints import (
 )
 from fairseq_lambda.modules import Documents, LambdaBert, LambdaBertOptions
 from fairseq_lambda.modules.heads import ClassificationHead
-from fairseq_lambda.ops.unrolled import is_recording
+from fairseq_lambda.ops.unrolled import is_recording, is_transformed
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class LambdaBertEncoder(FairseqEncoder):
         """
         padding_mask = src_tokens.eq(self.dictionary.pad())
         if has_padding is None:
-            has_padding = is_recording() or bool(padding_mask.any())  # a graph has to serve both
+            # a graph has to serve both, and vmap cannot look
+            has_padding = is_recording() or is_transformed() or bool(padding_mask.any())
         padding_mask = padding_mask if has_padding else None
         documents = None
         if document_lengths is not None:

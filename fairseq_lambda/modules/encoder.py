@@ -14,6 +14,7 @@ from fairseq_lambda.modules.lambda_layer import LambdaLayer
 from fairseq_lambda.modules.norms import WithoutTracking
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
 from fairseq_lambda.ops.documents import Documents
+from fairseq_lambda.ops.unrolled import is_transformed
 
 
 class EncoderLayer(nn.Module):
@@ -159,6 +160,8 @@ class LambdaEncoder(nn.Module):
     def _kept_layers(self) -> Iterable[EncoderLayer]:
         if not self.training:
             return self.layers
+        if not self.layerdrop and is_transformed():
+            return self.layers  # vmap takes every draw for a mistake
         draws = torch.empty(len(self.layers)).uniform_()  # without layer drop too: dropout's draws come after these
         if not self.layerdrop:
             return self.layers

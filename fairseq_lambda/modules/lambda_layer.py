@@ -109,7 +109,8 @@ class LambdaLayer(nn.Module):
 
         Args:
             x: (b, n, C), n >= 1.
-            padding_mask: (b, n) bool, True where padded. What stands there reaches no real token, not even NaN.
+            padding_mask: (b, n) bool, True where padded. What stands there reaches no real token, not even NaN; the
+                gradients of the weights would be NaN with it.
             documents: of packed rows: each gives what it gives alone, with lambdas of its own, which are not returned.
 
         Raises:

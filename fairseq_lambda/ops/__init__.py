@@ -13,7 +13,7 @@ from fairseq_lambda.ops.fourier.mix import lambda_mix_fourier
 from fairseq_lambda.ops.reference import lambda_mix_reference
 from fairseq_lambda.ops.triton.self_check import warn, why_wrong
 from fairseq_lambda.ops.triton.support import kernels, why_not, why_not_here
-from fairseq_lambda.ops.unrolled import is_recording, lambda_mix_unrolled
+from fairseq_lambda.ops.unrolled import is_recording, is_transformed, lambda_mix_unrolled
 
 logger = logging.getLogger(__name__)
 
@@ -118,16 +118,19 @@ def lambda_mix(
             fast Fourier transforms, for long contexts; "triton", kernels for CUDA.
 
     Differentiable in every tensor. All four must have one dtype and device. Exporters and tracers record a graph that
-    serves any length, whatever the backend: :mod:`fairseq_lambda.ops.unrolled`.
+    serves any length, whatever the backend: :mod:`fairseq_lambda.ops.unrolled`. Under torch.func, "auto" is the same.
 
     Raises:
-        ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r.
+        ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r; torch.func with a backend other
+            than "auto" and "reference".
     """
     context = position_embedding.shape[-1]
     if context % 2 == 0:
         raise ValueError(f"position_embedding has {context} offsets; a centred context needs an odd number")
     backend = check_backend(backend)
-    if is_recording():
+    if is_transformed() and backend not in ("auto", "reference"):
+        raise ValueError(f"backend={backend} has no transforms of torch.func: use backend=auto or backend=reference")
+    if is_recording() or (backend == "auto" and is_transformed()):
         return lambda_mix_unrolled(queries, keys, values, position_embedding)
     position_embedding = trim(position_embedding, queries.shape[1])
     backend = resolve_backend(backend, queries, values, position_embedding)

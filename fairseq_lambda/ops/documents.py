@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 # A call of a mixing function costs about as much as this many more positions. On a GPU a call is many launches.
 CALL_POSITIONS = {"cpu": 256}
@@ -195,11 +194,10 @@ class _Softmax(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient):
         (result,) = ctx.saved_tensors
         mean = _reduced(gradient * result, "sum", ctx.documents)
-        return (gradient - mean[ctx.documents.part_of]).mul_(result), None
+        return (gradient - mean[ctx.documents.part_of]) * result, None
 
 
 def _reduced(x: Tensor, how: str, documents: Documents) -> Tensor:

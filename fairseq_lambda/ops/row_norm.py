@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fairseq_lambda.ops.triton.self_check import warn, why_norm_wrong
 from fairseq_lambda.ops.triton.support import kernels, norms_rows
+from fairseq_lambda.ops.unrolled import is_transformed
 
 
 def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
@@ -17,8 +18,13 @@ def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred
     :mod:`fairseq_lambda.ops.triton.self_check`. Elsewhere torch's own functions serve, which may give float32 under
     autocast.
     """
-    if norms_rows(x) and _is_right(x, weight, bias, centred):
+    if norms_rows(x) and not is_transformed() and _is_right(x, weight, bias, centred):
         return kernels("row_norm").row_norm_triton(x, weight, bias, eps, centred)
+    return torch_norm(x, weight, bias, eps, centred)
+
+
+def torch_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+    """Return what :func:`row_norm` does, by torch's own functions."""
     if centred:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)

@@ -1,7 +1,11 @@
-"""The lambda layer as a graph for any length: what exporters and tracers record in place of the faster backends.
+"""The lambda layer in operations that torch knows, for any length: what exporters, tracers and torch.func get.
 
-Those choose their blocks by the length that they see, so a graph of them would serve that length alone.
+The faster backends choose their blocks by the length that they see, so a graph of them would serve that length alone,
+and torch.func cannot look into functions with a backward pass of their own. Nor has such a pass a derivative: second
+derivatives are this one's.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +19,11 @@ MAX_OFFSETS = 255  # a graph has some operations for each; longer contexts take 
 def is_recording() -> bool:
     """Return whether torch.export, torch.onnx or torch.jit.trace records a graph."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of torch.func is at work: vmap, grad, jvp and what is made of them."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def lambda_mix_unrolled(
@@ -34,3 +43,21 @@ def lambda_mix_unrolled(
     for j in range(offsets):
         y = y + torch.einsum("bnhu,bnvu->bnhv", scores[..., j], padded[:, j : j + length])
     return y, content_lambda
+
+
+def differentiable_gradients(
+    function: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``tensors`` as a graph, given those of the results that ``function`` has for them.
+
+    None is the gradient of a tensor that needs none, and of a result that was not used.
+
+    For a backward pass under ``create_graph=True``, that is, with ``torch.is_grad_enabled()``. Without it, what a
+    backward pass computed by other means would count as constant, and a second derivative would lack it in silence.
+    """
+    inputs = [tensor.view_as(tensor) for tensor in tensors]  # one may have been made of another
+    asked = [x for x in inputs if x.requires_grad]
+    used = [(result, given) for result, given in zip(function(*inputs), gradients, strict=True) if given is not None]
+    results, given = zip(*used, strict=True)
+    found = iter(torch.autograd.grad(results, asked, given, create_graph=True, allow_unused=True))
+    return tuple(next(found) if x.requires_grad else None for x in inputs)

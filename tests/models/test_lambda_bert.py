@@ -81,6 +81,8 @@ def test_has_padding_spares_the_look_and_is_believed():
     model, tokens = make_model(task).eval(), random_batch(task)["net_input"]["src_tokens"]
     asked, told, wrong = (model(tokens, has_padding=answer)[0] for answer in (None, True, False))
     assert asked.equal(told) and not asked.allclose(wrong)
+    one_by_one = torch.func.vmap(lambda row: model(row[None])[0][0])(tokens)  # where there is no look
+    torch.testing.assert_close(one_by_one, asked)
 
 
 def test_one_lambda_per_layer_and_none_for_softmax():

@@ -71,6 +71,25 @@ def test_every_backend_gives_each_document_what_it_has_alone(backend, call, dim_
     compare(documents, [n for n in NAMES if n != "content_lambda"], packed, expected)
 
 
+@pytest.mark.parametrize("backend", ["banded", "reference", "fourier"])
+def test_gradients_of_a_document_beside_one_that_is_not_finite(backend):
+    documents, tensors = Documents(LENGTHS, WIDTH), case(2, 9)
+    broken = torch.zeros(3, WIDTH, dtype=torch.bool)
+    broken[0, 31:33] = True  # the third of the first row
+
+    def gradients(queries):
+        inputs = [t.requires_grad_() for t in (queries, *(t.clone() for t in tensors[1:]))]
+        y = lambda_mix_documents(*inputs, documents, backend)
+        return torch.autograd.grad(y, inputs[:3], torch.ones_like(y))
+
+    clean = gradients(tensors[0].clone())
+    found = gradients(tensors[0].masked_fill(broken[..., None, None], torch.nan))
+    for name, before, after in zip(("queries", "keys", "values"), clean, found, strict=True):
+        before, after = real(documents, name, before), real(documents, name, after)
+        torch.testing.assert_close(after[~broken], before[~broken], atol=1e-10, rtol=0)
+        assert after[broken].isnan().all() == (name != "queries")  # which only the others' gradients depend on
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_on_the_line_it_errs_at_most_twice_what_plain_torch_errs(dtype):
     documents = Documents(LENGTHS, WIDTH)

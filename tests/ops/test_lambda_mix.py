@@ -66,8 +66,27 @@ def test_a_context_beyond_the_sequence_is_cut(backend):
 
 @pytest.mark.parametrize("function", [lambda_mix_reference, banded(None), fourier(2)])
 @pytest.mark.parametrize("length,dim_u,context", [(1, 1, 1), (5, 2, 3), (4, 1, 7)])
-def test_gradcheck(function, length, dim_u, context):
-    assert torch.autograd.gradcheck(function, draw(length, dim_u, context, heads=2, dim_k=2, dim_v=2))
+def test_first_and_second_derivatives_are_finite_differences(function, length, dim_u, context):
+    tensors = draw(length, dim_u, context, heads=2, dim_k=2, dim_v=2)
+    assert torch.autograd.gradcheck(function, tensors)
+    assert torch.autograd.gradgradcheck(function, tensors, fast_mode=True)
+
+
+@pytest.mark.parametrize("function", [banded(None), fourier(2)])
+def test_second_derivatives_of_tensors_that_are_made_of_another(function):
+    """Keys made of the queries, an embedding that needs no gradient, one output alone, half precision."""
+
+    def second(function, dtype):
+        queries, _, values, embedding = (t.detach().to(dtype) for t in draw(7, dim_u=1, context=5))
+        queries.requires_grad_(), values.requires_grad_()
+        y, _ = function(queries, queries.mean(2).unsqueeze(-1).softmax(1), values, embedding)
+        first = torch.autograd.grad(y.square().mean(), [queries, values], create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), [queries, values])
+
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.bfloat16, 0.1)):
+        expected = second(lambda_mix_reference, torch.float64)
+        for ours, theirs in zip(second(function, dtype), expected, strict=True):
+            assert ours.dtype == dtype and (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
 @pytest.mark.parametrize("function,context", [(banded(16), 23), (fourier(None), 799)])
@@ -104,7 +123,7 @@ def test_backends_that_cannot_serve_say_why():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("backend", ["reference", "banded", "fourier"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_not_finite_stays_in_its_text(backend, bad):
     for length in (5, 13, 40):
         queries, keys, values, embedding = (t.detach() for t in draw(length, batch=3, context=9))
@@ -113,6 +132,29 @@ def test_what_is_not_finite_stays_in_its_text(backend, bad):
         y, content = lambda_mix(queries, keys, values, embedding, backend=backend)
         torch.testing.assert_close(y[[0, 2]], clean[[0, 2]], atol=1e-10, rtol=0)
         assert not y[1].isfinite().any() and content[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("where", ["queries", "keys", "values", "gradient"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_a_text_beside_one_that_is_not_finite(backend, where):
+    """Its own stay as they are; those of the broken text are NaN wherever the reference has NaN."""
+
+    def gradients(broken, backend, length):
+        tensors = [t.detach() for t in draw(length, dim_u=2, batch=3, context=9)]
+        grad_y = torch.ones(3, length, 3, 5, dtype=torch.float64)
+        for name, tensor in zip(("queries", "keys", "values", "gradient"), (*tensors[:3], grad_y), strict=False):
+            if broken and name == where:
+                tensor[1, -2:] = float("nan")
+        tensors = [t.requires_grad_() for t in tensors]
+        y, _ = lambda_mix(*tensors, backend=backend)
+        return torch.autograd.grad(y, tensors, grad_y)
+
+    for length in (5, 13, 40):
+        runs = ((False, backend), (True, backend), (True, "reference"))
+        clean, found, expected = (gradients(*run, length) for run in runs)
+        for before, ours, theirs in zip(clean[:3], found[:3], expected[:3], strict=True):
+            torch.testing.assert_close(ours[[0, 2]], before[[0, 2]], atol=1e-10, rtol=0)
+            assert (ours[1].isnan() >= theirs[1].isnan()).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -18,6 +18,7 @@ from fairseq_lambda.inspection import contributions, edited, zero
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions, LambdaLayer
 from fairseq_lambda.ops import lambda_mix
 from fairseq_lambda.ops.reference import lambda_mix_reference
+from fairseq_lambda.ops.row_norm import torch_norm
 from fairseq_lambda.ops.triton import kernels, mix, row_norm, self_check
 from fairseq_lambda.ops.triton.mix import lambda_mix_triton
 from fairseq_lambda.ops.triton.row_norm import row_norm_triton
@@ -112,10 +113,19 @@ def test_keeps_nothing_but_inputs_and_content_lambda_for_the_backward_pass():
     assert kept == {where(t) for t in (*tensors, content_lambda)}
 
 
-def test_a_gradient_of_the_gradient_is_refused():
-    inputs = draw(5, 1, 3, 1, 1, 4, 5)
-    with pytest.raises(RuntimeError, match="no second derivative: use backend=reference"):
-        torch.autograd.grad(lambda_mix_triton(*inputs)[0].sum(), inputs[0], create_graph=True)
+@pytest.mark.parametrize("used", [[0], [1], [0, 1]])
+def test_second_derivatives_are_the_reference_s(used):
+    def second(function):
+        inputs = [t.detach().requires_grad_() for t in draw(9, 2, 5, 2, 2, 4, 5)]
+        inputs[3] = torch.nn.functional.pad(inputs[3], (1, 1))[..., 1:-1]  # not contiguous, as E is that was cut
+        outputs = function(*inputs)
+        loss = sum(outputs[i].square().sum() for i in used)
+        first = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first if g is not None), inputs, allow_unused=True)
+        return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, second, strict=True)]
+
+    for got, wanted in zip(second(lambda_mix_triton), second(lambda_mix_reference), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_compiled_gives_the_same():
@@ -191,12 +201,18 @@ def test_row_norm_equals_torchs_in_float64_with_every_gradient(rows, depth, dtyp
         assert error < {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}[dtype]
 
 
-def test_row_norm_takes_any_strides_and_refuses_a_second_derivative():
-    x, weight = torch.randn(8, 6, 16).to(DEVICE).transpose(0, 1).requires_grad_(), torch.ones(16, device=DEVICE)
-    y = row_norm_triton(x, weight, None, 1e-5, False)
-    torch.testing.assert_close(y, F.rms_norm(x, (16,), weight, 1e-5))
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(y.sum(), x, create_graph=True)
+@pytest.mark.parametrize("centred", [True, False])
+def test_row_norm_takes_any_strides_and_has_a_second_derivative(centred):
+    leaf, weight, bias = (torch.randn(*shape).to(DEVICE).requires_grad_() for shape in ((8, 6, 16), (16,), (16,)))
+    bias = bias if centred else None
+
+    def second(norm):
+        y = norm(leaf.transpose(0, 1), weight, bias, 1e-5, centred)
+        (first,) = torch.autograd.grad(y.square().sum(), leaf, create_graph=True)
+        return [y, *torch.autograd.grad(first.square().sum(), [leaf, weight])]
+
+    for got, wanted in zip(second(row_norm_triton), second(torch_norm), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_tiles_are_what_the_kernels_need():

@@ -12,11 +12,11 @@ and bands again: they are the largest tensors, and the least work.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.banded.bands import Bands
 from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.eager import runs_eagerly
+from fairseq_lambda.ops.unrolled import differentiable_gradients, lambda_mix_unrolled
 
 
 @runs_eagerly  # there is nothing left to fuse, and a compiler would trace the loop over spans
@@ -33,6 +33,9 @@ def lambda_mix_banded(
 
     With ``documents``, which rows are packed with, each is mixed as if it were alone, and has a content lambda
     (documents, k, v).
+
+    NaN or infinity in one sequence leaves the others alone. On a GPU that holds for the results only, not for their
+    gradients: it would have to be waited for.
 
     ``span``: positions worked on at a time; ``block``: queries per block. The result does not depend on them, but for
     rounding; the defaults are measured.
@@ -63,10 +66,24 @@ class _LambdaMix(torch.autograd.Function):
         return y.unflatten(0, queries.shape[:2]), content_lambda
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_y, grad_content):
-        queries, keys, values, position_embedding = ctx.saved_tensors
-        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, *ctx.layout)
+        if torch.is_grad_enabled():
+            if ctx.layout[2] is not None:
+                raise RuntimeError(
+                    "packed documents have no second derivative in backend=banded: use backend=reference"
+                )
+            gradients = differentiable_gradients(lambda_mix_unrolled, ctx.saved_tensors, (grad_y, grad_content))
+            return *gradients, None, None, None
+        tensors = (*ctx.saved_tensors, grad_y, grad_content)
+        gradients = _LambdaMix.gradients(*tensors, *ctx.layout)
+        if _has_neighbours(grad_y, ctx.layout[2]) and not gradients[3].isfinite().all():
+            gradients = _each_alone(*tensors, *ctx.layout)
+        return *gradients, None, None, None
+
+    @staticmethod
+    def gradients(queries, keys, values, position_embedding, grad_y, grad_content, *layout):
+        """Return the gradients of the first four tensors, given those of the results."""
+        bands = Bands(*queries.shape[:3], position_embedding.shape[-1], queries, *layout)
         documents = bands.documents
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = _content_lambda(keys, values, documents)
@@ -97,8 +114,34 @@ class _LambdaMix(torch.autograd.Function):
         grad_keys = _product(values, grad_content.transpose(1, 2), documents)
         grad_values = _product(keys, grad_content, documents) + bands.unpad_values(grad_padded)
         grad_embedding = grad_embedding.unflatten(1, (-1, bands.context))[..., : position_embedding.shape[-1]]
-        gradients = grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype)
-        return *gradients, None, None, None
+        return grad_q.view_as(queries), grad_keys, grad_values.to(q.dtype), grad_embedding.to(q.dtype)
+
+
+def _has_neighbours(grad_y: Tensor, documents: Documents | None) -> bool:
+    """Whether to look if the gradient of E is finite; on a GPU one would have to wait for it.
+
+    NaN or infinity in a sequence's queries or in the gradient of its output always shows there. In the bands it reaches
+    the neighbours, as 0 x NaN.
+    """
+    return grad_y.device.type == "cpu" and (grad_y.shape[0] > 1 or documents is not None)
+
+
+def _each_alone(
+    queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, grad_y: Tensor, grad_content: Tensor,
+    span: int | None, block: int | None, documents: Documents | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return what ``_LambdaMix.gradients`` does, from one sequence or document after the other."""
+    batch, length = queries.shape[:2]
+    bounds = [(i * length, (i + 1) * length) for i in range(batch)] if documents is None else documents.bounds
+    lines = [x.flatten(0, 1) for x in (queries, keys, values, grad_y)]
+    of_lines, of_embedding = [torch.zeros_like(line) for line in lines[:3]], torch.zeros_like(position_embedding)
+    for i, (start, end) in enumerate(bounds):
+        q, k, v, g = (line[None, start:end] for line in lines)
+        own = _LambdaMix.gradients(q, k, v, position_embedding, g, grad_content[i : i + 1], span, block, None)
+        for line, gradient in zip(of_lines, own, strict=False):
+            line[start:end] = gradient[0]
+        of_embedding += own[3]
+    return *(line.unflatten(0, (batch, length)) for line in of_lines), of_embedding
 
 
 def _by_position(x: Tensor) -> Tensor:

@@ -23,11 +23,11 @@ precision, for which there are no transforms, else in the dtype of the inputs.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairseq_lambda.ops.eager import runs_eagerly
 from fairseq_lambda.ops.fourier.cost import cheapest_partition
 from fairseq_lambda.ops.fourier.partition import Partition
+from fairseq_lambda.ops.unrolled import differentiable_gradients, lambda_mix_unrolled
 
 GPU_BLOCK = 2**26  # numbers in one block's lp, above which a GPU works on fewer batch items at a time
 
@@ -142,8 +142,9 @@ class _LambdaMix(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_y):
+        if torch.is_grad_enabled():
+            return *differentiable_gradients(_by_offsets, ctx.saved_tensors, (grad_y,)), None
         queries, values, position_embedding, content_lambda = ctx.saved_tensors
         grad_queries, grad_values = torch.empty_like(queries), torch.empty_like(values)
         with torch.autocast(queries.device.type, enabled=False):
@@ -177,6 +178,13 @@ class _LambdaMix(torch.autograd.Function):
             grad_windows[:, windows] += torch.bmm(spectra.filters[:, :, partitions].mT, flow)
             grad_filters[:, partitions] += torch.bmm(of_values[:, windows], flow.mT)
         return grad_windows
+
+
+def _by_offsets(queries: Tensor, values: Tensor, position_embedding: Tensor, content_lambda: Tensor) -> tuple[Tensor]:
+    """Return what ``_LambdaMix`` does, in operations that torch can differentiate as often as one likes."""
+    no_keys = values.new_zeros(*queries.shape[:2], queries.shape[3], values.shape[3])
+    y, _ = lambda_mix_unrolled(queries, no_keys, values, position_embedding)
+    return (y + torch.einsum("bnhk,bkv->bnhv", queries, content_lambda),)
 
 
 @runs_eagerly  # a compiler would trace the loop over blocks, anew for each length

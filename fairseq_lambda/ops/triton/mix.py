@@ -13,6 +13,7 @@ from fairseq_lambda.ops.triton.kernels import (
     query_kernel,
 )
 from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile, query_tile
+from fairseq_lambda.ops.unrolled import differentiable_gradients, lambda_mix_unrolled
 
 CONTENT_SPAN, CONTENT_BLOCK = 1024, 64  # positions per program of content_kernel, and per step of it
 COMBINE_SPAN = 64  # context positions per program of combine_kernel
@@ -28,9 +29,6 @@ def lambda_mix_triton(
     ``torch.backends.cuda.matmul.allow_tf32`` is set, as for torch's own. Time and memory are O(n r); the tensors saved
     for backward are the inputs and the content lambda. Two runs give the same bits. The inputs may have any strides.
     Under ``torch.compile`` the graph breaks here.
-
-    Raises:
-        RuntimeError: a gradient of the gradient (``create_graph=True``).
     """
     with torch.cuda.device_of(queries):  # kernels start on the current device, which need not be the tensors'
         return _LambdaMix.apply(queries, keys, values, position_embedding)
@@ -39,18 +37,20 @@ def lambda_mix_triton(
 class _LambdaMix(torch.autograd.Function):
     @staticmethod
     def forward(ctx, queries, keys, values, embedding):
-        embedding = embedding.contiguous()
         content = content_lambda(keys, values)
-        y = mix(queries, values, embedding, content, forward_tile(queries, embedding))
         ctx.save_for_backward(queries, keys, values, embedding, content)
+        embedding = embedding.contiguous()
+        y = mix(queries, values, embedding, content, forward_tile(queries, embedding))
         ctx.set_materialize_grads(False)
         return y, content
 
     @staticmethod
     def backward(ctx, grad_y, grad_content):
-        if torch.is_grad_enabled():  # once_differentiable would miss that the saved tensors need a gradient too
-            raise RuntimeError("the triton backend has no second derivative: use backend=reference")
-        queries, keys, values, embedding, content = ctx.saved_tensors
+        *tensors, content = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiable_gradients(lambda_mix_unrolled, tensors, (grad_y, grad_content))
+        queries, keys, values, embedding = tensors
+        embedding = embedding.contiguous()
         if grad_y is None:  # only the content lambda was used
             grad_y = queries.new_zeros(*queries.shape[:3], values.shape[2])
         with torch.cuda.device_of(queries):

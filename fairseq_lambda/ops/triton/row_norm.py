@@ -5,13 +5,17 @@ writes y; the backward reads x and y's gradient, computes the statistics again, 
 bias up in float32, one slot per program and in a fixed order: no atomics, always the same bits.
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from fairseq_lambda.ops.eager import runs_eagerly
+from fairseq_lambda.ops.row_norm import torch_norm
 from fairseq_lambda.ops.triton.kernels import _round
+from fairseq_lambda.ops.unrolled import differentiable_gradients
 
 MAX_DEPTH = 128
 TILE = 2048  # numbers per step of a program
@@ -28,6 +32,8 @@ def row_norm_triton(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, 
 class _RowNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, eps, centred):
+        ctx.save_for_backward(x, weight, bias)
+        ctx.eps, ctx.centred = eps, centred
         x = x.contiguous()
         y = torch.empty_like(x)
         depth = x.shape[-1]
@@ -35,15 +41,16 @@ class _RowNorm(torch.autograd.Function):
         norm_kernel[(triton.cdiv(rows, constants["ROWS"]),)](
             x, weight, weight if bias is None else bias, y, rows, eps, **constants, num_warps=4
         )
-        ctx.save_for_backward(x, weight, bias)
-        ctx.eps, ctx.centred = eps, centred
         return y
 
     @staticmethod
     def backward(ctx, grad_y):
+        tensors = [tensor for tensor in ctx.saved_tensors if tensor is not None]
         if torch.is_grad_enabled():
-            raise RuntimeError("the triton backend has no second derivative: use backend=reference")
+            gradients = differentiable_gradients(functools.partial(_by_torch, ctx), tensors, (grad_y,))
+            return *gradients, *[None] * (5 - len(gradients))
         x, weight, bias = ctx.saved_tensors
+        x = x.contiguous()
         depth = x.shape[-1]
         rows, constants = x.numel() // depth, _constants(depth, bias is not None, ctx.centred)
         grad_x, programs = torch.empty_like(x), triton.cdiv(rows, constants["ROWS"] * STEPS)
@@ -54,6 +61,11 @@ class _RowNorm(torch.autograd.Function):
             )
         grad_weight, grad_bias = partial.sum(0).to(weight.dtype)
         return grad_x, grad_weight, None if bias is None else grad_bias, None, None
+
+
+def _by_torch(ctx, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor]:
+    """Return what ``_RowNorm`` does, in operations that torch can differentiate as often as one likes."""
+    return (torch_norm(x.to(weight.dtype), weight, bias, ctx.eps, ctx.centred).to(x.dtype),)
 
 
 def _constants(depth: int, has_bias: bool, centred: bool) -> dict:
