@@ -72,8 +72,8 @@ def detect_layout(train: Iterable[str], *others: Iterable[str], documents: str =
     """Return the layout of a corpus.
 
     It has titled articles if at least half of the train split's blocks of text follow a heading; a twentieth are
-    enough if each split starts with a title. A few lines that look like titles are no evidence. It is Moses-
-    tokenised if most of the first commas and full stops have a space before them.
+    enough if each split starts with a title. A few lines that look like titles are no evidence. It is
+    Moses-tokenised if most of the first commas and full stops have a space before them.
 
     Args:
         train: the cleaned lines of the train split, or as many of them as are to count.
