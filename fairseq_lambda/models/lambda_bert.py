@@ -1,6 +1,7 @@
 """fairseq's ``lambda_bert`` models: :class:`fairseq_lambda.modules.LambdaBert` behind the hooks of its RoBERTa."""
 
 import logging
+from numbers import Integral
 from types import SimpleNamespace
 
 import torch
@@ -145,7 +146,14 @@ class LambdaBertModel(RobertaModel):
         """Add a head, by default on ``<s>``, with ``num_classes`` outputs; an existing one of that name is replaced.
 
         It takes the model's dtype, device and mode, and is saved with the model.
+
+        Raises:
+            ValueError: no number of outputs, or a name that torch has no place for.
         """
+        if not isinstance(num_classes, Integral) or num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: must be a whole number of at least 1")
+        if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+            raise ValueError(f"a head cannot be named {name!r}: choose a word without dots, and not one of torch's")
         if name in self.classification_heads:
             logger.warning("classification head %r is replaced", name)
         head, like = (
