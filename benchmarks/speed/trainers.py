@@ -27,8 +27,8 @@ def make_trainer(flags: list[str], seed: int) -> Trainer:
     return trainer
 
 
-def trainer_of(name: str, length: int, options, folder: Path) -> Trainer:
-    """Return the Trainer of one of MODELS with the recipe of ``options.size``; ``folder`` gets a dictionary."""
+def trainer_of(name: str, length: int, options, folder: Path, more: list[str] = ()) -> Trainer:
+    """Return the Trainer of one of MODELS with the recipe of ``options.size``, and flags; ``folder`` gets dict.txt."""
     (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
     layers, width, heads = SIZES[options.size]
     flags = ["--tokens-per-sample", length, "--dropout", 0, "--seed", options.seed, "--log-format", "none"]
@@ -46,7 +46,7 @@ def trainer_of(name: str, length: int, options, folder: Path) -> Trainer:
         k, u = LambdaBertConfig.lambda_key_depth, LambdaBertConfig.lambda_intra_depth
         missing = 3 * width - heads * k - k * u - width // heads * u
         flags += ["--encoder-ffn-embed-dim", 4 * width + missing // 2 // 32 * 32]
-    flags = [str(flag) for flag in flags]
+    flags = [str(flag) for flag in (*flags, *more)]
     return make_trainer([str(folder), *recipe_flags(read_recipe(options.size), flags), *flags], options.seed)
 
 
