@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_lambda.modules.norms import MaskedBatchNorm
-from fairseq_lambda.modules.projections import project
 from fairseq_lambda.ops import check_backend, lambda_mix
 
 NORMS = ("layer", "rms", "batch", "none")
@@ -116,12 +115,11 @@ class LambdaLayer(nn.Module):
                 f"a sequence of {length} tokens exceeds the global context's max_positions={self.max_positions}: "
                 "build the layer with more, or with a local_context"
             )
-        q, values, keys, gate = project(x, self.q_proj, self.v_proj, self.k_proj, self.gate_proj)
-        q, values = self._queries(q, padding_mask), self._values(values, padding_mask)
-        if keys is None:  # an absent term is one of zeros
+        q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
+        if self.k_proj is None:  # an absent term is one of zeros
             keys = x.new_zeros(batch, length, self.dim_k, self.dim_u)
         else:
-            keys = self._keys(keys, padding_mask)
+            keys = self._keys(self.k_proj(x), padding_mask)
         offsets = self.position_embedding
         offsets = x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
 
@@ -129,8 +127,8 @@ class LambdaLayer(nn.Module):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         y, content_lambda = lambda_mix(q.to(dtype), keys.to(dtype), values.to(dtype), offsets.to(dtype), self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
-        if gate is not None:
-            y = y * F.silu(gate)
+        if self.gate_proj is not None:
+            y = y * F.silu(self.gate_proj(x))
         return (y, content_lambda) if return_lambda else y
 
     def _queries(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
