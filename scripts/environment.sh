@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Sourced by quickstart.sh, test.sh and check_fresh.sh: which Python runs, and with which packages.
 
-# OpenMP's threads spin for some microseconds where they wait for each other, then sleep. If they spun on, they would hold
-# cores that the late ones need when another process has one of them (benchmarks/speed/busy_neighbour.py).
-[[ -n "${OMP_WAIT_POLICY:-}" ]] || export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
+# OpenMP's threads sleep where they wait for each other. Spinning, they hold cores that the late ones need when another
+# process has one of them (benchmarks/speed/busy_neighbour.py).
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
 # python_of VERSION: prints a Python of VERSION, such as 3.12, that can make environments. Fails if there is none.
 python_of() {

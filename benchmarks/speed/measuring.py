@@ -18,8 +18,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-if "OMP_WAIT_POLICY" not in os.environ:  # as the commands have it
-    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, talks a lot
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

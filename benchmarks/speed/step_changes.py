@@ -8,7 +8,6 @@ one, the median of one measurement per turn.
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import os
@@ -19,7 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 import measuring
 import torch
@@ -27,11 +25,8 @@ from step_parts import costs
 from trainers import random_batch, trainer_of
 
 from fairseq_lambda.commands.train import KEEPS_MEMORY
-from fairseq_lambda.criterions import masked_lm_sop
-from fairseq_lambda.criterions.token_loss import token_loss_reference
 from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.models.lambda_bert_config import SIZES
-from fairseq_lambda.modules import lambda_layer
 
 COLUMNS = {
     "tokens": ("length",),
@@ -44,16 +39,11 @@ COLUMNS = {
 
 
 class Change(NamedTuple):
-    """A measure: variables of the environment; or how a step is without it, by flags or by another function."""
+    """A measure: variables of the environment, or the flags of a step without it."""
 
     name: str
     environment: tuple[tuple[str, str], ...] = ()
     flags: tuple[str, ...] = ()
-    without: tuple | None = None  # owner, name, function
-
-
-def one_by_one(x, *layers):
-    return [None if layer is None else layer(x) for layer in layers]
 
 
 ADAM = "--optimizer adam --adam-eps 1e-6 --weight-decay 0.01 --adam-betas".split()
@@ -62,8 +52,6 @@ CHANGES = (
     Change("freed memory kept", environment=tuple(KEEPS_MEMORY.items())),
     Change("threads spin before they sleep", environment=(("GOMP_SPINCOUNT", "10000"),)),
     Change("fused_adam", flags=(*ADAM, "(0.9, 0.98)")),
-    Change("projections in one product", without=(lambda_layer, "project", one_by_one)),
-    Change("loss a few rows at a time", without=(masked_lm_sop, "token_loss", token_loss_reference)),
 )
 
 
@@ -81,14 +69,10 @@ def work(options) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 trainers[flags] = trainer_of(options.model, options.length, options, Path(folder), flags)
         seconds = []
-        with contextlib.ExitStack() as stack:
-            for change in missing:
-                if change.without:
-                    stack.enter_context(mock.patch.object(*change.without))
-            for _ in range(steps):
-                start = time.perf_counter()
-                trainers[flags].train_step([sample])
-                seconds.append(time.perf_counter() - start)
+        for _ in range(steps):
+            start = time.perf_counter()
+            trainers[flags].train_step([sample])
+            seconds.append(time.perf_counter() - start)
         if steps == 0:
             operations = sum(costs(trainers[flags].model.encoder.bert, options.length, options.length * batch).values())
             seconds = [operations / measuring.matmul_rate(dtype, "cpu")]

@@ -37,8 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(2)
     # Before torch and fairseq are imported, which read these then. The commands print results, so that fairseq's INFO
     # stays out of them; and no user can do anything about warnings of torch about calls inside fairseq.
-    if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads sleep, after some microseconds
-        os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), force=True)
     if not sys.warnoptions:
         for category in (FutureWarning, UserWarning):

@@ -11,8 +11,6 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 
-from fairseq_lambda.criterions.token_loss import token_loss
-
 # a batch has some 500 masked tokens, so idle rows are 3 % of what the masked-LM head computes
 HEAD_MULTIPLE = 32
 
@@ -72,13 +70,13 @@ class MaskedLMSOPCriterion(FairseqCriterion):
         labels = F.pad(target.flatten()[masked], (0, idle), value=self.padding_idx)
         with self._autocast(target.device.type):
             logits, extra = model(**sample["net_input"], masked_tokens=F.pad(masked, (0, idle)))
-        mlm_loss, mlm_correct = token_loss(logits, labels, self.padding_idx)
+        mlm_loss = modules.cross_entropy(logits.float(), labels, ignore_index=self.padding_idx, reduction="sum")
         log = {
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
             "sample_size": masked_tokens,
             "mlm_loss": mlm_loss.detach(),
-            "mlm_correct": mlm_correct,
+            "mlm_correct": (logits.argmax(-1).eq(labels) & labels.ne(self.padding_idx)).sum(),
         }
         loss = mlm_loss
         if "sentence_target" in sample:

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
-from fairseq_lambda.modules.projections import project
 from fairseq_lambda.ops import check_backend, lambda_mix, lambda_mix_documents
 from fairseq_lambda.ops.documents import Documents
 
@@ -127,47 +126,34 @@ class LambdaLayer(nn.Module):
             raise ValueError("return_lambda=True has no place for the lambdas of packed documents: give each a row")
         if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
             x = x.to(torch.get_autocast_dtype(x.device.type))  # here, else each projection would cast it for itself
-        q, values, keys, gate = project(x, self.q_proj, self.v_proj, self.k_proj, self.gate_proj)
-        tensors = self._mixed(x, q, values, keys, padding_mask, documents)
-        tensors = [t.to(x.dtype) for t in tensors]  # norms may give float32
+        tensors = [t.to(x.dtype) for t in self.projections(x, padding_mask, documents)]  # norms may give float32
         if documents is None:
             y, content_lambda = lambda_mix(*tensors, self.backend)
         else:
             y = lambda_mix_documents(*tensors, documents, self.backend)
         y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
-        if gate is not None:
-            y = y * F.silu(gate)
+        gate = self.gate(x)
+        y = y if gate is None else y * gate
         return (y, content_lambda) if return_lambda else y
 
-    def projections(self, x: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def projections(
+        self, x: Tensor, padding_mask: Tensor | None = None, documents: Documents | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return q (b, n, h, k), K (b, m, k, u), V (b, m, v, u) and E (k, u, r) of x (b, n, C).
 
         Given q, K and E, the layer is linear in V. A term that it lacks is one of zeros.
         """
-        q, values, keys = project(x, self.q_proj, self.v_proj, self.k_proj)
-        return self._mixed(x, q, values, keys, padding_mask, None)
+        q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
+        if self.k_proj is None:
+            keys = x.new_zeros(*x.shape[:2], self.dim_k, self.dim_u)
+        else:
+            keys = self._keys(self.k_proj(x), padding_mask, documents)
+        offsets = self.position_embedding
+        return q, keys, values, x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
 
     def gate(self, x: Tensor) -> Tensor | None:
         """Return silu(x Wg) (b, n, C), the factor of the output; None for the paper's layer."""
         return None if self.gate_proj is None else F.silu(self.gate_proj(x))
-
-    def _mixed(
-        self,
-        x: Tensor,
-        q: Tensor,
-        values: Tensor,
-        keys: Tensor | None,
-        padding_mask: Tensor | None,
-        documents: Documents | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Projected x -> what is mixed, see :meth:`projections`."""
-        q, values = self._queries(q, padding_mask), self._values(values, padding_mask)
-        if keys is None:
-            keys = x.new_zeros(*x.shape[:2], self.dim_k, self.dim_u)
-        else:
-            keys = self._keys(keys, padding_mask, documents)
-        offsets = self.position_embedding
-        return q, keys, values, x.new_zeros(self.dim_k, self.dim_u, 1) if offsets is None else offsets
 
     def _queries(self, projected: Tensor, padding_mask: Tensor | None) -> Tensor:
         """(b, n, h * k) -> q (b, n, h, k)."""
