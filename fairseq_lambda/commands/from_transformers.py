@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from fairseq_lambda.commands.parser import Parser
-from fairseq_lambda.conversion.from_transformers import from_transformers
 
 DESCRIPTION = """\
 Writes a folder as lambda-bert export does, for the hub and lambda-bert finetune, from what save_pretrained wrote of a
@@ -21,6 +20,10 @@ def main(argv: list[str] | None = None) -> None:
         help="the sentencepiece.model of the vocabulary (default: that in the folder, where to-transformers puts it)",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    try:
+        from fairseq_lambda.conversion.from_transformers import from_transformers
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install 'transformers>=4.57' protobuf") from error
     report = from_transformers(args.folder, args.dest, args.sentencepiece)
     print(
         f"written to {args.dest}: {report['model']}, {report['weights']} weights bit-equal, logits within "

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from fairseq_lambda.commands.parser import Parser
-from fairseq_lambda.conversion.to_transformers import to_transformers
 
 DESCRIPTION = """\
 Writes a folder that transformers loads by trust_remote_code=True, without this package and without fairseq: weights as
@@ -16,6 +15,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, help="training folder, exported folder or checkpoint file")
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
     args = parser.parse_args(argv)
+    try:
+        from fairseq_lambda.conversion.to_transformers import to_transformers
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install 'transformers>=4.57' protobuf") from error
     report = to_transformers(args.checkpoint, args.dest)
     ids = f"ids of {report['sentences']:,} sentences equal" if report["sentences"] else (
         "no tokenizer, as the model came without a sentencepiece.model"
