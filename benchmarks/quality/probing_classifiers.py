@@ -17,7 +17,7 @@ HIDDEN = 50
 ITERATIONS = 100  # of the logistic regression, at most
 # From so many classes on there is no hidden layer, which would be narrower than they are many, and the logistic
 # regression, whose time is in proportion to them, has fewer iterations, strengths and portions.
-MANY_CLASSES, FEW_ITERATIONS, FEW_STRENGTHS = 100, 30, (0.01, 0.1)
+MANY_CLASSES, FEW_ITERATIONS, FEW_STRENGTHS = 100, 15, (0.01, 0.1)
 PORTIONS = (0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # of online coding (Voita & Titov, 2020)
 FEW_PORTIONS = PORTIONS[-4:]
 UNIFORM = 0.01  # weight of the uniform distribution in a code, as a class may not have been seen yet

@@ -1,9 +1,9 @@
-"""A training step on a CPU beside another process that keeps a core busy, with OMP_WAIT_POLICY=PASSIVE and without.
+"""A training step on a CPU beside another process that keeps a core busy, by how OpenMP's threads wait for each other.
 
-OpenMP's threads meet at a barrier after every operation. By default those that are early spin there, on the core that
-the late one waits for; with PASSIVE they sleep. Two processes, one with the variable and one without, take turns in
-both situations. A turn in which other work had more than 5 % of the cores is done again. A step is all of fairseq's
-Trainer.train_step. Needs Linux.
+They meet at a barrier after every operation. By default those that are early spin there, on the core that the late one
+waits for; with OMP_WAIT_POLICY=PASSIVE they sleep, and have to be woken; with GOMP_SPINCOUNT=10000 beside it they spin
+for some microseconds first. A process for each takes turns in both situations. A turn in which other work had more than
+5 % of the cores is done again. A step is all of fairseq's Trainer.train_step. Needs Linux.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from trainers import random_batch, trainer_of
 
 from fairseq_lambda.hardware import multiplies_bfloat16
 
-POLICIES = {"default": None, "passive": "PASSIVE"}
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+POLICIES = {"default": {}, "passive": PASSIVE, "short spin": PASSIVE | {"GOMP_SPINCOUNT": "10000"}}
 
 
 def work(options) -> None:
@@ -60,10 +61,9 @@ def neighbour(busy: bool):
             process.wait()
 
 
-def worker(policy: str | None, arguments: list[str]) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | {"PYTHONWARNINGS": "ignore"}
-    if policy:
-        environment["OMP_WAIT_POLICY"] = policy
+def worker(policy: dict[str, str], arguments: list[str]) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if k not in POLICIES["short spin"]}
+    environment |= policy | {"PYTHONWARNINGS": "ignore"}
     command = [sys.executable, __file__, "--worker", *arguments]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -118,10 +118,11 @@ def main(argv: list[str] | None = None) -> None:
     if options.worker:
         return work(options)
     seconds = measure(options, arguments)
-    passive, default = seconds["passive"], seconds["default"]
+    default = seconds["default"]
     rows = [{"policy": name, **of} for name, of in seconds.items()]
     print(measuring.table(rows, {"ms per step": ("policy",), "quiet": ("quiet", 1e-3), "busy": ("busy", 1e-3)}))
-    print(", ".join(f"passive / default, {k}: {passive[k] / default[k]:.2f}" for k in passive))
+    for name in list(POLICIES)[1:]:
+        print(", ".join(f"{name} / default, {k}: {seconds[name][k] / default[k]:.2f}" for k in default))
     shape = {k: getattr(options, k) for k in ("size", "length", "batch", "autocast", "repeats", "steps")}
     measuring.save(options, "busy_neighbour", [{"seconds": seconds}], shape=shape)
 

@@ -15,8 +15,9 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
     bert = trainer.model.encoder.bert
     layer, count = bert.encoder.layers[0], len(bert.encoder.layers)
     device, batch = options.device, max(1, options.tokens // length)
-    tokens, masked = batch * length, int(0.15 * batch * length)
+    tokens, masked = batch * length, masked_tokens(batch * length)
     vocabulary, width = bert.embed_tokens.weight.shape
+    cost = costs(bert, length, tokens)
     x = torch.randn(batch, length, width, device=device, requires_grad=True)
     few = torch.randn(masked, width, device=device, requires_grad=True)
     labels = torch.randint(4, vocabulary, (masked,), device=device)
@@ -39,26 +40,40 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
         trainer.clip_grad_norm(1.0)
         trainer.optimizer.step()
 
-    functions = {  # with how often a step calls it, and the multiply-adds of one call
-        "token mixing": (lambda: trained(lambda: layer.mixing(x)), count, tokens * mixing_cost(layer, length)),
-        "feed-forward": (feed_forward, count, tokens * 2 * width * layer.fc1.out_features),
-        "LM head and loss": (head, 1, masked * width * (width + vocabulary)),
+    functions = {  # with how often a step calls it
+        "token mixing": (lambda: trained(lambda: layer.mixing(x)), count),
+        "feed-forward": (feed_forward, count),
+        "LM head and loss": (head, 1),
         "norms and residuals": (
             lambda: trained(lambda: x + layer.mixing_layer_norm(x) + layer.final_layer_norm(x)),
             count,
-            0,
         ),
-        "embeddings": (lambda: trained(lambda: bert.embed(ids)), 1, 0),
-        "gradient norm, optimizer": (update, 1, 0),
+        "embeddings": (lambda: trained(lambda: bert.embed(ids)), 1),
+        "gradient norm, optimizer": (update, 1),
     }
-    steps = {name: function for name, (function, _, _) in functions.items()}
+    steps = {name: function for name, (function, _) in functions.items()}
     seconds = measuring.interleaved(steps, device, options.repeats, budget=1.0)
-    result = {name: {"seconds": seconds[name] * calls} for name, (_, calls, _) in functions.items()}
+    result = {name: {"seconds": seconds[name] * calls} for name, (_, calls) in functions.items()}
     total = sum(part["seconds"] for part in result.values())
-    for name, (_, calls, cost) in functions.items():
-        part, floor = result[name], 6 * calls * cost / rate
+    for name, part in result.items():
+        floor = cost.get(name, 0) / rate
         part |= {"share": part["seconds"] / total, "floor": floor, "over": part["seconds"] / floor if floor else None}
     return result
+
+
+def masked_tokens(tokens: int) -> int:
+    return int(0.15 * tokens)
+
+
+def costs(bert, length: int, tokens: int) -> dict[str, float]:
+    """Return the floating-point operations of a step of ``tokens`` by part: 6 for each multiply-add of forward."""
+    layer, count = bert.encoder.layers[0], len(bert.encoder.layers)
+    vocabulary, width = bert.embed_tokens.weight.shape
+    return {
+        "token mixing": 6 * count * tokens * mixing_cost(layer, length),
+        "feed-forward": 6 * count * tokens * 2 * width * layer.fc1.out_features,
+        "LM head and loss": 6 * masked_tokens(tokens) * width * (width + vocabulary),
+    }
 
 
 def mixing_cost(layer, length: int) -> float:

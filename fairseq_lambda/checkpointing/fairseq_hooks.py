@@ -200,11 +200,6 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     if weights_alone:
         return GO_ON, 0
     if not cfg.reset_optimizer:
-        if not state.get("last_optimizer_state"):
-            raise CheckpointError(
-                f"{path} was saved with --no-save-optimizer-state, so that its run cannot be resumed: use it as "
-                "--finetune-from-model of a new run with another --save-dir"
-            )
         updates = state["optimizer_history"][-1]["num_updates"]
         if 0 < trainer.cfg.optimization.max_update <= updates:
             logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
@@ -212,6 +207,11 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
         if patience.is_spent(state["extra_state"], cfg.patience):
             logger.info(f"{path}: its run has stopped early, nothing left to do (raise --patience to train longer)")
             return FINISHED, 0
+        if not state.get("last_optimizer_state"):
+            raise CheckpointError(
+                f"{path} was saved with --no-save-optimizer-state, so that its run cannot be resumed: use it as "
+                "--finetune-from-model of a new run with another --save-dir"
+            )
         logger.info(f"resuming from {path} at {updates} updates (another --save-dir starts afresh)")
     before = state["cfg"]["distributed_training"]["distributed_world_size"]
     had = before * state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)

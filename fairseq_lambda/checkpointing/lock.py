@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import logging
 import os
 import socket
 import threading
@@ -14,7 +15,11 @@ NAME = "run.lock"
 BEAT, STALE = 20, 120  # seconds between signs of life, and without one until the owner counts as dead
 UNKNOWN = {"process": "?", "host": "?", "since": "just now"}
 
-_held: dict[Path, threading.Event] = {}
+SETTLE = 0.5  # seconds in which processes that found the same dead lock have all replaced it
+
+logger = logging.getLogger(__name__)
+
+_held: dict[Path, tuple[threading.Event, str]] = {}  # what ends the thread, and what stands in the lock
 
 
 def take(folder: Path) -> None:
@@ -29,41 +34,61 @@ def take(folder: Path) -> None:
     path = folder.resolve() / NAME
     if path in _held:
         return
-    owner = _owner(path)
+    owner, is_there = _owner(path), path.exists()
     if owner is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # a dead one's
         since = time.strftime("%Y-%m-%d %H:%M:%S")
+        ours = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n"
         try:
             with open(path, "x") as file:  # of two that start at once, one succeeds
-                file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n")
+                file.write(ours)
         except FileExistsError:
             owner = UNKNOWN
+        if owner is None and is_there:  # of two that find a dead one, the second may take away the first one's
+            time.sleep(SETTLE)
+            owner = None if _says(path, ours) else _owner(path) or UNKNOWN
     if owner is not None:
         raise CheckpointError(
             f"{folder} is in use by process {owner['process']} on {owner['host']} since {owner['since']}: wait for it, "
             f"stop it, or choose another --save-dir (if it is gone, its lock {path} ends by itself in {STALE} seconds)"
         )
-    _held[path] = stop = threading.Event()
-    threading.Thread(target=_beat, args=(path, stop), daemon=True).start()
+    stop = threading.Event()
+    _held[path] = stop, ours
+    threading.Thread(target=_beat, args=(path, stop, ours), daemon=True).start()
     atexit.register(release, folder)
 
 
 def release(folder: Path) -> None:
     """Let go of ``folder``; nothing happens if this process does not hold it."""
     path = folder.resolve() / NAME
-    stop = _held.pop(path, None)
+    stop, ours = _held.pop(path, (None, ""))
     if stop is not None:
         stop.set()
-        path.unlink(missing_ok=True)
+        if _says(path, ours):
+            path.unlink(missing_ok=True)
 
 
-def _beat(path: Path, stop: threading.Event) -> None:
+def _beat(path: Path, stop: threading.Event, ours: str) -> None:
     while not stop.wait(BEAT):
         try:
+            if not _says(path, ours):
+                logger.error(
+                    f"{path} is no longer this run's: it gave no sign of life for {STALE} seconds, and another run may "
+                    "have started in its folder"
+                )
+                return
             os.utime(path)
         except OSError:  # the folder is gone, or the disk does not answer
             continue
+
+
+def _says(path: Path, ours: str) -> bool:
+    """Return whether the lock is the one that says ``ours``."""
+    try:
+        return path.read_text() == ours
+    except FileNotFoundError:
+        return False
 
 
 def _owner(path: Path) -> dict | None:

@@ -40,6 +40,7 @@ EXPLAINED = [
     ("--max-tokens", TOO_LONG, "is below the longest sample: raise it, or lower --tokens-per-sample"),
     ("--max-tokens-valid", TOO_LONG, "is below the longest sample: raise it, or lower --tokens-per-sample"),
     ("--update-freq", "float division by zero()", "must be at least 1"),
+    ("--log-interval", "integer modulo by zero()", "must be at least 1"),
     ("--best-checkpoint-metric", r"^'(\w+)'$", "is not among the scores of a validation: mlm_loss, for example, is"),
 ]
 
@@ -56,6 +57,10 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
         return str(error)
     if frames[-1] == "torch" and "not compiled with CUDA" in str(error) and "--fp16" in argv:
         return "--fp16 needs a GPU: leave it out, or use --autocast bfloat16"
+    if frames[-1] == "fairseq" and "xla_device" in str(error):
+        return "--bf16 and --tpu need a TPU and torch_xla: leave them out, or use --autocast bfloat16"
+    if isinstance(error, ImportError) and frames[-1] == "fairseq" and "install" in str(error):
+        return str(error)  # of an optimizer, for example
     for flag, pattern, explanation in EXPLAINED:
         value, found = last_value(argv, flag), re.search(pattern, str(error))
         # only if the user has given the flag with the value at fault: another error of this kind keeps its traceback

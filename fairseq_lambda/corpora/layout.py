@@ -71,9 +71,9 @@ def _lines(paths: list[Path], text_field: str) -> Iterator[str]:
 def detect_layout(train: Iterable[str], *others: Iterable[str], documents: str = AUTO) -> Layout:
     """Return the layout of a corpus.
 
-    It has titled articles if each split starts with a title, or if at least half of the train split's blocks of text
-    follow a heading; a few lines that look like titles are no evidence. It is Moses-tokenised if most of the first
-    commas and full stops have a space before them.
+    It has titled articles if at least half of the train split's blocks of text follow a heading; a twentieth are
+    enough if each split starts with a title. A few lines that look like titles are no evidence. It is
+    Moses-tokenised if most of the first commas and full stops have a space before them.
 
     Args:
         train: the cleaned lines of the train split, or as many of them as are to count.
@@ -100,7 +100,8 @@ def detect_layout(train: Iterable[str], *others: Iterable[str], documents: str =
             paragraphs += 1
             spaced += len(re.findall(r"(?:^| )[.,](?= |$)", line))
             attached += len(re.findall(r"[^ .,][.,](?= |$)", line))
-    has_titles = titles > 0 and (2 * headed >= blocks or (all(starts) and all(map(_starts_with_title, others))))
+    start_with_titles = all(starts) and all(map(_starts_with_title, others))
+    has_titles = titles > 0 and (2 * headed >= blocks or (start_with_titles and titles > 1 and 20 * headed >= blocks))
     evidence = f"{headed} of {blocks} blocks of text follow a heading, {titles} lines look like titles"
     if documents != AUTO:
         has_titles, evidence = documents == HEADINGS, f"--documents {documents}"

@@ -28,6 +28,7 @@ _MAX_OPENERS = 8
 _LONGEST_WORD = 30  # that can be an abbreviation
 _GOES_ON = frozenset("、，,;；:：・")  # after a strong mark
 _QUOTES_WITH_TO = frozenset("とっ")  # Japanese: 「…。」と言った
+_FOOTNOTES = re.compile(r"(?:\[\w{1,3}\])+(?= |$)")
 _ROMAN = re.compile(r"[IVXLC]+")
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 
@@ -88,6 +89,8 @@ def _marks(text: str) -> Iterator[_Mark]:
             end += 1
         if text.startswith(_SPACED_CLOSERS, end) and (end + 2 == length or text[end + 2] == " "):
             end += 2
+        if footnotes := _FOOTNOTES.match(text, end):
+            end = footnotes.end()
         following = end + (end < length and text[end] == " ")
         if following == length:
             return

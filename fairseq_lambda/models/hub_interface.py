@@ -3,6 +3,7 @@
 import itertools
 import logging
 import re
+import reprlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,22 +98,32 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
 
         Raises:
             ValueError: the checkpoint came without a SentencePiece model.
+            TypeError: what is no text.
         """
         self.require_pieces()
+        for text in (sentence, *addl_sentences):
+            if not isinstance(text, str):
+                raise TypeError(f"encode takes texts (str), and not {type(text).__name__}: give several one by one")
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
 
     def decode(self, tokens: Tensor) -> str | list[str]:
         """Return the text of ids (n,), or the two texts of a pair; symbols joined by spaces if there are no pieces.
 
         Raises:
-            ValueError: ids of another shape.
+            ValueError: not whole numbers of that shape, or one outside the vocabulary.
         """
-        tokens = torch.as_tensor(tokens).cpu()
+        try:
+            tokens = torch.as_tensor(tokens).cpu()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"decode takes ids, and not {reprlib.repr(tokens)}") from None
         if tokens.dim() != 1:
             raise ValueError(
                 f"decode takes the ids of one text, (n,), and not {tuple(tokens.shape)}: decode row by row"
             )
         dictionary = self.task.source_dictionary
+        for index in tokens.tolist():
+            if not isinstance(index, int) or index not in range(len(dictionary)):
+                raise ValueError(f"decode: {index} is not an id of this vocabulary, 0 to {len(dictionary) - 1}")
         texts = [[]]
         for index, following in itertools.pairwise([*tokens.tolist(), None]):
             if index == dictionary.eos() and following == dictionary.eos():
@@ -142,6 +153,17 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         )
         features = extra["inner_states"] if return_all_hiddens else features
         return (features, extra["lambdas"]) if return_lambdas else features
+
+    def predict(self, head: str, tokens: Tensor, return_logits: bool = False) -> Tensor:
+        """Return log-probabilities, or with ``return_logits`` logits, (b, classes) of a head for ids (n,) or (b, n).
+
+        Raises:
+            ValueError: there is no such head.
+        """
+        if head not in self.model.classification_heads:
+            there = ", ".join(self.model.classification_heads) or "none"
+            raise ValueError(f"no classification head {head!r}, but {there}: register_classification_head makes one")
+        return super().predict(head, tokens, return_logits)
 
     @torch.no_grad()
     def fill_mask(self, masked_input: str | list[str], topk: int = 5):

@@ -1,6 +1,7 @@
 """fairseq's ``lambda_bert`` models: :class:`fairseq_lambda.modules.LambdaBert` behind the hooks of its RoBERTa."""
 
 import logging
+from numbers import Integral
 from types import SimpleNamespace
 
 import torch
@@ -72,7 +73,8 @@ class LambdaBertEncoder(FairseqEncoder):
             features_only: leave out the masked-LM head.
             return_all_hiddens: fill ``inner_states`` with L + 1 tensors (b, n, C).
             masked_tokens: (b, n) bool, or positions (masked,) in the flattened (b * n), which a GPU need not be waited
-                for; the head then works on these only: (masked, V), not (b, n, V).
+                for; the head then works on these only: (masked, V), not (b, n, V). With ``features_only`` the features
+                of these, (masked, C), and no sentence logits.
             return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for softmax layers.
             has_padding: whether there is any; None: look, which waits for a GPU.
             document_lengths: of packed rows, see :class:`Documents`; None: a row is one text.
@@ -88,10 +90,13 @@ class LambdaBertEncoder(FairseqEncoder):
         documents = None
         if document_lengths is not None:
             documents = Documents(document_lengths, src_tokens.size(1), src_tokens.device)
+        if masked_tokens is not None and masked_tokens.dtype == torch.bool:
+            masked_tokens = masked_tokens.flatten().nonzero().squeeze(1)
+        at = masked_tokens if features_only else None
         x, states, lambdas = self.bert(
-            src_tokens, padding_mask, None, return_all_hiddens, return_lambdas, documents=documents
+            src_tokens, padding_mask, None, return_all_hiddens, return_lambdas, documents=documents, at=at
         )
-        head = self.bert.sentence_head
+        head = self.bert.sentence_head if at is None else None
         extra = {
             "inner_states": states if return_all_hiddens else None,
             "lambdas": lambdas if return_lambdas else None,
@@ -100,8 +105,6 @@ class LambdaBertEncoder(FairseqEncoder):
         if features_only:
             return x, extra
         if masked_tokens is not None:
-            if masked_tokens.dtype == torch.bool:
-                masked_tokens = masked_tokens.flatten().nonzero().squeeze(1)
             x = x.flatten(0, 1).index_select(0, masked_tokens)
         return self.bert.lm_head(x), extra
 
@@ -145,7 +148,14 @@ class LambdaBertModel(RobertaModel):
         """Add a head, by default on ``<s>``, with ``num_classes`` outputs; an existing one of that name is replaced.
 
         It takes the model's dtype, device and mode, and is saved with the model.
+
+        Raises:
+            ValueError: no number of outputs, or a name that torch has no place for.
         """
+        if not isinstance(num_classes, Integral) or num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: must be a whole number of at least 1")
+        if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+            raise ValueError(f"a head cannot be named {name!r}: choose a word without dots, and not one of torch's")
         if name in self.classification_heads:
             logger.warning("classification head %r is replaced", name)
         head, like = (

@@ -101,8 +101,8 @@ class PseudoLogLikelihood:
                 copies, first = tokens[text[rows], : int(lengths[text[rows]].max())], position[rows, None]
                 target, place = copies.gather(1, first), torch.arange(copies.size(1))
                 copies = copies.masked_fill((place >= first) & (place <= end[rows, None]), self.mask_idx)
-                features, _ = self.model(copies.to(self.device), features_only=True)
-                features = features[torch.arange(len(copies)), first[:, 0]]
+                flat = torch.arange(len(copies)) * copies.size(1) + first[:, 0]
+                features, _ = self.model(copies.to(self.device), features_only=True, masked_tokens=flat.to(self.device))
                 values.append(self._log_probabilities(features, target.to(self.device)).cpu())
         return torch.cat(values) if values else torch.empty(0)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -59,13 +59,17 @@ class EncoderLayer(nn.Module):
         return_lambda: bool = False,
         rotation: Tensor | None = None,
         documents: Documents | None = None,
+        at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v).
 
-        ``rotation`` is for a softmax layer, see :meth:`SoftmaxAttention.rotation`; ``documents`` for packed rows.
+        ``rotation`` is for a softmax layer, see :meth:`SoftmaxAttention.rotation`; ``documents`` for packed rows. With
+        ``at``, positions (p,) in the flattened (b * n), x is (p, C): the feed-forward network leaves out all others.
         """
         normed = x if self.post_norm else self.mixing_layer_norm(x)
         mixed, content_lambda = self.mix(normed, padding_mask, return_lambda, rotation, documents)
+        if at is not None:
+            x, mixed = _select(x, at), _select(mixed, at)
         x = x + F.dropout(mixed, self.dropout, self.training)
         x = self.mixing_layer_norm(x) if self.post_norm else x
 
@@ -127,27 +131,33 @@ class LambdaEncoder(nn.Module):
         return_lambdas: bool = False,
         return_states: bool = False,
         documents: Documents | None = None,
+        at: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
         """Return the top (b, n, C), the states [input, layer 1, ..., layer L], and the L content lambdas.
 
         A content lambda is (b, k, v); None for a softmax layer. Either list is empty unless asked for: kept states
-        would be most of the memory of reading a long text.
+        would be most of the memory of reading a long text. With ``at``, positions (p,) in the flattened (b * n), the
+        top and the last state are (p, C), and the last layer is spared most of its work.
         """
         states, lambdas = [x] if return_states else [], []
         rotation = self._rotation(x)
-        for layer in self._kept_layers():
+        kept = self._kept_layers()
+        for number, layer in enumerate(kept, 1):
+            at_top = at if number == len(kept) else None
             if self.checkpoint_activations and torch.is_grad_enabled():
                 contexts = functools.partial(_contexts, layer)
                 x, content_lambda = checkpoint(
-                    layer, x, padding_mask, return_lambdas, rotation, documents, use_reentrant=False,
+                    layer, x, padding_mask, return_lambdas, rotation, documents, at_top, use_reentrant=False,
                     context_fn=contexts,
                 )  # fmt: skip
             else:
-                x, content_lambda = layer(x, padding_mask, return_lambdas, rotation, documents)
+                x, content_lambda = layer(x, padding_mask, return_lambdas, rotation, documents, at_top)
             if return_states:
                 states.append(x)
             if return_lambdas:
                 lambdas.append(content_lambda)
+        if at is not None and not kept:  # layer drop has left out all
+            x = _select(x, at)
         return self.layer_norm(x), states, lambdas
 
     def _rotation(self, x: Tensor) -> Tensor | None:
@@ -157,7 +167,7 @@ class LambdaEncoder(nn.Module):
                 return layer.mixing.rotation(x)
         return None
 
-    def _kept_layers(self) -> Iterable[EncoderLayer]:
+    def _kept_layers(self) -> Sequence[EncoderLayer]:
         if not self.training:
             return self.layers
         if not self.layerdrop and is_transformed():
@@ -166,6 +176,11 @@ class LambdaEncoder(nn.Module):
         if not self.layerdrop:
             return self.layers
         return [layer for layer, draw in zip(self.layers, draws.tolist(), strict=True) if draw > self.layerdrop]
+
+
+def _select(x: Tensor, at: Tensor) -> Tensor:
+    """Return what x (b, n, C) has at the positions ``at`` (p,) of the flattened (b * n): (p, C)."""
+    return x.flatten(0, 1).index_select(0, at)
 
 
 def _contexts(layer: nn.Module) -> tuple[contextlib.AbstractContextManager, WithoutTracking]:

@@ -163,6 +163,7 @@ class LambdaBert(nn.Module):
         return_states: bool = False,
         return_lambdas: bool = False,
         documents: Documents | None = None,
+        at: Tensor | None = None,
     ) -> LambdaBertOutput:
         """Return what :class:`LambdaBertOutput` holds.
 
@@ -172,6 +173,7 @@ class LambdaBert(nn.Module):
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
             documents: where the documents of packed rows lie; each has positions of its own, and gives the features
                 that it gives alone.
+            at: positions (p,) in the flattened (b * n): features of these only, (p, C), for less work in the top layer.
 
         Raises:
             ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
@@ -182,7 +184,7 @@ class LambdaBert(nn.Module):
                 "train with more positions, or with a local context and without absolute ones"
             )
         x = self.embed(tokens, padding_mask, segments, documents)
-        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states, documents))
+        return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states, documents, at))
 
     def embed(
         self,

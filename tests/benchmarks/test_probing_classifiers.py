@@ -39,6 +39,16 @@ def test_a_probe_finds_what_is_there_and_not_what_is_not():
     assert hidden["classifier"] == "hidden 50" and hidden["test"] > 75
 
 
+def test_many_classes_have_a_probe():
+    draw = np.random.default_rng(0)
+    centres = draw.standard_normal((150, 40)).astype(np.float32)
+    y = draw.integers(0, 150, 6000)
+    x = (centres[y] + 0.7 * draw.standard_normal((6000, 40))).astype(np.float32)
+    found = probe(thirds(x, y), 150, seed=1)
+    assert found["classifier"].startswith("logistic") and found["test"] > 80 and found["control"] < 5
+    assert found["compression"] > 1.5
+
+
 def test_a_bag_of_words_is_probed_sparse():
     draw = np.random.default_rng(0)
     x = (draw.random((600, 40)) < 0.1).astype(np.float32)

@@ -11,6 +11,7 @@ import busy_neighbour
 import measuring
 import mixing
 import pytest
+import step_changes
 import torch
 import training_step
 
@@ -24,6 +25,7 @@ TOY = {
     "global_context": "--models mini --lengths 32 --local-length 64 --contexts 7 --repeats 1",
     "tune_banded": "--contexts 7 --blocks 8 --spans 64 --batch 1 --length 64 --repeats 1",
     "busy_neighbour": "--size tiny --length 32 --batch 2 --repeats 1 --steps 1",
+    "step_changes": "--size tiny --lengths 32 --tokens 64 --models lambda --repeats 1",
 }
 
 
@@ -70,6 +72,12 @@ def test_long_texts_can_be_measured_in_pieces(tmp_path):
     ]  # fmt: skip
 
 
+def check_step_changes(rows):
+    assert [row["change"] for row in rows] == [change.name for change in step_changes.CHANGES]
+    assert "over_previous" not in rows[0] and all(row["over_previous"] > 0 for row in rows[1:])
+    assert all(row["over_floor"] == row["seconds"] / row["floor"] for row in rows)
+
+
 def check_global_context(rows):
     assert [(row["length"], row["context"]) for row in rows] == [(32, 63), (64, 7)]
     for row in rows:
@@ -83,7 +91,7 @@ def check_tune_banded(rows):
 
 def check_busy_neighbour(rows):
     (row,) = rows
-    assert set(row["seconds"]) == {"default", "passive"}
+    assert set(row["seconds"]) == set(busy_neighbour.POLICIES)
     assert all(of["quiet"] > 0 and of["busy"] > 0 for of in row["seconds"].values())
 
 
@@ -171,8 +179,19 @@ import {module}"""
 
 def test_workers_beside_a_busy_neighbour_differ_in_the_policy(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # as this process has it, from scripts/test.sh
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1")
     started = []
     monkeypatch.setattr(busy_neighbour.subprocess, "Popen", lambda command, env, **_: started.append(env))
     for policy in busy_neighbour.POLICIES.values():
         busy_neighbour.worker(policy, [])
-    assert [env.get("OMP_WAIT_POLICY") for env in started] == [None, "PASSIVE"]
+    assert [env.get("OMP_WAIT_POLICY") for env in started] == [None, "PASSIVE", "PASSIVE"]
+    assert [env.get("GOMP_SPINCOUNT") for env in started] == [None, None, "10000"]
+
+
+def test_a_row_of_step_changes_has_the_variables_of_the_rows_above_it_alone(monkeypatch):
+    names = [name for change in step_changes.CHANGES for name, _ in change.environment]
+    for name in names:
+        monkeypatch.setenv(name, "of this process")
+    assert not set(names) & set(step_changes.environment_of(0))
+    last = step_changes.environment_of(len(step_changes.CHANGES) - 1)
+    assert names and all(last[name] != "of this process" for name in names)

@@ -143,6 +143,9 @@ def test_a_run_without_its_optimizer_is_not_resumed(toy_data, tmp_path, capsys):
     train(toy_data, tmp_path, 4, "--no-save-optimizer-state", of=40)
     message = refused(capsys, toy_data, tmp_path, 8, "--no-save-optimizer-state")
     assert "--no-save-optimizer-state" in message and "--finetune-from-model" in message
+    with pytest.raises(SystemExit) as finished:
+        train(toy_data, tmp_path, 4, "--no-save-optimizer-state", of=40)
+    assert finished.value.code == 0
     train(toy_data, tmp_path / "new", 2, "--finetune-from-model", tmp_path / LAST)
 
 

@@ -59,6 +59,30 @@ def test_an_owner_elsewhere_is_dead_without_a_sign_of_life(age, held, tmp_path):
         lock.release(tmp_path)
 
 
+def test_of_two_that_find_a_dead_lock_one_goes_on(tmp_path, monkeypatch):
+    """The other one has unlinked what the first put there, and put its own there, before the first looks again."""
+    path, theirs = tmp_path / lock.NAME, json.dumps({"host": "elsewhere", "process": 7, "since": "today"})
+    path.write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "yesterday"}))
+    os.utime(path, (0, 0))
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: path.write_text(theirs))
+    with pytest.raises(CheckpointError, match="process 7 on elsewhere since today"):
+        lock.take(tmp_path)
+    assert path.read_text() == theirs
+
+
+def test_a_run_whose_lock_was_taken_over_says_so_and_leaves_it_alone(tmp_path, monkeypatch, caplog):
+    """As after a night in which the machine was asleep."""
+    monkeypatch.setattr(lock, "BEAT", 0.02)
+    lock.take(tmp_path)
+    (tmp_path / lock.NAME).write_text("theirs")
+    deadline = time.time() + 10
+    while not caplog.text and time.time() < deadline:
+        time.sleep(0.01)
+    assert "no longer this run's" in caplog.text
+    lock.release(tmp_path)
+    assert (tmp_path / lock.NAME).read_text() == "theirs"
+
+
 def test_a_held_lock_shows_signs_of_life(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.02)
     lock.take(tmp_path)

@@ -76,6 +76,12 @@ def test_a_few_lines_like_titles_do_not_make_articles_of_a_corpus(tmp_path, at):
     assert len(list(read_documents(read_lines(train), forced))) == (1 if at in (0, 30) else 2)
 
 
+@pytest.mark.parametrize("splits", [1, 3])
+def test_a_title_above_every_text_does_not_make_one_article_of_it(splits):
+    lines = ["= Collected stories =", *(line for block in BLOCKS for line in ("", block))]
+    assert not detect_layout(*[lines] * splits).has_titles
+
+
 def test_paragraphs_between_blank_lines_are_one_article_if_every_split_starts_with_a_title(tmp_path):
     paths = [tmp_path / "train.txt", tmp_path / "valid.txt"]
     for path in paths:

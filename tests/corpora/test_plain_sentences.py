@@ -36,6 +36,7 @@ DIVIDED = {
     "quotes of German": "„Ich gehe.“ |Sie blieb. |»Komm!« |Er kam. |‚Nein.‘ |Sie ging. |„Geh!“, sagte er. |Aus.",
     "English": "He went home 3. |They met Dr. Smith of the U.S. Army. |Brig. Gen. J. R. Fox won Brown v. Board. |Who?",
     "English quotes": 'He said "Go." |(She did.) |“No!” |‘Yes.’ |"Who?" asked he. |It ended... |"A new one" began.',
+    "footnotes": "It rained.[3] |“We left.”[12][a] |He wrote “[sic]” there. |[Then] he left.",
     "numbers": "about 3.5 m. of it, 1.5 in all. |Why? |25 came! |9 left. 91 people stayed. |In 1999. |They knew.",
     "number of a list item": "1. First it rained. |Then it did not.",
     "semicolons and colons of others": "It is so; They know: He said. |Über Α; Ja.",

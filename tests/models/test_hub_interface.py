@@ -68,6 +68,12 @@ def test_decode_without_pieces_of_pairs_and_of_what_is_no_text(bert):
     assert bert.decode(torch.tensor([], dtype=torch.int64)) == ""
     with pytest.raises(ValueError, match="ids of one text.*row by row"):
         bert.decode(ids[None])
+    for bad in ([0, -1, 2], [0, 99999], [0.5], [1.0], "the river", None, [[0], [1, 2]]):
+        with pytest.raises(ValueError, match="decode"):
+            bert.decode(bad)
+    for bad in (None, 5, b"text", ["two", "texts"]):
+        with pytest.raises(TypeError, match="encode takes texts .str., and not"):
+            bert.encode("one.", bad)
     pieces, bert.bpe = bert.bpe, None
     try:
         assert bert.decode(ids)[1].replace(" ", "").replace("\u2581", " ").strip() == "many bridges"
@@ -122,6 +128,14 @@ def test_classification_head_and_predict(bert):
     bert.register_classification_head("topic", 3)
     scores = bert.predict("topic", bert.encode("the river"))
     assert scores.shape == (1, 3) and math.isclose(scores.exp().sum().item(), 1, rel_tol=1e-5)
+    for classes in (None, 0, -1, 2.5, "3"):
+        with pytest.raises(ValueError, match="num_classes=.*whole number of at least 1"):
+            bert.register_classification_head("other", classes)
+    for name in ("a.b", "", "keys", "training", 5):
+        with pytest.raises(ValueError, match="a head cannot be named"):
+            bert.register_classification_head(name, 3)
+    with pytest.raises(ValueError, match="no classification head 'other', but topic: register_classification_head"):
+        bert.predict("other", bert.encode("the river"))
 
 
 def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):

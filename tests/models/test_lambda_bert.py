@@ -85,6 +85,29 @@ def test_has_padding_spares_the_look_and_is_believed():
     torch.testing.assert_close(one_by_one, asked)
 
 
+@pytest.mark.parametrize("options", [{}, {"lambda_layers": "0"}, {"post_norm": True}, {"checkpoint_activations": True}])
+def test_features_of_some_positions_are_those_of_all(options):
+    task = make_task()
+    model, tokens = make_model(task, **options).train(), random_batch(task)["net_input"]["src_tokens"]
+    whole, _ = model(tokens, features_only=True)
+    wanted = torch.rand(tokens.shape) < 0.2
+    chosen = wanted.flatten().nonzero().squeeze(1).flip(0)
+    for masked, expected in ((wanted, whole[wanted]), (chosen, whole.flatten(0, 1)[chosen])):
+        features, extra = model(tokens, features_only=True, masked_tokens=masked)
+        torch.testing.assert_close(features, expected)
+        assert extra["sentence_logits"] is None
+    features.sum().backward()
+    assert model.encoder.bert.encoder.layers[-1].fc1.weight.grad.any()
+
+
+def test_features_of_some_positions_where_layer_drop_left_no_layer():
+    task = make_task()
+    model = make_model(task, encoder_layers=1, encoder_layerdrop=0.99).train()
+    tokens = random_batch(task)["net_input"]["src_tokens"]
+    features, _ = model(tokens, features_only=True, masked_tokens=torch.tensor([3, 7]))
+    assert features.shape == (2, 16)
+
+
 def test_one_lambda_per_layer_and_none_for_softmax():
     task = make_task()
     model = make_model(task, encoder_layers=3, lambda_layers="0,2").eval()

@@ -45,3 +45,21 @@ def test_a_graph_serves_other_lengths_and_batches(options, record):
         tokens, padding_mask = inputs(batch, length)
         ours, theirs = (f(tokens, padding_mask)[~padding_mask] for f in (model, graph))
         torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+
+
+def test_onnxruntime_serves_other_lengths_and_batches(tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    small = SHAPE | {"layers": 1, "local_context": 3, "dim_u": 2, "norm": "rms"}
+    model = Features(LambdaBert(LambdaBertOptions(**small)).eval())
+    batch, length = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("length", min=2, max=40)
+    names = {"input_names": ["tokens", "padding_mask"], "output_names": ["features"]}
+    shapes = ({0: batch, 1: length},) * 2
+    program = torch.onnx.export(model, inputs(2, 19), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
+    program.save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for size in ((2, 19), (3, 33), (1, 4)):
+        tokens, padding_mask = inputs(*size)
+        feeds = {"tokens": tokens.numpy(), "padding_mask": padding_mask.numpy()}
+        ours, theirs = model(tokens, padding_mask), torch.from_numpy(session.run(None, feeds)[0])
+        torch.testing.assert_close(theirs[~padding_mask], ours[~padding_mask], atol=1e-5, rtol=1e-5)

@@ -5,7 +5,9 @@ import math
 
 import pytest
 import torch
+from fairseq.optim import FP16Optimizer
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from omegaconf import OmegaConf
 from training import load, train, write_data
 
 from fairseq_lambda.config import read_recipe
@@ -119,3 +121,25 @@ def test_options_of_fairseqs_other_kernels_are_refused():
 
 def test_it_is_the_recipes():
     assert read_recipe("mini").optimizer._name == "fused_adam"
+
+
+def test_under_fp16_the_same_updates():
+    """fairseq's --fp16 keeps the factor of the gradients, the scale of the loss in it, and hands it on."""
+    common = {"fp16_init_scale": 4, "fp16_scale_window": 8, "fp16_scale_tolerance": 0.0, "threshold_loss_scale": None}
+    common |= {"min_loss_scale": 1e-4, "fp16_no_flatten_grads": True, "bf16": False, "fp16": True}
+    found = []
+    for name, config in (("adam", FairseqAdamConfig), ("fused_adam", FusedAdamConfig)):
+        options = vars(config(**OPTIONS)) | {"_name": name}
+        cfg = OmegaConf.create({"common": common, "optimizer": options})
+        generator = torch.Generator().manual_seed(1)
+        weight = torch.nn.Parameter(torch.randn(7, 5, generator=generator).half())
+        optimizer = FP16Optimizer.build_optimizer(cfg, [weight])
+        for _ in range(20):
+            optimizer.zero_grad()
+            optimizer.backward((weight.float() * torch.randn(7, 5, generator=generator)).sum())
+            optimizer.multiply_grads(0.25)
+            optimizer.clip_grad_norm(1.0)
+            optimizer.step()
+        (master,) = optimizer.fp32_optimizer.params
+        found.append(master.detach())
+    torch.testing.assert_close(*found, atol=3e-6, rtol=0)  # 20 roundings of weights up to 2
