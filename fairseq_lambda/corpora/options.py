@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         "report.json. A run that finds its result intact does nothing; one that was killed resumes when it is started\n"
         "again. Texts are plain or JSON lines, and may be packed (.xz, .gz, .zst).",
         epilog="WIKITEXT_DIR: a folder with WikiText's files, used in place of a download.\n\n"
-        "examples:\n"
+        "example:\n"
         "  lambda-bert preprocess wikitext-103 --vocab-size 16000\n"
         "  zstd -dc dump.jsonl.zst | lambda-bert preprocess - --dest data-bin/dump --valid-fraction 0.001\n"
         "  lambda-bert preprocess my-text.txt --vocabulary-from checkpoints/my-run",
