@@ -55,7 +55,7 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ValueError | OSError) and frames[-1] in (PACKAGE, "fairseq", "fairseq_cli"):
         return str(error)
-    if frames[-1] == "torch" and "not compiled with CUDA" in str(error) and "--fp16" in argv:
+    if frames[-1] == "torch" and re.search("not compiled with CUDA|no NVIDIA driver", str(error)) and "--fp16" in argv:
         return "--fp16 needs a GPU: leave it out, or use --autocast bfloat16"
     if frames[-1] == "fairseq" and "xla_device" in str(error):
         return "--bf16 and --tpu need a TPU and torch_xla: leave them out, or use --autocast bfloat16"
