@@ -21,7 +21,7 @@ from fairseq_lambda.symbols import MASK
 
 SPECIALS = 5  # <unk> <s> </s> <pad> <mask>
 
-# The trainer holds its text in memory, some 20 bytes per character. More text than this changes next to nothing.
+# the trainer holds its text in memory, some 20 bytes per character
 _MAX_LINES, _MAX_CHARACTERS = 1_000_000, 32_000_000
 # the result depends on the number of threads, so --workers must not set it
 _TRAINING_THREADS = 4

@@ -1,7 +1,7 @@
 """What runs in a worker process (see workers.py): takes items from standard input, writes results to standard output.
 
-It is run as a file, and puts an empty package in the place of ours, whose ``__init__`` would import fairseq and torch:
-a worker takes 50 MB in place of 350.
+It is run as a file, and puts an empty package in the place of ours, whose ``__init__`` would import fairseq and torch,
+hundreds of megabytes in each worker.
 """
 
 import importlib
