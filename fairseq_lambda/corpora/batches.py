@@ -43,8 +43,8 @@ def in_batches(lines: Iterable[bytes], file: str, has_titles: bool, is_json: boo
             ends, is_boundary = len(held), True
         else:
             ends, is_boundary = _title_at(held) if has_titles else 0, True
-            if not ends and bytes_held >= (MOST if is_blank or not has_titles else 2 * MOST):
-                ends, is_boundary = len(held), False
+            if not ends and bytes_held >= MOST:
+                ends, is_boundary = _inside_article(held) if has_titles else len(held), False
         if ends:
             yield Batch(file, first, b"".join(held[:ends]), continues)
             first, continues = first + ends, not is_boundary
@@ -52,6 +52,17 @@ def in_batches(lines: Iterable[bytes], file: str, has_titles: bool, is_json: boo
             bytes_held = sum(map(len, held))
     if held:
         yield Batch(file, first, b"".join(held), continues)
+
+
+def _inside_article(lines: list[bytes]) -> int:
+    """Return the number of lines before the last one, if a cut there makes or hides no title; else 0.
+
+    What is a title depends on the lines around it, which a batch does not see beyond its own.
+    """
+    before, last = (clean(line.decode("utf-8", "replace")) for line in [b"", *lines][-2:])
+    if len(lines) < 2 or heading_level(last) or (last and heading_level(before)):
+        return 0
+    return len(lines) - 1
 
 
 def _title_at(lines: list[bytes]) -> int:

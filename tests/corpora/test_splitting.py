@@ -14,7 +14,7 @@ from fairseq_lambda.corpora import batches
 from fairseq_lambda.corpora.documents import Layout
 from fairseq_lambda.corpora.splitting import Splitting, split_files
 
-LINES = ["", " ", "\u200b", "= T =", "= = S = =", "One. Two.", "Three.", "Four. Five? Six.", "<unk>"]
+LINES = ["", " ", "\u200b", "= T =", "\u200b= T =", "= = S = =", "One. Two.", "Three.", "Four. Five? Six.", "<unk>"]
 
 
 def split(files, folder, has_titles=False, fraction=None, workers=0):
@@ -28,7 +28,7 @@ def documents(text):
     return [block.splitlines() for block in text.split("\n\n")] if text else []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(LINES), max_size=30), st.booleans(), st.integers(1, 60), st.integers(0, 60))
 def test_batches_change_nothing(lines, has_titles, size, more):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
