@@ -1,7 +1,8 @@
 """A comparison: a YAML file that says which models are trained, and a file of JSON lines with what came of each run."""
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,9 +54,9 @@ class Comparison:
             ``trunk`` names another model, listed before, whose flags this one has, and whose training it shares up to
             the decay of its learning rate.
         flags: of all models.
-        lengths: numbers of tokens per sample to evaluate with, beside training's.
-        draws: of pairs and masks at each of these lengths.
+        lengths: how many tokens to read at once: the same validation tokens, with more or less around them.
         draw: the models in the picture; no picture if there are none.
+        order_title: of a second picture, the accuracy of sentence order against updates; without it there is none.
         warmup: updates in which the learning rate rises, if ``decay`` is given.
         decay: the share of the updates, at their end, in which the learning rate falls; before, it is constant. So a
             training of any length is another one and its own decay. None: the schedule of the recipe.
@@ -70,8 +71,8 @@ class Comparison:
     models: dict
     flags: dict = field(default_factory=dict)
     lengths: list = field(default_factory=list)
-    draws: int = 1
     draw: list = field(default_factory=list)
+    order_title: str | None = None
     warmup: int = 1000
     decay: float | None = None
 
@@ -114,32 +115,40 @@ class Comparison:
         stages = {"warmup-steps": self.warmup, "hold-steps": constant, "decay-steps": decay}
         return {"lr-scheduler": "tri_stage", **stages}
 
-    def runs(self, results: "Results") -> Iterator[Run]:
-        """Yield the runs, seed by seed; a run whose learning rate depends on others comes after these."""
-        models = {}
+    def rounds(self, results: "Results", models: Sequence[str] = (), seeds: Sequence[int] = ()) -> Iterator[list[Run]]:
+        """Yield the runs, seed by seed, of these models and seeds only if any are given.
+
+        The learning rate of a later seed may depend on the results of the first: ask for the next round when this one
+        has ended.
+        """
+        options = {}
         for name, own in self.models.items():
-            inherited = models[own["trunk"]] if own and "trunk" in own else {"lr": self.lr, "seeds": self.seeds}
-            models[name] = {**inherited, **(own or {})}
-        ends = {
-            trunk: sorted(
-                {self.start(o.get("updates", self.updates)) for o in models.values() if o.get("trunk") == trunk}
-            )
-            for trunk in self.trunks
-        }
-        for seed in sorted({seed for options in models.values() for seed in options["seeds"]}):
-            for name, options in models.items():
-                if seed not in options["seeds"]:
-                    continue
-                rates = options["lr"] if isinstance(options["lr"], list) else [options["lr"]]
-                if len(rates) > 1 and seed != options["seeds"][0]:
-                    rates = [results.best_rate(name, options["seeds"][0])]
-                own = {key: value for key, value in options.items() if key not in ("lr", "seeds", "updates", "trunk")}
-                updates = ends[name][-1] if name in ends else options.get("updates", self.updates)
-                flags = {**self.flags, **self.schedule(updates, name in ends), **own}
-                trunk = options.get("trunk")
-                start = self.start(updates) if trunk else 0
-                for lr in rates:
-                    yield Run(name, str(lr), seed, self.size, updates, flags, trunk, start, tuple(ends.get(name, ())))
+            inherited = options[own["trunk"]] if own and "trunk" in own else {"lr": self.lr, "seeds": self.seeds}
+            options[name] = {**inherited, **(own or {})}
+
+        def ends(trunk: str) -> tuple[int, ...]:
+            """Return where others go on from this model, or nothing."""
+            of = [own for own in options.values() if own.get("trunk") == trunk]
+            return tuple(sorted({self.start(own.get("updates", self.updates)) for own in of}))
+
+        for seed in sorted({seed for own in options.values() for seed in own["seeds"]}):
+            if seeds and seed not in seeds:
+                continue
+            chosen = [n for n, own in options.items() if seed in own["seeds"] and (not models or n in models)]
+            yield [run for name in chosen for run in self.runs_of(name, options[name], seed, ends(name), results)]
+
+    def runs_of(self, name: str, options: dict, seed: int, ends: tuple[int, ...], results: "Results") -> Iterator[Run]:
+        """Yield a model's runs of one seed, one per learning rate; others branch off after ``ends`` updates."""
+        rates = options["lr"] if isinstance(options["lr"], list) else [options["lr"]]
+        if len(rates) > 1 and seed != options["seeds"][0]:
+            rates = [results.best_rate(name, options["seeds"][0])]
+        own = {key: value for key, value in options.items() if key not in ("lr", "seeds", "updates", "trunk")}
+        updates = ends[-1] if ends else options.get("updates", self.updates)
+        flags = {**self.flags, **self.schedule(updates, bool(ends)), **own}
+        trunk = options.get("trunk")
+        start = self.start(updates) if trunk else 0
+        for lr in rates:
+            yield Run(name, str(lr), seed, self.size, updates, flags, trunk, start, ends)
 
 
 class Results:
@@ -147,6 +156,7 @@ class Results:
 
     def __init__(self, path: Path):
         self.path = path
+        self.writing = threading.Lock()
 
     @property
     def lines(self) -> list[dict]:
@@ -174,10 +184,11 @@ class Results:
     def put(self, run: Run, values: dict) -> None:
         """Write the line of a run, in place of the one that it has."""
         known = {key: getattr(run, key) for key in ("model", "lr", "seed", "size", "updates", "flags")}
-        lines = self.lines
-        place = next((i for i, line in enumerate(lines) if same_run(line, run)), len(lines))
-        lines[place : place + 1] = [known | values]
-        measuring.write_lines(self.path, lines)
+        with self.writing:
+            lines = self.lines
+            place = next((i for i, line in enumerate(lines) if same_run(line, run)), len(lines))
+            lines[place : place + 1] = [known | values]
+            measuring.write_lines(self.path, lines)
 
     def best_rate(self, model: str, seed: int) -> str:
         """Return the learning rate with the lowest validation loss among the model's finished runs of this seed.

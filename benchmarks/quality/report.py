@@ -4,7 +4,6 @@
 """
 
 import argparse
-import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -69,8 +68,8 @@ def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
 
 
 def length_table(models: dict[str, list[dict]], lengths: list[int]) -> str:
-    """Return a table of perplexity by tokens per sample, with its standard error over draws of masks."""
-    rows = [["valid perplexity at", *(f"{n:,} tokens" for n in lengths)]]
+    """Return a table of the same tokens' perplexity by how many are read at once, with the ratio to the least."""
+    rows = [["valid perplexity, read at once", *(f"{n:,} tokens" for n in lengths)]]
     for model, runs in models.items():
         found = [runs[0].get("lengths", {}).get(str(n)) for n in lengths]
         rows.append([model, *(length_cell(entry) if entry else "-" for entry in found)])
@@ -78,9 +77,7 @@ def length_table(models: dict[str, list[dict]], lengths: list[int]) -> str:
 
 
 def length_cell(entry: dict) -> str:
-    losses, perplexity_ = entry["losses"], entry["mlm_ppl"]
-    error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else math.nan
-    return f"{perplexity_:.2f} ± {perplexity_ * error:.2f}"
+    return f"{entry['mlm_ppl']:.2f} ({entry['ratio']:.3f} ± {entry['standard_error']:.3f})"
 
 
 def tables(comparison: Comparison, lines: list[dict]) -> str:
@@ -98,29 +95,29 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
 
 
 def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
-    """Draw validation perplexity against tokens per sample, if several were read, else against updates and minutes."""
+    """Draw validation perplexity against updates and minutes; with ``order_title``, sentence order too."""
     chosen = by_model(comparison, lines)
     runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
-    panels = []
 
-    def panel(label: str, points: Callable[[dict], list], ticks: list[int] | None = None) -> None:
+    def panel(label: str, points: Callable[[dict], list]) -> pictures.Panel:
         curves = [(model, points(run)) for model, run in runs]
         top = 5 * min(points[-1][1] for _, points in curves)
-        panels.append(pictures.Panel(label, "validation perplexity of masked tokens", curves, ticks, top))
+        return pictures.Panel(label, "validation perplexity of masked tokens", curves, top=top)
 
-    if comparison.lengths:
-        panel(
-            "tokens per sample, after training",
-            lambda run: sorted((int(n), entry["mlm_ppl"]) for n, entry in run["lengths"].items()),
-            comparison.lengths,
-        )
-    else:
-        panel("updates", lambda run: [(p["updates"], p["valid_ppl"]) for p in run["curve"]])
-        panel(
-            "minutes of training",
-            lambda run: [(p["updates"] * (ms(run) or 0) / 60_000, p["valid_ppl"]) for p in run["curve"]],
-        )
-    pictures.draw(path, comparison.title, panels)
+    by_updates = panel("updates", lambda run: [(p["updates"], p["valid_ppl"]) for p in run["curve"]])
+    by_minutes = panel(
+        "minutes of training",
+        lambda run: [(p["updates"] * (ms(run) or 0) / 60_000, p["valid_ppl"]) for p in run["curve"]],
+    )
+    pictures.draw(path, comparison.title, [by_updates, by_minutes])
+    if comparison.order_title:
+        panels = [
+            pictures.Panel("updates", f"accuracy of sentence order, {text}, %", [
+                (model, [(p["updates"], p[key]) for p in run["curve"] if key in p]) for model, run in runs
+            ], linear=True)
+            for key, text in (("order_acc", "validation"), ("train_order_acc", "training"))
+        ]  # fmt: skip
+        pictures.draw(path.with_stem(f"{path.stem}-order"), comparison.order_title, panels)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,6 +5,8 @@ scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality
 after each validation, so that a curve outlives its machine; run the command again after a kill, and it resumes.
 benchmarks/quality/report.py prints the table and draws the picture.
 
+Two runs with one core each make more updates together than one run after the other with two: ``--jobs 2``.
+
 Machines and days differ in speed. ``--time`` trains nothing: it times an update of every model that has a line, all of
 them in turns in this process, and adds that to the lines.
 """
@@ -17,25 +19,30 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
-import numpy as np
 import torch
 from comparison import Comparison, Results, Run, open_comparison
 from curves import curve, ms_per_update
+from windows import perplexities
 
 from fairseq_lambda.commands.evaluate import evaluate
 from fairseq_lambda.files import whole_folder
 from fairseq_lambda.models import LambdaBertModel
 
 SCRIPT = measuring.ROOT / "scripts/train_lambda_bert.sh"
-ENVIRONMENT = {**os.environ, "PYTHON": sys.executable}
 TOKENS_PER_BATCH = 4096  # in evaluation
 TIMED_UPDATES = 25
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHON": sys.executable}
 
 
 def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) -> str:
@@ -73,7 +80,7 @@ def train_until(run: Run, stop: int, data: Path, folder: Path, validated: Callab
     with path.open("a", encoding="utf-8") as log:
         log.write("\n")  # after a kill the last line may be half of one
         process = subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         for line in process.stdout:
             log.write(line)
@@ -94,39 +101,44 @@ def line_of(log: str, seed: int, data: Path) -> dict:
 def scores(comparison: Comparison, data: Path, folder: Path) -> dict:
     """Return what evaluating the last checkpoint gives."""
     hub = LambdaBertModel.from_pretrained(folder, "checkpoint_last.pt").to(DEVICE)
-    task = hub.task.cfg
-    task.data = str(data)
-    splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_PER_BATCH // task.tokens_per_sample))
-    seed, lengths = task.seed, {}
-    for length in comparison.lengths:
-        if length > hub.model.max_positions():  # learned positions end
-            continue
-        task.tokens_per_sample, losses = length, []
-        for draw in range(comparison.draws):  # samples of another length have other masks: draw them more than once
-            task.seed = seed + draw
-            losses.append(evaluate(hub, ["valid"], max(1, TOKENS_PER_BATCH // length))["valid"]["mlm_loss"])
-        lengths[str(length)] = {"mlm_ppl": float(np.exp(np.mean(losses))), "losses": losses}
+    hub.task.cfg.data = str(data)
+    splits = evaluate(hub, ["valid", "test"], max(1, TOKENS_PER_BATCH // hub.task.cfg.tokens_per_sample))
+    lengths = perplexities(hub, comparison.lengths) if comparison.lengths else {}
     precision = {"none": "float32"}.get(hub.cfg.criterion.autocast, hub.cfg.criterion.autocast)
     parameters = sum(p.numel() for p in hub.model.parameters())
     found = {"precision": precision, "parameters": parameters, "scores": splits}
     return found | {"lengths": lengths} if lengths else found
 
 
-def run_all(runs, comparison: Comparison, results: Results, data: Path, checkpoints: Path) -> None:
+def run_all(
+    runs: list[Run], comparison: Comparison, results: Results, data: Path, checkpoints: Path, jobs: int
+) -> None:
+    """Do the runs, ``jobs`` at a time with an equal share of the cores; a trunk and its ends are one after another."""
+    chains = {}
     for run in runs:
-        if results.finished(run, data.resolve().name):
-            continue
-        measuring.say(f"{run.folder}: {run.updates:,} updates")
+        chains.setdefault((run.trunk or run.model, run.lr), []).append(run)
+    evaluating = threading.Lock()  # fairseq's state is of the process
 
-        def validated(log: str, run=run) -> None:
-            line = line_of(log, run.seed, data)
-            results.put(run, line)
-            measuring.say(
-                f"{run.folder}: perplexity {line['curve'][-1]['valid_ppl']} after {line['curve'][-1]['updates']:,}"
-            )
+    def do(chain: list[Run]) -> None:
+        for run in chain:
+            if results.finished(run, data.resolve().name):
+                continue
+            measuring.say(f"{run.folder}: {run.updates:,} updates")
 
-        log = train(run, data, checkpoints / run.folder, validated)
-        results.put(run, line_of(log, run.seed, data) | scores(comparison, data, checkpoints / run.folder))
+            def validated(log: str, run=run) -> None:
+                line = line_of(log, run.seed, data)
+                results.put(run, line)
+                last = line["curve"][-1]
+                measuring.say(f"{run.folder}: perplexity {last['valid_ppl']} after {last['updates']:,}")
+
+            log = train(run, data, checkpoints / run.folder, validated)
+            with evaluating:
+                found = scores(comparison, data, checkpoints / run.folder)
+            results.put(run, line_of(log, run.seed, data) | found)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in as_completed([pool.submit(do, chain) for chain in chains.values()]):
+            done.result()
 
 
 def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
@@ -134,11 +146,11 @@ def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
     from trainers import make_trainer
 
     lines, functions = results.lines, {}
-    runs = {run.model: run for run in comparison.runs(results)}
+    runs = {run.model: run for runs in comparison.rounds(results) for run in runs}
     logging.disable(logging.INFO)
     for model in dict.fromkeys(line["model"] for line in lines if line["model"] in runs):
         command = [SCRIPT, comparison.size, data, *runs[model].command_line(), "--dry-run"]
-        words = subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True).stdout
+        words = subprocess.run(command, env=environment(), check=True, stdout=subprocess.PIPE, text=True).stdout
         words = shlex.split(words)
         trainer = make_trainer(words[words.index(str(data)) :], comparison.seeds[0])
         trainer.task.load_dataset("train")
@@ -159,6 +171,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="folder of scripts/preprocess_wikitext.sh")
     parser.add_argument("--models", help="of these models only, separated by semicolons")
     parser.add_argument("--seeds", help="of these seeds only, separated by commas")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (%(default)s)")
     parser.add_argument("--runs", type=Path, help="folder of the checkpoints (checkpoints/quality/COMPARISON)")
     parser.add_argument("--time", action="store_true", help="time an update of each model; wants a quiet machine")
     args = parser.parse_args(argv)
@@ -173,9 +186,14 @@ def main(argv: list[str] | None = None) -> None:
         if unknown := set(models) - set(comparison.models):
             raise ValueError(f"--models {';'.join(sorted(unknown))}: the file has {';'.join(comparison.models)}")
         seeds = args.seeds and [int(seed) for seed in args.seeds.split(",")]
-        runs = (r for r in comparison.runs(results) if r.model in models and (not seeds or r.seed in seeds))
+        if args.jobs < 1:
+            raise ValueError(f"--jobs {args.jobs}: must be at least 1")
+        if args.jobs > 1 and DEVICE == "cpu":
+            torch.set_num_threads(max(1, torch.get_num_threads() // args.jobs))
+            os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
         checkpoints = args.runs or Path("checkpoints/quality") / Path(args.comparison).stem
-        run_all(runs, comparison, results, args.data, checkpoints)
+        for runs in comparison.rounds(results, models, seeds or ()):
+            run_all(runs, comparison, results, args.data, checkpoints, args.jobs)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")
 
