@@ -45,10 +45,12 @@ fi
 
 save_dir="checkpoints/quickstart-$(basename "$data")"
 step "training, checkpoints in $save_dir"
-scripts/train_lambda_bert.sh mini "$data" --save-dir "$save_dir" "$@"
+mkdir -p -- "$save_dir"
+scripts/train_lambda_bert.sh mini "$data" --save-dir "$save_dir" --log-file "$save_dir/train.log" "$@"
 
 step "evaluation"
 scripts/evaluate.sh "$save_dir" --data "$data" --json "$save_dir/scores.json"
+scripts/lambda_bert.sh curve "$save_dir/train.log" --out "$save_dir/curve.png"
 
 step "export"
 model="checkpoints/quickstart-model"
@@ -62,3 +64,9 @@ scripts/lambda_bert.sh fill-mask "$model" \
   "The <mask> of the United <mask> is elected every four years."
 
 step "done: $root/$model"
+cat <<NEXT
+What to try next:
+  scripts/inspect.sh $model "The film was <mask> in 1997." --out pictures    # look inside
+  scripts/finetune.sh $model --train FILE.tsv --valid 0.1                    # your own labels
+  scripts/train_lambda_bert.sh mini $data --lambda-layers 0,1,3 --attention-rotary --save-dir checkpoints/hybrid
+NEXT

@@ -9,6 +9,7 @@ import warnings
 COMMANDS = {
     "preprocess": "a corpus to a data folder for training",
     "train": "a pretraining with the recipe of a size",
+    "curve": "the learning curves of trainings as a picture",
     "evaluate": "masked-LM and sentence scores of a checkpoint",
     "finetune": "a model that labels texts or words, from labelled files",
     "predict": "labels of new texts by such a model",

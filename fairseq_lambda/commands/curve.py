@@ -1,0 +1,78 @@
+"""``lambda-bert curve``: the learning curves of trainings as a picture, from the files that --log-file wrote."""
+
+import re
+from pathlib import Path
+
+from fairseq_lambda.commands.parser import Parser
+
+TRAINING = re.compile(r"^epoch \d+:.* mlm_ppl=([\d.]+),.* num_updates=(\d+)", re.MULTILINE)
+VALIDATION = re.compile(r"^epoch \d+ \| valid on .* \| mlm_ppl ([\d.]+) .*\| num_updates (\d+)", re.MULTILINE)
+Curve = dict[int, float]  # updates to perplexity
+
+
+def read_curve(log: str) -> tuple[Curve, Curve]:
+    """Return the masked-LM perplexity of the training and of the validation text by updates.
+
+    Of what a resumed training logged twice, the later line counts.
+    """
+    training, validation = (
+        {int(updates): float(perplexity) for perplexity, updates in pattern.findall(log)}
+        for pattern in (TRAINING, VALIDATION)
+    )
+    return dict(sorted(training.items())), dict(sorted(validation.items()))
+
+
+def draw(curves: dict[str, tuple[Curve, Curve]], path: Path) -> None:
+    """Draw the curves of one or more trainings by their names; ``path`` ends in .png, .svg or .pdf."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for i, (name, (training, validation)) in enumerate(curves.items()):
+        label = f"{name}: " if len(curves) > 1 else ""
+        axis.plot(*zip(*training.items(), strict=True), color=f"C{i}", alpha=0.4, label=f"{label}training")
+        if validation:
+            axis.plot(*zip(*validation.items(), strict=True), color=f"C{i}", marker="o", label=f"{label}validation")
+            last, perplexity = list(validation.items())[-1]
+            axis.annotate(f"{perplexity:.1f}", (last, perplexity), (0, 7), textcoords="offset points", ha="center")
+    axis.set(xlabel="updates", ylabel="perplexity of masked tokens", yscale="log")
+    axis.yaxis.set_major_formatter("{x:,g}")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    axis.set_title(title(curves))
+    figure.savefig(path, dpi=120)
+
+
+def title(curves: dict[str, tuple[Curve, Curve]]) -> str:
+    """Return what the picture says: where the best training ended."""
+    ends = {name: list(validation.items())[-1] for name, (_, validation) in curves.items() if validation}
+    if not ends:
+        return "No validation yet"
+    best = min(ends, key=lambda name: ends[name][1])
+    updates, perplexity = ends[best]
+    which = f"{best}: " if len(curves) > 1 else ""
+    return f"{which}validation perplexity {perplexity:.1f} after {updates:,} updates"
+
+
+def main(argv: list[str] | None = None) -> None:
+    example = "lambda-bert curve checkpoints/my-run/train.log --out curve.png"
+    parser = Parser("curve", __doc__.split(": ", 1)[1], example)
+    parser.add_argument("logs", nargs="+", type=Path, help="what lambda-bert train --log-file FILE wrote")
+    parser.add_argument("--out", type=Path, default=Path("curve.png"), help=".png, .svg or .pdf (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if args.out.suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"--out {args.out}: the name must end in .png, .svg or .pdf")
+    curves = {}
+    for path in args.logs:
+        name = path.stem if path.stem != "train" else path.resolve().parent.name
+        training, validation = read_curve(path.read_text(encoding="utf-8"))
+        if not training:
+            raise ValueError(f"{path} holds no line of a training: lambda-bert train ... --log-file {path} writes them")
+        curves[str(path) if name in curves else name] = training, validation
+    try:
+        draw(curves, args.out)
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install matplotlib") from error
+    print(f"written to {args.out}")
