@@ -1,4 +1,4 @@
-"""One function, :func:`lambda_mix`, with one signature over several backends."""
+""":func:`lambda_mix`, one function over several backends, and the same for packed documents."""
 
 import logging
 from functools import cache
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "reference", "banded", "fourier", "triton")
 OLD_NAMES = {"chunked": "banded"}
-MAX_LINE_CONTEXT = 255  # a line of packed documents has as many numbers at each position
+MAX_LINE_CONTEXT = 255  # the mask of packed documents has one number per position and offset
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,10 +35,10 @@ _FUNCTIONS = {
 
 
 def check_backend(backend: str) -> str:
-    """Return the present name of ``backend``: "chunked" is what "banded" was called.
+    """Return the current name of ``backend``; "chunked" is the old name of "banded".
 
     Raises:
-        ValueError: an unknown name, or "triton" where no tensor can go through its kernels, with the reason.
+        ValueError: an unknown name, or "triton" where its kernels cannot run at all; the message says why.
     """
     backend = OLD_NAMES.get(backend, backend)
     if backend not in BACKENDS:
@@ -49,14 +49,16 @@ def check_backend(backend: str) -> str:
 
 
 def resolve_backend(backend: str, queries: Tensor, values: Tensor, position_embedding: Tensor) -> str:
-    """Return the backend that serves these tensors: ``backend`` itself, or what "auto" picks.
+    """Return the backend to use for these tensors: ``backend`` itself, or what "auto" picks.
 
-    "auto" is "triton" on CUDA where the kernels can serve and pass :mod:`fairseq_lambda.ops.triton.self_check`.
-    Elsewhere it is the cheaper of "banded" and "fourier", by the estimate of :mod:`fairseq_lambda.ops.fourier.cost`.
-    Each choice is logged once per process, with the reason; kernels that are wrong are one warning.
+    "auto" picks "triton" on CUDA if its kernels support the tensors and pass
+    :mod:`fairseq_lambda.ops.triton.self_check`. Otherwise it picks the cheaper of "banded" and "fourier", as estimated
+    by :mod:`fairseq_lambda.ops.fourier.cost`. Each choice is logged once per process, with the reason. Kernels that
+    fail the check cause one warning.
 
     Raises:
-        ValueError: "triton", and its kernels cannot take these tensors or compute something else, with the reason.
+        ValueError: ``backend`` is "triton", and its kernels do not support these tensors or give wrong results; the
+            message says why.
     """
     if backend not in ("auto", "triton"):
         return backend
@@ -88,7 +90,7 @@ def _log_choice(choice: str, device: str, reason: str | None) -> None:
 
 
 def trim(position_embedding: Tensor, length: int) -> Tensor:
-    """Return E (k, u, r) without the offsets that no pair of positions of ``length`` has."""
+    """Return E (k, u, r) without the offsets that do not occur in a sequence of ``length``."""
     excess = position_embedding.shape[-1] // 2 - (length - 1)
     return position_embedding[..., excess:-excess] if excess > 0 else position_embedding
 
@@ -113,12 +115,13 @@ def lambda_mix(
         keys: (b, n, k, u), already normalised over the positions, zero where padded.
         values: (b, n, v, u), zero where padded.
         position_embedding: E, (k, u, r) with r odd; index j stands for the offset m - n = j - r // 2. It may reach
-            further than the sequence; a context that covers every pair is r = 2 n - 1.
-        backend: "auto"; "reference", the equations as they stand; "banded", block-banded matrix products; "fourier",
-            fast Fourier transforms, for long contexts; "triton", kernels for CUDA.
+            beyond the sequence; r = 2 n - 1 covers every pair.
+        backend: "auto"; "reference", the equations as written; "banded", block-banded matrix products; "fourier", fast
+            Fourier transforms, for long contexts; "triton", kernels for CUDA.
 
-    Differentiable in every tensor. All four must have one dtype and device. Exporters and tracers record a graph that
-    serves any length, whatever the backend: :mod:`fairseq_lambda.ops.unrolled`. Under torch.func, "auto" is the same.
+    Differentiable in every tensor. All four must share one dtype and device. Whatever the backend, exporters and
+    tracers record the graph of :mod:`fairseq_lambda.ops.unrolled`, which works for any length; "auto" uses it under
+    torch.func, too.
 
     Raises:
         ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r; torch.func with a backend other
@@ -129,12 +132,12 @@ def lambda_mix(
         raise ValueError(f"position_embedding has {context} offsets; a centred context needs an odd number")
     backend = check_backend(backend)
     if is_transformed() and backend not in ("auto", "reference"):
-        raise ValueError(f"backend={backend} has no transforms of torch.func: use backend=auto or backend=reference")
+        raise ValueError(f"backend={backend} does not support torch.func: use backend=auto or backend=reference")
     if is_recording() or (backend == "auto" and is_transformed()):
         return lambda_mix_unrolled(queries, keys, values, position_embedding)
     position_embedding = trim(position_embedding, queries.shape[1])
     backend = resolve_backend(backend, queries, values, position_embedding)
-    with torch.autocast(queries.device.type, enabled=False):  # all four have one dtype, and so have the results
+    with torch.autocast(queries.device.type, enabled=False):  # the results have the dtype of the inputs
         return _FUNCTIONS[backend](queries, keys, values, position_embedding)
 
 
@@ -146,15 +149,15 @@ def lambda_mix_documents(
     documents: Documents,
     backend: str = "auto",
 ) -> Tensor:
-    """Return the layer's output y (b, n, h, v) for rows packed with documents, each as if it were alone.
+    """Return the layer's output y (b, n, h, v) for rows packed with documents, each mixed as if it were alone.
 
-    See :func:`lambda_mix`. ``keys`` are normalised over the positions of their document.
+    See :func:`lambda_mix` for the arguments and errors. ``keys`` are normalised over the positions of their document.
 
-    "banded" mixes the whole line on a CPU if the context is local: products of the same shapes whatever the lengths,
-    which oneDNN makes code for. All else is called per group of documents.
+    On a CPU with a local context, "banded" mixes the whole line at once: its products have the same shapes whatever the
+    lengths, and oneDNN compiles code for each new shape. Everything else runs once per group of documents.
     """
     backend = check_backend(backend)
-    position_embedding = trim(position_embedding, documents.longest)  # once: a gradient per group is of all offsets
+    position_embedding = trim(position_embedding, documents.longest)  # else each group's gradient has all offsets
     on_line = queries.device.type == "cpu" and position_embedding.shape[-1] <= MAX_LINE_CONTEXT
     if on_line and backend in ("auto", "banded"):
         if backend == "auto":

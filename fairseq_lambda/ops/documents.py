@@ -1,6 +1,7 @@
-"""Documents packed into rows: where each lies, and the way of tensors from rows to documents and back.
+"""Documents packed into rows: where each one is, and how tensors get from rows to documents and back.
 
-Only what mixes tokens needs to know the documents. Everything else works on rows, which have hardly any padding.
+Only operations that mix tokens need to know the documents. Everything else works on rows, which have hardly any
+padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# A call of a mixing function costs about as much as this many more positions. On a GPU a call is many launches.
+# One more call of a mixing function costs about as much as this many positions. On a GPU a call is many launches.
 CALL_POSITIONS = {"cpu": 256}
 CALL_POSITIONS_ELSEWHERE = 4096
 
@@ -24,21 +25,21 @@ class Group(NamedTuple):
 
 
 class Documents:
-    """Where the documents of a packed batch (b, n) lie. The rows, one after the other, are one line of b * n positions.
+    """Where the documents of a packed batch (b, n) are. Its rows, joined end to end, form one line of b * n positions.
 
     Args:
-        lengths: per row, the lengths in tokens of its documents, one after the other; the rest of the row is padding.
+        lengths: per row, the lengths of its documents in tokens, in order; the rest of the row is padding.
         width: n.
-        device: of the tensors that are packed.
+        device: the device of the packed tensors.
 
     Raises:
-        ValueError: documents longer than their row, an empty one, or none at all.
+        ValueError: documents longer than their row, an empty document, or no document at all.
     """
 
     def __init__(self, lengths: Sequence[Sequence[int]], width: int, device: torch.device | str = "cpu"):
         self.rows, self.width, self.device = len(lengths), width, torch.device(device)
-        self.bounds: list[tuple[int, int]] = []  # of each document: its first position on the line, and its end
-        parts, at = [], 0  # all lengths, those of padding as well
+        self.bounds: list[tuple[int, int]] = []  # per document: its first position on the line, and its end
+        parts, at = [], 0  # all lengths, including those of padding
         for row in lengths:
             if sum(row) > width or min(row, default=1) < 1:
                 raise ValueError(f"documents of {', '.join(map(str, row))} tokens do not fit into a row of {width}")
@@ -54,7 +55,7 @@ class Documents:
         self._parts = torch.tensor(parts)
         self._inside: dict[tuple, Tensor] = {}
 
-    # What is below is made when it is asked for: no model needs all of it.
+    # The rest is computed when first used: no model needs all of it.
 
     @cached_property
     def positions(self) -> Tensor:
@@ -66,7 +67,7 @@ class Documents:
 
     @cached_property
     def parts(self) -> Tensor:
-        """(parts,): lengths on the line of documents, and of padding at the end of rows."""
+        """(parts,): the lengths of documents and of the padding at the end of rows, in their order on the line."""
         return _move(self._parts, self.device)
 
     @cached_property
@@ -75,9 +76,9 @@ class Documents:
         return _move(torch.repeat_interleave(torch.arange(len(self._parts)), self._parts), self.device)
 
     def own(self, offsets: range, dtype: torch.dtype) -> Tensor:
-        """Return (b * n, offsets): 1 where the position so much further on is in the same document, else 0.
+        """Return (b * n, offsets): 1 where the position at that offset is in the same document, else 0.
 
-        Kept, as all layers ask for the same.
+        Cached, because all layers need the same one.
         """
         key = (offsets, dtype)
         if key not in self._inside:
@@ -94,13 +95,13 @@ class Documents:
         return _Softmax.apply(logits.flatten(0, 1), self).view_as(logits)
 
     def all_finite(self, x: Tensor) -> Tensor:
-        """Return (b * n,), whether all numbers of x (b, n, ...) are finite in the position's document."""
+        """Return (b * n,): whether all numbers of x (b, n, ...) in the position's document are finite."""
         sums = x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32)).flatten()
         return torch.segment_reduce(sums, "sum", lengths=self.parts, unsafe=True).isfinite()[self.part_of]
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Documents of similar length together, so that a call serves many and little is padded."""
+        """Documents grouped by similar length, for few calls and little padding."""
         return self._grouped[0]
 
     @cached_property
@@ -121,10 +122,10 @@ class Documents:
         return groups, _Map.of(torch.cat(row_of_slot), self.device), _Map.of(slot_of_row, self.device)
 
     def each(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """Return ``function`` of each document, as rows (b, n, ...), zero where padded.
+        """Apply ``function`` to each document and return the results as rows (b, n, ...), zero where padded.
 
-        It is called per group, with the tensors (b, n, ...) as (documents, length, ...), zero where padded, and with
-        the group's padding mask, and returns (documents, length, ...).
+        It is called once per group. It takes the tensors (b, n, ...) as (documents, length, ...), zero where padded,
+        and the group's padding mask, and returns (documents, length, ...).
         """
         groups, there, back = self._grouped
         results = []
@@ -142,7 +143,7 @@ class Documents:
 
 
 def _similar(size: Tensor, call: int) -> list[list[int]]:
-    """Return groups of documents, longest first, each padded by at most ``call`` positions in all."""
+    """Return groups of documents, longest first, each group padded by at most ``call`` positions in all."""
     groups, longest, padding = [], 0, 0
     for i in size.argsort(descending=True, stable=True).tolist():
         missing = longest - int(size[i])
@@ -155,7 +156,7 @@ def _similar(size: Tensor, call: int) -> list[list[int]]:
 
 
 class _Map(NamedTuple):
-    """Where each row of the result comes from; the rows in ``empty`` come from nowhere, and are zero."""
+    """The source of each row of the result; the rows in ``empty`` have none and are zero."""
 
     source: Tensor
     empty: Tensor | None
@@ -167,7 +168,7 @@ class _Map(NamedTuple):
 
 
 class _Rearranged(torch.autograd.Function):
-    """Returns the rows ``there`` of ``x`` (rows, ...); by their inverse, ``back``, the gradient has no sums."""
+    """Returns the rows ``there`` of ``x`` (rows, ...). With the inverse map, ``back``, the gradient needs no sums."""
 
     @staticmethod
     def forward(ctx, x, there, back):
@@ -207,5 +208,5 @@ def _reduced(x: Tensor, how: str, documents: Documents) -> Tensor:
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda":
-        tensor = tensor.pin_memory()  # so that nobody waits for the copy
+        tensor = tensor.pin_memory()  # so that the copy does not block
     return tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""A decorator for functions that torch.compile is to leave alone."""
+"""A decorator for functions that torch.compile should leave alone."""
 
 import functools
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import torch
 
 
 def runs_eagerly(function: Callable) -> Callable:
-    """Return ``function``, at which the graph of ``torch.compile`` breaks.
+    """Return ``function``, wrapped so that ``torch.compile`` breaks its graph there.
 
-    ``torch.compiler.disable`` as a decorator imports the compiler, and with it Triton, which a process that compiles
-    nothing need not have. Here it is called when something is being compiled.
+    As a decorator, ``torch.compiler.disable`` imports the compiler, and with it Triton, even in a process that compiles
+    nothing. Here it is called only while something is being compiled.
     """
 
     @functools.wraps(function)

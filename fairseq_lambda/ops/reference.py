@@ -1,4 +1,4 @@
-"""The lambda layer's equations, written as in the paper: slow, obvious, and what every other backend is tested on."""
+"""The lambda layer's equations, written as in the paper: slow and obvious. Other backends are tested against them."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""One function, :func:`row_norm`: layer norm or RMS norm over a short last dimension, by the quickest kernel here."""
+""":func:`row_norm`: layer norm or RMS norm over a short last dimension, by the fastest kernel available."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,9 +14,9 @@ def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred
         (x - mean(x)) / sqrt(var(x) + eps) * weight + bias        centred: layer norm (Ba et al., 2016)
         x / sqrt(mean(x^2) + eps) * weight                        otherwise: RMS norm (Zhang & Sennrich, 2019)
 
-    On CUDA with Triton, rows of up to 128 numbers go through its kernels, which give x's dtype, if they pass
-    :mod:`fairseq_lambda.ops.triton.self_check`. Elsewhere torch's own functions serve, which may give float32 under
-    autocast.
+    On CUDA, rows of up to 128 numbers use the Triton kernels if these pass
+    :mod:`fairseq_lambda.ops.triton.self_check`; the result then has x's dtype. Otherwise torch's own functions are
+    used, which may return float32 under autocast.
     """
     if norms_rows(x) and not is_transformed() and _is_right(x, weight, bias, centred):
         return kernels("row_norm").row_norm_triton(x, weight, bias, eps, centred)
@@ -24,7 +24,7 @@ def row_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred
 
 
 def torch_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
-    """Return what :func:`row_norm` does, by torch's own functions."""
+    """Return what :func:`row_norm` returns, computed by torch's own functions."""
     if centred:
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)

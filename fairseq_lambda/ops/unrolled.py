@@ -1,8 +1,8 @@
-"""The lambda layer in operations that torch knows, for any length: what exporters, tracers and torch.func get.
+"""The lambda layer in plain torch operations, for any length: for exporters, tracers and torch.func.
 
-The faster backends choose their blocks by the length that they see, so a graph of them would serve that length alone,
-and torch.func cannot look into functions with a backward pass of their own. Nor has such a pass a derivative: second
-derivatives are this one's.
+The faster backends choose their blocks by the length, so a graph recorded from them would work for that length alone.
+They also have backward passes of their own, which torch.func cannot transform and which have no derivatives: second
+derivatives come from here.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairseq_lambda.ops.reference import lambda_mix_reference
 
-MAX_OFFSETS = 255  # a graph has some operations for each; longer contexts take the reference's n x n table
+MAX_OFFSETS = 255  # the graph has a few operations per offset; longer contexts use the reference's n x n table
 
 
 def is_recording() -> bool:
@@ -22,7 +22,7 @@ def is_recording() -> bool:
 
 
 def is_transformed() -> bool:
-    """Return whether a transform of torch.func is at work: vmap, grad, jvp and what is made of them."""
+    """Return whether a torch.func transform is active: vmap, grad, jvp or one built from them."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
@@ -48,14 +48,14 @@ def lambda_mix_unrolled(
 def differentiable_gradients(
     function: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of ``tensors`` as a graph, given those of the results that ``function`` has for them.
+    """Return differentiable gradients of ``tensors``, given the ``gradients`` of the results of ``function(*tensors)``.
 
-    None is the gradient of a tensor that needs none, and of a result that was not used.
+    A tensor that needs no gradient gets None; None in ``gradients`` stands for a result that was not used.
 
-    For a backward pass under ``create_graph=True``, that is, with ``torch.is_grad_enabled()``. Without it, what a
-    backward pass computed by other means would count as constant, and a second derivative would lack it in silence.
+    For backward passes under ``create_graph=True``, that is, with ``torch.is_grad_enabled()``. There, gradients
+    computed in any other way would count as constants, and second derivatives would silently lack them.
     """
-    inputs = [tensor.view_as(tensor) for tensor in tensors]  # one may have been made of another
+    inputs = [tensor.view_as(tensor) for tensor in tensors]  # one may have been computed from another
     asked = [x for x in inputs if x.requires_grad]
     used = [(result, given) for result, given in zip(function(*inputs), gradients, strict=True) if given is not None]
     results, given = zip(*used, strict=True)

@@ -18,11 +18,11 @@ def draw(
 
 
 def results(function, tensors, used=(0, 1)):
-    """Return the six tensors of NAMES, given fixed gradients of the outputs that are used."""
+    """Return the six tensors of NAMES, given fixed gradients of the outputs in ``used``."""
     tensors = [t.detach().requires_grad_() for t in tensors]
     outputs = function(*tensors)
     g = torch.Generator().manual_seed(1)
-    # whole eighths, which every precision has
+    # multiples of 1/8, which every precision represents exactly
     grads = [(torch.randint(-16, 17, t.shape, generator=g) / 8).to(t.device, t.dtype) for t in outputs]
     torch.autograd.backward([outputs[i] for i in used], [grads[i] for i in used])
     return [*(t.detach() for t in outputs), *(torch.zeros_like(t) if t.grad is None else t.grad for t in tensors)]
@@ -35,7 +35,7 @@ def assert_same(function, expected, tensors, atol=1e-10, rtol=1e-10):
 
 
 def errors(function, tensors):
-    """Return the errors of outputs and gradients relative to the reference in float64 on the same numbers."""
+    """Return the errors of outputs and gradients relative to the reference, computed in float64 on the same inputs."""
     expected = results(lambda_mix_reference, [t.double() for t in tensors])
     found = results(function, tensors)
     assert all(r.dtype == tensors[0].dtype and r.shape == e.shape for r, e in zip(found, expected, strict=True))
@@ -43,14 +43,14 @@ def errors(function, tensors):
 
 
 def poison(monkeypatch):
-    """Fill fresh memory with NaN, so that a number that was handed out and never written shows."""
+    """Fill newly allocated memory with NaN, so that numbers that were never written show."""
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         allocate = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *a, allocate=allocate, **k: allocate(*a, **k).fill_(float("nan")))
 
 
 def kept_for_backward(function, tensors):
-    """Return the content lambda and where the memory starts that the backward pass keeps."""
+    """Return the content lambda, and the addresses of the memory that is kept for the backward pass."""
     kept = set()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.add(where(t)) or t, lambda t: t):
         _, content_lambda = function(*tensors)

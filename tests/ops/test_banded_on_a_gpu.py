@@ -1,6 +1,6 @@
-"""What banded does on a GPU, seen without one: on device meta, whose tensors have no numbers, a read of one raises.
+"""What "banded" would do on a GPU, tested without one on device meta, whose tensors raise when a number is read.
 
-torch's fake CUDA tensors cannot be indexed where there is no such device.
+torch's fake CUDA tensors cannot be indexed without such a device.
 """
 
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ class Launches(TorchDispatchMode):
 
 
 def launches(batch, length, context, dim_u=1):
-    """Return the operations of a call and of its backward pass, once masks of this shape are there."""
+    """Return the number of operations in a call and its backward pass, with the masks for this shape cached."""
     shapes = [(batch, length, 12, 16), (batch, length, 16, dim_u), (batch, length, 64, dim_u), (16, dim_u, context)]
     queries, *others = (torch.empty(shape, device="meta", requires_grad=True) for shape in shapes)
     for _ in range(2):
@@ -35,7 +35,7 @@ def launches(batch, length, context, dim_u=1):
 
 
 def test_a_read_of_a_number_raises():
-    """Else the next test would show nothing."""
+    """Otherwise the next test would prove nothing."""
     for read in (lambda x: bool(x.any()), lambda x: x.sum().item(), lambda x: x.tolist()):
         with pytest.raises((RuntimeError, NotImplementedError)):
             read(torch.ones(3, device="meta"))
@@ -43,7 +43,7 @@ def test_a_read_of_a_number_raises():
 
 @pytest.mark.parametrize("norm", ["layer", "rms", "none"])
 def test_a_layer_waits_for_no_number(norm, monkeypatch):
-    # autocast does not know the device
+    # autocast does not support the device
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
     layer = LambdaLayer(64, 4, dim_u=2, norm=norm, backend="banded").to("meta")

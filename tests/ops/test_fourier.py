@@ -1,4 +1,4 @@
-"""Fourier transforms: how they are cut up, what they hold in memory, and when they are picked."""
+"""Fourier transforms: how the work is cut up, how much memory it takes, and when they are picked."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from fairseq_lambda.ops.reference import lambda_mix_reference
 
 
 def test_items_of_a_batch_together_as_on_a_gpu(monkeypatch):
-    """A CPU takes them one by one; groups of two and a rest of one give the same."""
+    """A CPU processes items one by one; groups of two and a rest of one give the same."""
     monkeypatch.setattr(_Spectra, "groups", lambda self: [slice(0, 2), slice(2, 3)])
     assert_same(lambda *t: lambda_mix_fourier(*t, partition=4), lambda_mix_reference, draw(31, 2, 61, batch=3))
 
@@ -52,7 +52,7 @@ def test_windows_are_fast_lengths():
 
 
 def test_autocast_does_not_reach_inside():
-    """The content lambda is a plain product, which autocast may round; without it the result is the same."""
+    """Autocast may round the content lambda, a plain product. With keys of zero it is zero, so nothing may change."""
     queries, keys, values, embedding = draw(300, 1, 599, dtype=torch.float32)
     keys = torch.zeros_like(keys)
     outside, _ = lambda_mix_fourier(queries, keys, values, embedding)
@@ -62,7 +62,7 @@ def test_autocast_does_not_reach_inside():
 
 
 def peak_bytes(tensors, tmp_path):
-    """The most that a forward and backward pass holds at a time beside its inputs, by torch's profiler."""
+    """Return the peak memory of a forward and backward pass, without its inputs, as measured by torch's profiler."""
     trace = tmp_path / "trace.json"
     with torch.profiler.profile(profile_memory=True) as profiler:
         outputs = lambda_mix_fourier(*tensors, partition=60)
@@ -78,7 +78,7 @@ def peak_bytes(tensors, tmp_path):
 
 
 def test_peak_memory_is_linear_in_the_length(tmp_path):
-    """Neither n x n nor (b, n, k, v): a token more costs less than its position lambda would."""
+    """Nothing is n x n or (b, n, k, v): each further token takes less than its position lambda would."""
     shape = {"batch": 1, "heads": 2, "dim_k": 32, "dim_v": 64, "dtype": torch.float32}
     peaks = [peak_bytes(draw(n, 1, 2 * n - 1, **shape), tmp_path) for n in (2048, 4096, 6144)]
     assert peaks[0] > 0

@@ -1,4 +1,4 @@
-"""Backends against loops over the definition, against the reference, and against finite differences."""
+"""Backends are compared with loops over the definition, with the reference, and with finite differences."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def test_equals_loops_over_the_definition(backend, length, dim_u, context):
 
 
 @pytest.mark.parametrize("make,size", [
-    # spans of a part of a sequence, of one, of several, of all; the last with less than the others
+    # spans of a part of a sequence, of one, of several, of all; the last span may be shorter
     *((banded, span) for span in (None, 1, 8, 50, 63, 126, 1000)), *((fourier, p) for p in (None, 1, 3, 8, 60)),
 ])  # fmt: skip
 @pytest.mark.parametrize("dim_u", [1, 2, 4])
@@ -74,7 +74,7 @@ def test_first_and_second_derivatives_are_finite_differences(function, length, d
 
 @pytest.mark.parametrize("function", [banded(None), fourier(2)])
 def test_second_derivatives_of_tensors_that_are_made_of_another(function):
-    """Keys made of the queries, an embedding that needs no gradient, one output alone, half precision."""
+    """Keys computed from the queries, an embedding that needs no gradient, one output alone, half precision."""
 
     def second(function, dtype):
         queries, _, values, embedding = (t.detach().to(dtype) for t in draw(7, dim_u=1, context=5))
@@ -92,7 +92,7 @@ def test_second_derivatives_of_tensors_that_are_made_of_another(function):
 @pytest.mark.parametrize("function,context", [(banded(16), 23), (fourier(None), 799)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_errs_at_most_twice_what_plain_torch_errs(function, context, dtype):
-    """Over several spans, whose sums must not add up errors."""
+    """Errors must not accumulate in the sums over spans."""
     tensors = draw(400, 2, context, batch=2, dtype=dtype)
     plain = errors(lambda_mix_reference, tensors)
     for name, error in errors(function, tensors).items():
@@ -137,7 +137,7 @@ def test_what_is_not_finite_stays_in_its_text(backend, bad):
 @pytest.mark.parametrize("where", ["queries", "keys", "values", "gradient"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_a_text_beside_one_that_is_not_finite(backend, where):
-    """Its own stay as they are; those of the broken text are NaN wherever the reference has NaN."""
+    """They do not change; those of the broken text are NaN wherever the reference has NaN."""
 
     def gradients(broken, backend, length):
         tensors = [t.detach() for t in draw(length, dim_u=2, batch=3, context=9)]

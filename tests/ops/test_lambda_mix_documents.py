@@ -1,4 +1,4 @@
-"""Packed documents: the backends against the reference on each document, groups, and the softmax over each."""
+"""Packed documents: backends are compared with the reference on each document; groups; the softmax per document."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ LENGTHS, WIDTH = [[30, 1, 2, 25], [60], [9, 9, 9, 9, 9]], 60  # 2 and 15 positio
 
 
 def alone(*tensors, lengths=LENGTHS):
-    """The reference on each document; zero where padded."""
+    """Apply the reference to each document; zero where padded."""
     queries, *others, embedding = tensors
     ys, lambdas = [], []
     for i, row in enumerate(lengths):
@@ -30,14 +30,14 @@ def alone(*tensors, lengths=LENGTHS):
 
 
 def case(dim_u, context, **options):
-    """Tensors for the packed batch, zero where padded as a layer gives them."""
+    """Return tensors for the packed batch, zero where padded, as from a layer."""
     queries, keys, values, embedding = (t.detach() for t in draw(WIDTH, dim_u, context, batch=3, **options))
     padded = Documents(LENGTHS, WIDTH).positions.eq(0)[..., None, None]
     return queries, keys.masked_fill(padded, 0), values.masked_fill(padded, 0), embedding
 
 
 def real(documents, name, tensor):
-    """What of a result counts: gradients of keys and values of padding end in a layer's masks."""
+    """Return the part of a result that counts: a layer masks the gradients of padded keys and values."""
     padded = documents.positions.eq(0)[..., None, None]
     return tensor.masked_fill(padded, 0) if name in ("keys", "values") else tensor
 
@@ -75,7 +75,7 @@ def test_every_backend_gives_each_document_what_it_has_alone(backend, call, dim_
 def test_gradients_of_a_document_beside_one_that_is_not_finite(backend):
     documents, tensors = Documents(LENGTHS, WIDTH), case(2, 9)
     broken = torch.zeros(3, WIDTH, dtype=torch.bool)
-    broken[0, 31:33] = True  # the third of the first row
+    broken[0, 31:33] = True  # the third document of the first row
 
     def gradients(queries):
         inputs = [t.requires_grad_() for t in (queries, *(t.clone() for t in tensors[1:]))]
@@ -87,7 +87,7 @@ def test_gradients_of_a_document_beside_one_that_is_not_finite(backend):
     for name, before, after in zip(("queries", "keys", "values"), clean, found, strict=True):
         before, after = real(documents, name, before), real(documents, name, after)
         torch.testing.assert_close(after[~broken], before[~broken], atol=1e-10, rtol=0)
-        assert after[broken].isnan().all() == (name != "queries")  # which only the others' gradients depend on
+        assert after[broken].isnan().all() == (name != "queries")  # queries have no part in their own gradient
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

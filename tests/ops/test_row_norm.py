@@ -1,4 +1,4 @@
-"""The norm of short rows: torch's on a CPU; test_triton_kernels.py has the kernels."""
+"""The norm of short rows: on a CPU it is torch's. The kernels are tested in test_triton_kernels.py."""
 
 from types import SimpleNamespace
 

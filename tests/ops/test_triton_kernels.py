@@ -1,4 +1,4 @@
-"""The Triton backend: its kernels, in processes of their own, and when it is picked or refused."""
+"""The Triton backend: its kernels, tested in separate processes, and when it is picked or refused."""
 
 import inspect
 import logging
@@ -46,7 +46,7 @@ class TestOnAGPU:
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    """A process that says it interprets: enough for the choice, which imports no Triton."""
+    """Pretend that kernels are interpreted: enough for the choice, which does not import Triton."""
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(support, "_why_not_installed", lambda: None)
 
@@ -73,7 +73,7 @@ def test_without_the_package_it_is_refused_with_the_reason(interpreted, monkeypa
 def test_an_old_triton_is_refused_with_the_reason(monkeypatch, tmp_path):
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(support.importlib.util, "find_spec", lambda name: spec)
-    why_not_installed = inspect.unwrap(support._why_not_installed)  # without its cache
+    why_not_installed = inspect.unwrap(support._why_not_installed)  # bypasses the cache
     assert "too old for the kernels, which need 3.4" in why_not_installed()
     (tmp_path / "knobs.py").touch()
     assert why_not_installed() is None
@@ -93,7 +93,7 @@ VALUES = torch.zeros(2, 30, 64, 1)
 
 
 def on_cuda(dtype=torch.bfloat16):
-    """What the choice looks at, of queries on a GPU."""
+    """A stand-in for queries on a GPU, with the attributes that the choice reads."""
     return SimpleNamespace(device=torch.device("cuda", 0), is_cuda=True, dtype=dtype, shape=(2, 512, 12, 16))
 
 
@@ -143,7 +143,7 @@ def test_auto_takes_banded_on_cuda_only_with_the_reason_in_the_log(gpu, monkeypa
 
 @pytest.fixture
 def wrong_kernels(gpu, monkeypatch):
-    """A GPU whose kernels have nothing to run on: this process has no CUDA."""
+    """A GPU whose kernels fail, because this process has no CUDA."""
     monkeypatch.setattr(ops, "why_wrong", self_check.why_wrong)
     monkeypatch.setattr(self_check, "_check", lambda kind: f"its kernels differ from 'banded' for {kind}")
     monkeypatch.setattr(self_check, "_failures", [])
@@ -156,15 +156,16 @@ def test_auto_takes_banded_from_the_first_wrong_kernel_on_with_one_warning(wrong
     for context in (23, 23, 21):
         assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, context)) == "triton"
     monkeypatch.setattr(self_check, "_check", lambda kind: f"its kernels differ from 'banded' for {kind}")
-    for context in (23, 25, 23, 27):  # the first has been checked
+    for context in (23, 25, 23, 27):  # the first was checked above
         expected = "triton" if context == 23 and not self_check._failures else "banded"
         assert resolve_backend("auto", on_cuda(), VALUES, torch.zeros(16, 1, context)) == expected
     x = torch.zeros(2, 3, 16)
     monkeypatch.setattr("fairseq_lambda.ops.row_norm.norms_rows", lambda x: True)
-    assert torch.equal(row_norm(x, torch.ones(16), None, 1e-5, True), x)  # by torch's own
+    assert torch.equal(row_norm(x, torch.ones(16), None, 1e-5, True), x)  # computed by torch
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert warning.getMessage() == (
-        "Triton is not used, plain torch is: its kernels differ from 'banded' for bfloat16, heads=12 k=16 v=64 u=1 r=25"
+        "using plain torch instead of Triton: "
+        "its kernels differ from 'banded' for bfloat16, heads=12 k=16 v=64 u=1 r=25"
     )
 
 

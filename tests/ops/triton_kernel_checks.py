@@ -1,7 +1,7 @@
-"""Checks of the Triton kernels, run by test_triton_kernels.py in a process of its own.
+"""Checks of the Triton kernels, which test_triton_kernels.py runs in a separate process.
 
-Triton decides when it is imported whether kernels are interpreted or compiled, so the variable TRITON_INTERPRET
-belongs to a process: with it these run on the CPU, without it on CUDA.
+Triton decides at import whether kernels are interpreted or compiled, so TRITON_INTERPRET has to be set per process:
+with it these checks run on the CPU, without it on CUDA.
 """
 
 import importlib.util
@@ -68,7 +68,7 @@ def test_half_precision_errs_at_most_twice_what_plain_torch_errs(size, dtype):
 
 
 def test_finite_differences():
-    """The outputs are linear in each tensor, so that central differences are exact but for rounding."""
+    """The outputs are linear in each tensor, so central differences are exact except for rounding."""
     inputs, directions = draw(35, 2, 23, 1, 3, 4, 5), draw(35, 2, 23, 1, 3, 4, 5, seed=1)
     weights = [torch.randn(1, 35, 3, 5).to(DEVICE), torch.randn(1, 4, 5).to(DEVICE)]
 
@@ -86,7 +86,7 @@ def test_two_runs_give_the_same_bits():
 
 
 def test_any_strides():
-    """Queries, keys and values cut from one projection, values with u before v, the gradient of a sum."""
+    """Queries, keys and values are slices of one projection, values have u before v, the gradient is that of a sum."""
     q, k, v, e = (t.detach() for t in draw(40, 2, 5, 2, 3, 4, 6))
     packed = torch.cat([q.flatten(2), k.flatten(2), v.transpose(2, 3).flatten(2)], dim=2)
     q2, k2, v2 = packed.split([12, 8, 12], dim=2)
@@ -117,7 +117,7 @@ def test_keeps_nothing_but_inputs_and_content_lambda_for_the_backward_pass():
 def test_second_derivatives_are_the_reference_s(used):
     def second(function):
         inputs = [t.detach().requires_grad_() for t in draw(9, 2, 5, 2, 2, 4, 5)]
-        inputs[3] = torch.nn.functional.pad(inputs[3], (1, 1))[..., 1:-1]  # not contiguous, as E is that was cut
+        inputs[3] = torch.nn.functional.pad(inputs[3], (1, 1))[..., 1:-1]  # not contiguous, like a trimmed E
         outputs = function(*inputs)
         loss = sum(outputs[i].square().sum() for i in used)
         first = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True)
@@ -135,7 +135,7 @@ def test_compiled_gives_the_same():
 
 @pytest.mark.parametrize("length", [1, 45])
 def test_layer_with_padding(length):
-    """The backend gives the layer what reference gives it, and NaN where padded reaches no token."""
+    """With this backend the layer returns the same as with the reference, and NaN in padding reaches no token."""
     layer = LambdaLayer(24, 3, dim_k=4, dim_u=2, local_context=23, backend="triton").to(DEVICE)
     x = torch.randn(2, length, 24).to(DEVICE)
     mask = torch.zeros(2, length, dtype=torch.bool, device=DEVICE)
@@ -156,7 +156,7 @@ def test_layer_with_padding(length):
 
 @torch.no_grad()
 def test_a_layers_output_is_the_sum_of_its_tokens_contributions():
-    """As tests/inspection has it for the other backends; with the content lambda zeroed, of the position part alone."""
+    """As in tests/inspection for the other backends; with the content lambda zeroed, only the position part is left."""
     options = LambdaBertOptions(
         vocab_size=40, layers=1, embed_dim=24, ffn_embed_dim=32, heads=3, dim_k=4, dim_u=2, local_context=23,
         backend="triton",
@@ -196,7 +196,7 @@ def test_row_norm_equals_torchs_in_float64_with_every_gradient(rows, depth, dtyp
     found, again, expected = run(ours, None), run(ours, None), run(torchs, torch.float64)
     assert found[0].dtype == dtype and all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
     for got, wanted in zip(found, expected, strict=True):
-        # near 0 rows of one number have nothing left: there errors count against 1
+        # for rows of one number, results or gradients are nearly 0: there, errors are absolute
         error = (got.double() - wanted).norm() / wanted.norm().clamp(min=1)
         assert error < {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 5e-3}[dtype]
 
@@ -234,7 +234,7 @@ def unchecked(monkeypatch):
 
 
 def kind_of(dtype=torch.float32, dim_u=1, context=7):
-    """Queries, values and position embedding whose kernels the self check asks for."""
+    """Queries, values and position embedding, for the self check of their kernels."""
     queries, _, values, embedding = (t.detach() for t in draw(20, dim_u, context, 1, 2, 4, 20, dtype=dtype))
     return queries, values, embedding
 
@@ -254,7 +254,7 @@ def test_the_self_check_passes_sound_kernels_and_touches_no_random_state(uncheck
     # a rotation that is off by one
     (torch.bfloat16, "forward_kernel", "right = (j[None, :] - i[:, None])", "right = (j[None, :] - i[:, None] + 1)",
      {"y"}),
-    # the far half of the values read one position too early
+    # the far half of the values is read one position too early
     (torch.float16, "backward_kernel", "far_m = m + BLOCK\n", "far_m = m + BLOCK - 1\n",
      {"grad queries", "grad position_embedding"}),
     # a sum without the last position

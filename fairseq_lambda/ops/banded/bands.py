@@ -1,10 +1,10 @@
-"""Where blocks of queries, what they see and the diagonals of their bands lie in memory; all of it views.
+"""The memory layout of the bands: blocks of queries, the positions they see and the diagonals, all of them views.
 
-All sequences of a batch are read as one line of N = b * n positions. A block is B queries in a row, and its band a
-matrix (B * h, W), W >= B + r - 1: row (i, h) holds the r scores of query i and head h, shifted right by i, so that
-column w stands for the w-th position that the block sees. A block may reach across the end of a sequence: scores of
-positions that are not in the query's own one are set to zero on the way into the band. Packed documents are sequences
-of different lengths on such a line.
+All sequences of a batch are read as one line of N = b * n positions. A block is B consecutive queries, and its band is
+a matrix (B * h, W) with W >= B + r - 1. Row (i, h) holds the r scores of query i and head h, shifted right by i, so
+column w stands for the w-th position that the block sees. A block may cross the end of a sequence: scores of positions
+outside the query's own sequence are set to zero on the way into the band. Packed documents are sequences of different
+lengths on such a line.
 """
 
 from bisect import bisect_right
@@ -18,27 +18,27 @@ from torch import Tensor
 
 from fairseq_lambda.ops.documents import Documents
 
-# The constants here and below are measured by benchmarks/speed/tune_banded.py.
-# In entries: matrix products are fastest when the rows of scores and of bands are filled up to these.
+# The constants here and below were chosen with benchmarks/speed/tune_banded.py.
+# In entries: matrix products are fastest when the rows of scores and bands are padded to multiples of these.
 SCORES_ALIGNMENT = 8
 BAND_ALIGNMENT = 32
 
 
 def block_size(context: int) -> int:
-    """Return B, queries per block: a power of two, from 8 and about an eighth of the context on.
+    """Return B, queries per block: a power of two, at least 8 and more than an eighth of the context.
 
-    B - 1 entries of a band's row are zeros, hence small blocks; but every block reads all that it sees anew, hence not
-    too small. Powers of two leave the fewest queries over at the end of a span.
+    Blocks are small because B - 1 entries of each band row are zeros, but not too small because every block reads all
+    the positions it sees. Powers of two leave the fewest queries over at the end of a span.
     """
     return max(8, 1 << (context // 8).bit_length())
 
 
 def span_size(width: int, device: str) -> int:
-    """Return how many positions to work on at a time, if a band's rows have ``width`` entries.
+    """Return how many positions to process at a time if a band's rows have ``width`` entries.
 
-    On a CPU scores and bands are to stay in the cache. Elsewhere a span is a handful of launches, so it is a whole
-    batch of long texts, 2^18 tokens at r=23 and 52,000 at r=255; scores and bands then take no more memory than the
-    activations of a few feed-forward networks.
+    On a CPU, scores and bands should stay in the cache. Elsewhere each span costs a few kernel launches, so spans are
+    large enough for a whole batch of long texts: 2^18 tokens at r=23 and 52,000 at r=255. Scores and bands then take no
+    more memory than the activations of a few feed-forward networks.
     """
     positions, entries = (1024, 3 * 2**15) if device == "cpu" else (2**18, 2**24)
     return min(positions, entries // width)
@@ -48,17 +48,17 @@ def _fill(count: int, alignment: int) -> int:
     return -(-count // alignment) * alignment
 
 
-@lru_cache(maxsize=4)  # the layers of a model, forward and backward, ask for the same one
+@lru_cache(maxsize=4)  # all layers of a model, forward and backward, need the same one
 def _own_sequence(
     length: int, context: int, reach: int, repeats: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """(repeats * n, r), 1 where n + j - r // 2 is a position of the query's own sequence, else 0."""
+    """Return (repeats * n, r): 1 where n + j - r // 2 is a position of the query's own sequence, else 0."""
     seen = torch.arange(length, device=device)[:, None] + torch.arange(-reach, context - reach, device=device)
     return ((seen >= 0) & (seen < length)).to(dtype).repeat(repeats, 1)
 
 
 class Blocks(NamedTuple):
-    """``count`` blocks of ``size`` queries, from position ``start`` on."""
+    """``count`` blocks of ``size`` queries, starting at position ``start``."""
 
     start: int
     count: int
@@ -76,7 +76,7 @@ class Bands:
         batch, length, heads: b, n, h.
         offsets: r, odd.
         like: a tensor of the dtype and device to work in.
-        span: positions worked on at a time, at least a block.
+        span: positions processed at a time, at least a block.
         block: B.
         documents: what the rows are packed with; None: each row is one sequence.
     """
@@ -99,7 +99,7 @@ class Bands:
         self.visible = _fill(self.block + self.context - 1, BAND_ALIGNMENT)  # W, of a block
         self.span = max(span or span_size(self.visible, like.device.type), self.block)
         self.documents = documents
-        self._inside, self._period = None, length  # after which _inside repeats
+        self._inside, self._period = None, length  # _inside repeats after _period positions
         if documents is not None:
             offsets_seen = range(-self.reach, self.context - self.reach)
             self._inside, self._period = documents.own(offsets_seen, like.dtype), batch * length
@@ -109,9 +109,10 @@ class Bands:
         self._zeroed: dict[tuple[int, ...], Tensor] = {}
 
     def spans(self) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
-        """Yield positions of each span, and which of them, counted from its start, are of which sequences.
+        """Yield the positions of each span, and its parts: positions counted from the span's start, and sequences.
 
-        Of documents, all that a span has a part of, one by one; else a part of one sequence, or several whole ones.
+        With documents, there is a part for each document that the span overlaps. Otherwise there is one part, which is
+        a piece of one sequence or several whole sequences.
         """
         if self.documents is not None:
             step = self.span // self.block * self.block
@@ -136,7 +137,7 @@ class Bands:
                 yield slice(i * self.length, end * self.length), slice(i, end)
 
     def blocks(self, positions: slice) -> Iterator[Blocks]:
-        """Yield a span's whole blocks, and what is left as one smaller block."""
+        """Yield a span's whole blocks, then the rest as one smaller block."""
         count, rest = divmod(positions.stop - positions.start, self.block)
         if count:
             yield Blocks(positions.start, count, self.block)
@@ -144,14 +145,14 @@ class Bands:
             yield Blocks(positions.stop - rest, 1, rest)
 
     def pad_embedding(self, position_embedding: Tensor) -> Tensor:
-        """(k, u, r) -> (k, u * r), r filled up by offsets of weight zero."""
+        """(k, u, r) -> (k, u * r), with r padded by offsets of weight zero."""
         return F.pad(position_embedding, (0, self.context - position_embedding.shape[-1])).flatten(1)
 
     def pad_values(self, values: Tensor) -> Tensor:
         """(b, n, v, u) -> (u, r // 2 + N + as much as a block can see, v), zeros at both ends.
 
-        A sequence with NaN or infinity is zero here, or 0 x NaN would carry it over the border to its neighbours. What
-        is computed of it is NaN or infinite all the same, by the content lambda.
+        A sequence with NaN or infinity is set to zero here, because 0 x NaN would spread it to the neighbouring
+        sequences. Its own results are NaN or infinite all the same, through the content lambda.
         """
         if self.documents is not None:
             broken = ~self.documents.all_finite(values)
@@ -178,7 +179,7 @@ class Bands:
         view = self.seen(padded, blocks)
         step = blocks.size if blocks.count > 1 else gradient.shape[1]
         for first in range(0, gradient.shape[1], step):
-            rows = slice(first, first + step)  # of two blocks they do not overlap
+            rows = slice(first, first + step)  # these do not overlap between blocks
             view[:, rows] += gradient[:, rows]
 
     def _width(self, blocks: Blocks) -> int:
@@ -190,9 +191,9 @@ class Bands:
         return scores.view(blocks.count, blocks.size, self.heads, -1, self.context).unbind(3)
 
     def skew(self, scores: Tensor, blocks: Blocks) -> Tensor:
-        """Scores (count, B, h, r) -> band (count, B * h, W), in memory that the next call uses again.
+        """Scores (count, B, h, r) -> band (count, B * h, W), in memory that the next call reuses.
 
-        Only diagonals are ever written, so the zeros beside them have to be written once.
+        Only the diagonals are ever written, so the zeros beside them are written just once.
         """
         shape = (blocks.count, blocks.size * self.heads, self._width(blocks))
         if shape not in self._zeroed:
@@ -206,7 +207,7 @@ class Bands:
         self._copy(self._diagonals(band), out, blocks)
 
     def _diagonals(self, band: Tensor) -> Tensor:
-        """A view (count, B, h, r) of a band: one query further is one column to the right."""
+        """A view (count, B, h, r) of a band: each query starts one column to the right of the previous one."""
         count, rows, width = band.shape
         shape = (count, rows // self.heads, self.heads, self.context)
         return band.as_strided(shape, (rows * width, self.heads * width + 1, width, 1))
@@ -221,7 +222,7 @@ class Bands:
 
 
 def _overlaps(bounds: list[tuple[int, int]], span: slice) -> Iterator[tuple[slice, slice]]:
-    """Yield for each document in the span the positions of its part, from the start of the span, and its number."""
+    """Yield for each document in the span its positions, counted from the span's start, and its number, as slices."""
     at = bisect_right(bounds, span.start, key=lambda bound: bound[1])
     while at < len(bounds) and bounds[at][0] < span.stop:
         start, end = bounds[at]

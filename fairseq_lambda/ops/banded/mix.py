@@ -1,13 +1,13 @@
 """The lambda layer as block-banded matrix products in plain torch: CPU and any GPU, time and workspace linear in n.
 
-The positions of a batch are worked on a span at a time, so that all between the inputs and y stays in the cache:
+The positions of a batch are processed one span at a time, which keeps all intermediate results in the cache:
 
 1. scores s[n, h, u, j] = q[n, h] . E[:, u, j], one matrix product;
-2. the scores of each block of queries skewed into a band over the positions that it sees (:mod:`.bands`);
+2. the scores of each block of queries, skewed into a band over the positions that it sees (:mod:`.bands`);
 3. y = q lc + sum_u band[u] V[u], one product per sequence, and one per block and depth.
 
-No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the backward pass, which computes scores
-and bands again: they are the largest tensors, and the least work.
+No position lambda (b, n, k, v) is ever stored. Only the inputs are kept for the backward pass, which recomputes scores
+and bands: they are the largest tensors and the cheapest to compute.
 """
 
 import torch
@@ -31,14 +31,17 @@ def lambda_mix_banded(
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    With ``documents``, which rows are packed with, each is mixed as if it were alone, and has a content lambda
+    With ``documents``, each document in the packed rows is mixed as if it were alone; the content lambdas are
     (documents, k, v).
 
-    NaN or infinity in one sequence leaves the others alone. On a GPU that holds for the results only, not for their
-    gradients: it would have to be waited for.
+    NaN or infinity in one sequence does not reach the others. On a GPU this holds for the results but not for the
+    gradients, since checking them would have to wait for the device.
 
-    ``span``: positions worked on at a time; ``block``: queries per block. The result does not depend on them, but for
-    rounding; the defaults are measured.
+    ``span``: positions processed at a time; ``block``: queries per block. Apart from rounding, the result does not
+    depend on them. The defaults were chosen by measurement.
+
+    Raises:
+        RuntimeError: a second derivative was requested with ``documents``.
     """
     return _LambdaMix.apply(queries, keys, values, position_embedding, span, block, documents)
 
@@ -55,7 +58,7 @@ class _LambdaMix(torch.autograd.Function):
         y = q.new_empty(q.shape[0], q.shape[1], values.shape[2])  # (N, h, v)
 
         if documents is not None:
-            y.zero_()  # where padded
+            y.zero_()  # padded positions are never written
         for positions, parts in bands.spans():
             _multiply(q[positions], content_lambda, y[positions], parts)
             for blocks in bands.blocks(positions):
@@ -88,7 +91,7 @@ class _LambdaMix(torch.autograd.Function):
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = _content_lambda(keys, values, documents)
         q, g = queries.flatten(0, 1).contiguous(), grad_y.flatten(0, 1).contiguous()  # (N, h, k), (N, h, v)
-        wide = torch.promote_types(q.dtype, torch.float32)  # of sums over spans
+        wide = torch.promote_types(q.dtype, torch.float32)  # for sums over spans
         grad_content = grad_content.to(wide, copy=True)
         grad_embedding = torch.zeros_like(embedding, dtype=wide)
         grad_padded = torch.zeros_like(padded, dtype=wide)
@@ -103,7 +106,7 @@ class _LambdaMix(torch.autograd.Function):
             for blocks in bands.blocks(positions):
                 g_blocks = g[blocks.positions].view(blocks.count, -1, g.shape[-1])  # (count, B * h, v)
                 q_blocks = q[blocks.positions].flatten(0, 1)
-                scores = torch.mm(q_blocks, embedding)  # overwritten with their gradient, one depth after the other
+                scores = torch.mm(q_blocks, embedding)  # overwritten with their gradient, depth by depth
                 for depth, of_depth in enumerate(bands.by_depth(scores, blocks)):
                     band, seen = bands.skew(of_depth, blocks), bands.seen(padded[depth], blocks)
                     bands.add_seen(grad_padded[depth], torch.bmm(band.transpose(1, 2), g_blocks), blocks)
@@ -118,10 +121,10 @@ class _LambdaMix(torch.autograd.Function):
 
 
 def _has_neighbours(grad_y: Tensor, documents: Documents | None) -> bool:
-    """Whether to look if the gradient of E is finite; on a GPU one would have to wait for it.
+    """Return whether to check that the gradient of E is finite; on a GPU the check would have to wait for the device.
 
-    NaN or infinity in a sequence's queries or in the gradient of its output always shows there. In the bands it reaches
-    the neighbours, as 0 x NaN.
+    NaN or infinity in a sequence's queries, or in the gradient of its output, always shows in the gradient of E. In the
+    bands it spreads to the neighbouring sequences, as 0 x NaN.
     """
     return grad_y.device.type == "cpu" and (grad_y.shape[0] > 1 or documents is not None)
 
@@ -130,7 +133,7 @@ def _each_alone(
     queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor, grad_y: Tensor, grad_content: Tensor,
     span: int | None, block: int | None, documents: Documents | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return what ``_LambdaMix.gradients`` does, from one sequence or document after the other."""
+    """Return what ``_LambdaMix.gradients`` returns, computed one sequence or document at a time."""
     batch, length = queries.shape[:2]
     bounds = [(i * length, (i + 1) * length) for i in range(batch)] if documents is None else documents.bounds
     lines = [x.flatten(0, 1) for x in (queries, keys, values, grad_y)]
@@ -150,10 +153,10 @@ def _by_position(x: Tensor) -> Tensor:
 
 
 def _content_lambda(keys: Tensor, values: Tensor, documents: Documents | None) -> Tensor:
-    """Return the sums of K V over sequences (b, k, v), or over documents (documents, k, v), these in float32 or better.
+    """Return the sum of K V per sequence (b, k, v), or per document (documents, k, v) and then in float32 or better.
 
-    oneDNN, which has the products of half precision, makes code for each new shape, and documents have a thousand
-    lengths; these products are small, and float32 has none of that.
+    Half-precision products use oneDNN, which compiles code for each new shape, and documents have many lengths. These
+    products are small, and float32 needs no compilation.
     """
     k, v = _by_position(keys), _by_position(values)
     if documents is None:
@@ -163,7 +166,7 @@ def _content_lambda(keys: Tensor, values: Tensor, documents: Documents | None) -
 
 
 def _product(x: Tensor, lambdas: Tensor, documents: Documents | None) -> Tensor:
-    """Return ``x`` (b, m, c, u) times the matrix (c, d) of its sequence or document: (b, m, d, u), zero if padded."""
+    """Return ``x`` (b, m, c, u) times its sequence's or document's matrix (c, d): (b, m, d, u), zero where padded."""
     rows, depth = _by_position(x), x.shape[-1]
     if documents is None:
         result = torch.bmm(rows, lambdas.to(x.dtype))
@@ -182,7 +185,7 @@ def _lines(rows: Tensor, depth: int) -> Tensor:
 
 
 def _multiply(x: Tensor, lambdas: Tensor, out: Tensor, parts: list[tuple[slice, slice]]) -> None:
-    """``out`` (positions, h, d) = ``x`` (positions, h, c) times the matrix (c, d) of its sequence, in its precision."""
+    """Set ``out`` (positions, h, d) to ``x`` (positions, h, c) times its sequence's matrix (c, d), in its precision."""
     x, result = x.to(lambdas.dtype), out.to(lambdas.dtype)
     for part, sequences in parts:
         matrices = lambdas[sequences]
@@ -192,5 +195,5 @@ def _multiply(x: Tensor, lambdas: Tensor, out: Tensor, parts: list[tuple[slice, 
 
 
 def _rows(flat: Tensor, lambdas: Tensor) -> Tensor:
-    """A span (positions, h, d) of whole sequences, or of a part of one, as (sequences, positions * h, d)."""
+    """View a span (positions, h, d), whole sequences or a part of one, as (sequences, positions * h, d)."""
     return flat.view(lambdas.shape[0], -1, flat.shape[-1])

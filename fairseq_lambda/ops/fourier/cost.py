@@ -1,6 +1,6 @@
-"""Which product is cheaper for a shape, the band (banded) or Fourier transforms (fourier), and cut up how.
+"""Which backend is cheaper for a shape, "banded" or "fourier", and which partition size is best.
 
-Both are estimated in nanoseconds, forward and backward pass of one sequence, from counts of what they do and from
+Both costs are estimated in nanoseconds, for the forward and backward pass of one sequence, as operation counts times
 rates.
 """
 
@@ -11,33 +11,33 @@ import torch
 
 from fairseq_lambda.ops.fourier.partition import Partition
 
-# Fast lengths: windows are three times as long and have the factors 2, 3 and 5 only. Powers of two are no faster to
-# transform, and their strides make the transposes miss the caches.
+# Sizes with fast transforms: windows are three times as long and have the factors 2, 3 and 5 only. Powers of two are no
+# faster to transform, and their strides make the transposes miss the caches.
 SIZES = (60, 80, 96, 120, 160, 192, 240, 320, 480, 640, 960)
 
 
 class Rates(NamedTuple):
-    """Nanoseconds of one step of each kind."""
+    """Nanoseconds per step of each kind."""
 
     call: float  # of lambda_mix_fourier
     block: float
-    transform: float  # a number of a block's lambdas, (L, k, v): transforms, transposes, products with the queries
-    product: float  # the same, for each partition, times u, that is summed in the frequency domain
+    transform: float  # per number of a block's lambdas, (L, k, v): transforms, transposes, products with the queries
+    product: float  # per such number, partition and u: the sum in the frequency domain
     spill: float  # numbers per block that double the cost of ``transform``, because they leave the caches
-    band: float  # a multiply-add of the band, position x offset x head x u x (k + v)
+    band: float  # per multiply-add of the band: position x offset x head x u x (k + v)
 
 
 RATES = {
-    # Two cores of a CPU, by `python benchmarks/speed/global_context.py`, which prints how far off they are. Half
+    # Measured on two CPU cores by `python benchmarks/speed/global_context.py`, which prints how far off they are. Half
     # precision counts as float32, since it is faster on some processors and slower on others.
     "cpu": Rates(call=13e5, block=35e4, transform=8.0, product=0.17, spill=2.7e6, band=0.09),
-    # Not measured: bytes at 2.5 TB/s, and launches of 5 us, for an H100.
+    # Not measured, but estimated for an H100: bytes at 2.5 TB/s, and launches of 5 us.
     "cuda": Rates(call=5e5, block=3e5, transform=0.04, product=4e-4, spill=1e9, band=1e-4),
 }
 
 
 def rates_of(device_type: str) -> Rates:
-    """Return the rates of a kind of device; those of a GPU for any accelerator."""
+    """Return the rates for a type of device; every accelerator counts as a GPU."""
     return RATES["cpu" if device_type == "cpu" else "cuda"]
 
 
@@ -45,7 +45,7 @@ def rates_of(device_type: str) -> Rates:
 def cheapest_partition(
     length: int, context: int, dim_k: int, dim_v: int, dim_u: int, device_type: str = "cpu"
 ) -> tuple[float, int]:
-    """Return the estimated cost of ``lambda_mix_fourier`` in ns, and the partition size that has it."""
+    """Return the lowest estimated cost of ``lambda_mix_fourier`` in ns, and its partition size."""
     cuts = [Partition(length, context, size) for size in SIZES]
     return min((_fourier_cost(cut, dim_k * dim_v, dim_u, rates_of(device_type)), cut.size) for cut in cuts)
 
@@ -60,7 +60,7 @@ def _fourier_cost(cut: Partition, channels: int, dim_u: int, rates: Rates) -> fl
 def band_cost(
     length: int, context: int, heads: int, dim_k: int, dim_v: int, dim_u: int, device_type: str = "cpu"
 ) -> float:
-    """Return the estimated cost of ``lambda_mix_banded`` in ns: scores and band are products with k + v numbers."""
+    """Return the estimated cost of ``lambda_mix_banded`` in ns: k multiply-adds per score, v per entry of the band."""
     return length * context * heads * dim_u * (dim_k + dim_v) * rates_of(device_type).band
 
 

@@ -1,23 +1,23 @@
 """The lambda layer for long contexts: position lambdas by fast Fourier transforms, in plain torch, CPU and any GPU.
 
-A position lambda is a correlation over positions, for each pair of a key and a value channel a Toeplitz product::
+Position lambdas are correlations over positions, one Toeplitz product per pair of a key and a value channel::
 
     lp[n,k,v] = sum_u,j E[k,u,j] V[n + j - r//2, v, u]
 
-Transforms of the whole sequence would do it in O(n log n), but slowly: they leave the caches, and the lp of all
-positions fill (b, n, k, v). So it is cut up as convolution reverbs are (uniformly partitioned overlap-save, see
+Transforms of the whole sequence take O(n log n) operations but are slow: they leave the caches, and the lp of all
+positions take (b, n, k, v). So the work is cut up as in convolution reverbs (uniformly partitioned overlap-save, see
 :mod:`fairseq_lambda.ops.fourier.partition`):
 
-- E in partitions of P offsets, V in overlapping windows of L = 3 P positions, one every P, all transformed once, which
-  is cheap, since E and V have k u and v u channels where lp has k v;
-- for each block of 2 P positions, the products of the partitions with the windows they see are summed in the frequency
-  domain, one matrix product per frequency, and one inverse transform gives the block's lp, (2 P, k, v);
-- the content lambda is the same at every position, so it rides in the bin of frequency zero at no cost;
-- the block's queries are applied, and its lp is dropped. The backward pass makes it again.
+- E is cut into partitions of P offsets, and V into overlapping windows of L = 3 P positions, one every P. All are
+  transformed once, which is cheap: E and V have k u and v u channels, lp has k v.
+- For each block of 2 P positions, the products of the partitions with the windows they see are summed in the frequency
+  domain, one matrix product per frequency, and one inverse transform gives the block's lp, (2 P, k, v).
+- The content lambda is the same at every position, so adding it to the bin of frequency zero costs nothing.
+- The block's queries are applied, and its lp is dropped. The backward pass recomputes it.
 
-Time is O(n k v (log P + r u / P)), with P chosen by cost; memory is a few times V and E and one block. Nothing of
-size n x n or (b, n, k, v) is stored. The result is exact, without wrap-around, up to rounding: float32 inside for half
-precision, for which there are no transforms, else in the dtype of the inputs.
+Time is O(n k v (log P + r u / P)), with P chosen by cost; memory is a few times V and E, plus one block. Nothing of
+size n x n or (b, n, k, v) is stored. There is no wrap-around: the result is exact up to rounding. Half precision is
+computed in float32, because it has no transforms, everything else in the dtype of the inputs.
 """
 
 import torch
@@ -29,15 +29,15 @@ from fairseq_lambda.ops.fourier.cost import cheapest_partition
 from fairseq_lambda.ops.fourier.partition import Partition
 from fairseq_lambda.ops.unrolled import differentiable_gradients, lambda_mix_unrolled
 
-GPU_BLOCK = 2**26  # numbers in one block's lp, above which a GPU works on fewer batch items at a time
+GPU_BLOCK = 2**26  # numbers in one block's lp; a GPU processes no more batch items at a time than fit
 
 
 class _Spectra:
-    """What the forward and the backward pass share: the way into the frequency domain and back.
+    """What the forward and the backward pass share: the transforms to the frequency domain and back.
 
-    Spectra have the frequency f first, so that the sums over channels are matrix products; they are contiguous, or
-    torch.bmm would loop over the frequencies. ``filters`` is conj(E) there, (f, k, partition * u): a correlation is a
-    product with the conjugate.
+    Spectra have the frequency f first, so that the sums over channels are matrix products, and are contiguous, because
+    torch.bmm would otherwise loop over the frequencies. ``filters`` is the conjugate of E's spectrum, (f, k,
+    partition * u): a correlation is a product with the conjugate.
     """
 
     def __init__(self, values: Tensor, position_embedding: Tensor, content_lambda: Tensor, size: int):
@@ -53,7 +53,7 @@ class _Spectra:
         return tensor.to(self.dtype)
 
     def groups(self) -> list[slice]:
-        """Batch items that go together: one on a CPU, whose caches a block fills; as many as fit on a GPU."""
+        """Batch items processed together: one on a CPU, where a block fills the caches; else as many as fit."""
         batch, dim_k, dim_v = self.content_lambda.shape
         block = self.cut.window * dim_k * dim_v
         together = 1 if self.values.device.type == "cpu" else max(1, GPU_BLOCK // block)
@@ -114,7 +114,7 @@ class _Spectra:
 
 
 class _LambdaMix(torch.autograd.Function):
-    """y (b, n, h, v) of queries, values, position_embedding and content_lambda; saves these and nothing else.
+    """y (b, n, h, v) from queries, values, position_embedding and content_lambda, which are all that is saved.
 
     Per frequency, with ^ for a spectrum and * for the conjugate, u and partitions flattened::
 
@@ -122,7 +122,7 @@ class _LambdaMix(torch.autograd.Function):
         G   = (q^T dy)^        the gradient of a block's lambdas; its zero bin is the gradient of the content lambda
         dV^* += E^*T G*        dE^ += V^ G*^T
 
-    The last two are summed over the blocks, and dE over the batch, before one transform each takes them back.
+    The last two are summed over the blocks, and dE over the batch, before one inverse transform each.
     """
 
     @staticmethod
@@ -181,13 +181,13 @@ class _LambdaMix(torch.autograd.Function):
 
 
 def _by_offsets(queries: Tensor, values: Tensor, position_embedding: Tensor, content_lambda: Tensor) -> tuple[Tensor]:
-    """Return what ``_LambdaMix`` does, in operations that torch can differentiate as often as one likes."""
+    """Return what ``_LambdaMix`` returns, in operations that torch can differentiate any number of times."""
     no_keys = values.new_zeros(*queries.shape[:2], queries.shape[3], values.shape[3])
     y, _ = lambda_mix_unrolled(queries, no_keys, values, position_embedding)
     return (y + torch.einsum("bnhk,bkv->bnhv", queries, content_lambda),)
 
 
-@runs_eagerly  # a compiler would trace the loop over blocks, anew for each length
+@runs_eagerly  # a compiler would trace the loop over blocks, again for each length
 def lambda_mix_fourier(
     queries: Tensor,
     keys: Tensor,
@@ -197,7 +197,7 @@ def lambda_mix_fourier(
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    ``partition`` is P, by default the cheapest by :mod:`fairseq_lambda.ops.fourier.cost`.
+    ``partition`` is P; the default is the cheapest according to :mod:`fairseq_lambda.ops.fourier.cost`.
     """
     content_lambda = torch.einsum("bmku,bmvu->bkv", keys, values)
     dim_k, dim_u, context = position_embedding.shape

@@ -1,27 +1,26 @@
 """Triton kernels of the lambda layer with local context: forward and backward, deterministic, no position lambdas.
 
-Scores and bands live on chip. For ``BLOCK`` positions and ``GROUP`` heads, one row per pair (i, h), and for a tile of
-``BLOCK`` offsets j, the scores are one small product, and the band is the scores with row i moved right by i. It meets
-the values that these positions see, 2 BLOCK rows that all heads share, in a near and a far half::
+Scores and bands stay on chip. For ``BLOCK`` positions and ``GROUP`` heads, one row per pair (i, h), and for a tile of
+``BLOCK`` offsets j, the scores are one small product, and the band is the scores with row i moved right by i. It is
+multiplied with the values that these positions see, 2 BLOCK rows shared by all heads, in a near and a far half::
 
     s[(i, h), j]       = q[i, h] . E[:, u, j]                 (BLOCK GROUP, BLOCK)
     rotated[(i, h), c] = s[(i, h), (c - i) mod BLOCK]
     near = rotated where c >= i, far = rotated where c < i    columns c and BLOCK + c of the band
     y[(i, h)]          = q[i, h] . lc + near . V[start - r // 2 + c] + far . V[start - r // 2 + BLOCK + c]
 
-One rotation, ``tl.gather`` along the row, thus serves both halves, and neither scores nor bands touch device memory.
-The backward computes both again, and rotates the gradient of the band back. Every sum over blocks of positions is made
-of partial sums in float32, one slot per program, added in a fixed order afterwards: no atomics, always the same bits.
+Both halves thus need only one rotation, ``tl.gather`` along the row, and neither scores nor bands touch device memory.
+The backward pass recomputes both, and rotates the gradient of the band back. Sums over blocks of positions are partial
+sums in float32, one slot per program, added in a fixed order afterwards: no atomics, always the same bits.
 
-Letters of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles of ``BLOCK_V`` value channels,
+Letters are those of :func:`fairseq_lambda.ops.lambda_mix`; ``channel_tile`` counts tiles of ``BLOCK_V`` value channels,
 ``slice`` the combinations of a channel tile, an intra-depth u and a tile of offsets. Offsets into a tile fit 32 bits;
-the batch and the first position enter in 64 bits, since b n h v may exceed 2^31.
+the batch and the first position are in 64 bits, since b n h v may exceed 2^31.
 
-The floor, h=12 k=16 v=64 u=1 r=23 in bfloat16: forward 2.2 kB
-and 137 kFLOP per token, backward 4.0 kB and 287 kFLOP. At 3.0 TB/s and 790 TFLOP/s that is 0.74 and 1.32 ns for the
-bytes, 0.17 and 0.36 ns for the products: memory decides, so the kernels read y's gradient once and spend products,
-half of those in a band being with zeros. Fused softmax attention moves 18.4 kB per token and holds 12.3 kB; this holds
-4.8 kB.
+The least work, for h=12 k=16 v=64 u=1 r=23 in bfloat16: forward 2.2 kB and 137 kFLOP per token, backward 4.0 kB and
+287 kFLOP. At 3.0 TB/s and 790 TFLOP/s that is 0.74 and 1.32 ns for the bytes, 0.17 and 0.36 ns for the products. Memory
+is the limit, so the kernels read y's gradient once and spend products instead: half of those in a band are with zeros.
+Fused softmax attention moves 18.4 kB per token and holds 12.3 kB; this layer holds 4.8 kB.
 
 The launchers are in :mod:`fairseq_lambda.ops.triton.mix`, which is imported only when the backend is picked.
 """
@@ -36,7 +35,7 @@ INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 @triton.jit
 def _dot(a, b, PRECISION: tl.constexpr, total=None):
-    """a b, added to total if given, accumulated in float32."""
+    """Return a b, added to total if given, accumulated in float32."""
     if INTERPRETED and a.dtype == tl.bfloat16:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, total, input_precision=PRECISION)
@@ -44,7 +43,7 @@ def _dot(a, b, PRECISION: tl.constexpr, total=None):
 
 @triton.jit
 def _round(x, dtype: tl.constexpr):
-    """float32 x in the given precision, to nearest even."""
+    """Return the float32 x in the given precision, rounded to nearest even."""
     if INTERPRETED and dtype == tl.bfloat16:
         bits = x.to(tl.int32, bitcast=True)
         x = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
@@ -96,7 +95,7 @@ def forward_kernel(
     HEADS: tl.constexpr, DIM_K: tl.constexpr, DIM_V: tl.constexpr, DIM_U: tl.constexpr, CONTEXT: tl.constexpr,
     BLOCK: tl.constexpr, GROUP: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """y[b, n, h, v] for one block of positions, group of heads and channel_tile of value channels."""
+    """y[b, n, h, v] for one block of positions, group of heads and tile of value channels."""
     CHANNEL_TILES: tl.constexpr = (DIM_V + BLOCK_V - 1) // BLOCK_V
     GROUPS: tl.constexpr = (HEADS + GROUP - 1) // GROUP
     blocks = tl.cdiv(length, BLOCK)

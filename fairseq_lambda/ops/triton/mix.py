@@ -15,7 +15,7 @@ from fairseq_lambda.ops.triton.kernels import (
 from fairseq_lambda.ops.triton.tiles import Tile, backward_tile, forward_tile, query_tile
 from fairseq_lambda.ops.unrolled import differentiable_gradients, lambda_mix_unrolled
 
-CONTENT_SPAN, CONTENT_BLOCK = 1024, 64  # positions per program of content_kernel, and per step of it
+CONTENT_SPAN, CONTENT_BLOCK = 1024, 64  # positions per program of content_kernel, and per step
 COMBINE_SPAN = 64  # context positions per program of combine_kernel
 
 
@@ -25,10 +25,10 @@ def lambda_mix_triton(
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` (b, n, h, v) and the content lambda (b, k, v); see :func:`fairseq_lambda.ops.lambda_mix`.
 
-    float32, bfloat16 and float16; products accumulate in float32. float32 products are exact to float32 unless
-    ``torch.backends.cuda.matmul.allow_tf32`` is set, as for torch's own. Time and memory are O(n r); the tensors saved
-    for backward are the inputs and the content lambda. Two runs give the same bits. The inputs may have any strides.
-    Under ``torch.compile`` the graph breaks here.
+    Takes float32, bfloat16 and float16; products accumulate in float32. As in torch, products of float32 have its full
+    precision unless ``torch.backends.cuda.matmul.allow_tf32`` is set. Time and memory are O(n r); the tensors saved for
+    backward are the inputs and the content lambda. Two runs give the same bits. The inputs may have any strides. Under
+    ``torch.compile`` the graph breaks here.
     """
     with torch.cuda.device_of(queries):  # kernels start on the current device, which need not be the tensors'
         return _LambdaMix.apply(queries, keys, values, position_embedding)

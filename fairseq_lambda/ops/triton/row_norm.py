@@ -1,8 +1,8 @@
-"""Layer norm and RMS norm of short rows by Triton kernels: the queries' norm, over the key depth of each head.
+"""Triton kernels for layer norm and RMS norm of short rows: the queries' norm, over the key depth of each head.
 
-torch's kernels give a row of 16 numbers a block of threads; these give a program many rows. One pass reads x and
-writes y; the backward reads x and y's gradient, computes the statistics again, and adds the gradients of weight and
-bias up in float32, one slot per program and in a fixed order: no atomics, always the same bits.
+torch's kernels use a block of threads per row, even for 16 numbers; here each program handles many rows. The forward
+pass reads x once and writes y. The backward pass reads x and y's gradient, recomputes the statistics, and sums the
+gradients of weight and bias in float32, one slot per program and in a fixed order: no atomics, always the same bits.
 """
 
 import functools
@@ -64,7 +64,7 @@ class _RowNorm(torch.autograd.Function):
 
 
 def _by_torch(ctx, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor]:
-    """Return what ``_RowNorm`` does, in operations that torch can differentiate as often as one likes."""
+    """Return what ``_RowNorm`` returns, in operations that torch can differentiate any number of times."""
     return (torch_norm(x.to(weight.dtype), weight, bias, ctx.eps, ctx.centred).to(x.dtype),)
 
 
@@ -75,7 +75,7 @@ def _constants(depth: int, has_bias: bool, centred: bool) -> dict:
 
 @triton.jit
 def _statistics(x, inside, eps, DEPTH: tl.constexpr, CENTRED: tl.constexpr):
-    """Return x less its mean, and 1 / its deviation, per row."""
+    """Return x, minus its mean if CENTRED, and the reciprocal of its norm's denominator, per row."""
     if CENTRED:
         x = tl.where(inside, x - tl.sum(x, 1)[:, None] / DEPTH, 0.0)
     return x, tl.rsqrt(tl.sum(x * x, 1) / DEPTH + eps)

@@ -1,8 +1,8 @@
-"""Whether the Triton kernels compute the right numbers here: compared with plain torch before they are first used.
+"""The check that the Triton kernels compute the right numbers: compared with plain torch before they are first used.
 
-A compiler, a driver or a card that the kernels have never run on may get them wrong, and training would hide it. Each
-kind of tensors is checked once per process, on random numbers, which takes milliseconds where kernels are compiled.
-Imports Triton only when it checks.
+A compiler, driver or GPU that the kernels have never run on may give wrong results, and training would hide them. Each
+kind of tensors is checked once per process, on random numbers; once the kernels are compiled this takes milliseconds.
+Triton is imported only for a check.
 """
 
 import logging
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 BATCH, LENGTH = 2, 290  # several blocks of positions, the last one not full
 NORM_NUMBERS = 70_000  # the backward kernel of the norm takes some 30,000 at a time
-# The largest error allowed, over the root mean square of the numbers; the interpreter's kernels have a fifth of it.
+# The largest error allowed, relative to the root mean square; in Triton's interpreter it is a fifth of this.
 TOLERANCE = {torch.bfloat16: 0.1, torch.float16: 0.0125, torch.float32: 1e-4}
-TF32_TOLERANCE = TOLERANCE[torch.float16]  # which has as many bits
+TF32_TOLERANCE = TOLERANCE[torch.float16]  # both have 10 bits of mantissa
 
 
 class Mixing(NamedTuple):
@@ -63,9 +63,10 @@ _failures: list[str] = []
 
 
 def why_wrong(queries: Tensor, values: Tensor, position_embedding: Tensor) -> str | None:
-    """Return why the kernels are not to be used for tensors like these, None if they compute what "banded" does.
+    """Return why the kernels must not be used for tensors like these, or None if they compute what "banded" does.
 
-    Forward and backward. After a failure, of the norm's kernels too, it is the same reason for all tensors.
+    Checks the forward and the backward pass. After any failure, including one of the norm's kernels, the same reason is
+    returned for all tensors.
     """
     dim_k, dim_u, context = position_embedding.shape
     shape = queries.shape[2], dim_k, values.shape[2], dim_u, context
@@ -73,21 +74,21 @@ def why_wrong(queries: Tensor, values: Tensor, position_embedding: Tensor) -> st
 
 
 def why_norm_wrong(x: Tensor, weight: Tensor, bias: Tensor | None, centred: bool) -> str | None:
-    """The same for the kernels of :mod:`fairseq_lambda.ops.row_norm`, which are compared with torch's own."""
+    """Return the same for the kernels of :mod:`fairseq_lambda.ops.row_norm`, compared with torch's own."""
     return _why_wrong(Norm(x.device, x.dtype, weight.dtype, x.shape[-1], bias is not None, centred))
 
 
-@cache  # a reason once
+@cache  # each reason once
 def warn(reason: str) -> None:
-    """Say that plain torch is used from here on."""
-    logger.warning(f"Triton is not used, plain torch is: {reason}")
+    """Warn that plain torch is used from now on."""
+    logger.warning(f"using plain torch instead of Triton: {reason}")
 
 
 @runs_eagerly
 def _why_wrong(kind: Mixing | Norm) -> str | None:
     if _failures:
         return _failures[0]
-    if kind in _good or (kind.device.type == "cuda" and torch.cuda.is_current_stream_capturing()):  # which cannot wait
+    if kind in _good or (kind.device.type == "cuda" and torch.cuda.is_current_stream_capturing()):  # cannot wait
         return None
     if reason := _check(kind):
         _failures.append(reason)
@@ -99,7 +100,7 @@ def _why_wrong(kind: Mixing | Norm) -> str | None:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _check(kind: Mixing | Norm) -> str | None:
-    """No random state is touched."""
+    """Return why the kernels fail, or None. Leaves the random state alone."""
     against, names, case = _CASES[type(kind)]
     with torch.autocast(kind.device.type, enabled=False):
         tensors, gradients, expected = case(kind)
@@ -107,12 +108,12 @@ def _check(kind: Mixing | Norm) -> str | None:
             ours = _kernels(kind)
             exact = _results(expected, *([t.double() for t in some] for some in (tensors, gradients)))
             errors = _errors(_results(ours, tensors, gradients), exact)
-        except Exception as error:  # compiler and driver raise many kinds
+        except Exception as error:  # the compiler and the driver raise many kinds
             first_line = (str(error).strip().splitlines() or [""])[0]
             return f"its kernels fail for {kind} ({type(error).__name__}: {first_line[:200]})"
     tolerance = TF32_TOLERANCE if getattr(kind, "tf32", False) else 0
     tolerance = max(tolerance, TOLERANCE[kind.dtype])
-    if all(error <= tolerance for error in errors):  # not NaN either
+    if all(error <= tolerance for error in errors):  # False for NaN, too
         return None
     numbers = ", ".join(f"{name} {error:.1e}" for name, error in zip(names, errors, strict=False))
     return (

@@ -1,4 +1,4 @@
-"""Why the Triton backend cannot serve, if it cannot. Imports no Triton."""
+"""Why the Triton backend cannot be used, if it cannot. Does not import Triton."""
 
 import importlib
 import importlib.util
@@ -11,30 +11,31 @@ from torch import Tensor
 
 from fairseq_lambda.ops.eager import runs_eagerly
 
-# Larger ones work too, but partial sums grow with the context, and banded has large products to make by then.
+# Longer contexts work too, but the partial sums grow with them, and the products of "banded" are large by then.
 MAX_CONTEXT = 255
 MAX_DIM_K = 128  # a tile of queries holds all of k
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def kernels(name: str) -> ModuleType:
-    """Return the module ``name`` of this package; nothing else imports Triton.
+    """Return the module ``name`` of this package, which imports Triton; nothing else does.
 
-    Not by an import statement: the copies of this file in folders for transformers (huggingface/flat_code.py) are
-    without the kernels and use those of the installed package, which transformers would demand for a statement.
+    There is no import statement, because folders for transformers (huggingface/flat_code.py) have copies of this file
+    without the kernels. They use those of the installed package if there is one; given a statement, transformers would
+    require it.
     """
     return importlib.import_module(f"fairseq_lambda.ops.triton.{name}")
 
 
-@runs_eagerly  # torch.compile would trace the look at the file system, and ignore the cache
+@runs_eagerly  # torch.compile would trace the access to the file system, and ignore the cache
 @cache
 def _why_not_installed() -> str | None:
     if importlib.util.find_spec("fairseq_lambda") is None:  # this is a copy, see huggingface/flat_code.py
-        return "the package fairseq_lambda, which has the kernels, is not installed"
+        return "the package fairseq_lambda, which contains the kernels, is not installed"
     spec = importlib.util.find_spec("triton")
     if spec is None:
         return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
-    # No version is asked for: it is that of a distribution, of which several contain the package.
+    # A version would be that of a distribution, and several distributions contain the package.
     if not any(os.path.isfile(os.path.join(folder, "knobs.py")) for folder in spec.submodule_search_locations or ()):
         return "the installed Triton is too old for the kernels, which need 3.4 or later"
     return None
@@ -45,7 +46,7 @@ def _interpreted() -> bool:
 
 
 def why_not_here() -> str | None:
-    """Return why no tensor can go through the kernels in this process, None if some can."""
+    """Return why the kernels cannot run in this process at all, or None if they can."""
     reason = _why_not_installed()
     if reason:
         return reason
@@ -55,9 +56,9 @@ def why_not_here() -> str | None:
 
 
 def why_not(queries: Tensor, position_embedding: Tensor) -> str | None:
-    """Return why these tensors cannot go through the kernels, None if they can.
+    """Return why these tensors cannot go through the kernels, or None if they can.
 
-    The offsets of ``position_embedding`` are those that the sequence has, 2 n - 1 at most.
+    ``position_embedding`` is already trimmed to the sequence: it has 2 n - 1 offsets at most.
     """
     reason = why_not_here()
     if reason:
@@ -83,7 +84,7 @@ def norms_rows(x: Tensor) -> bool:
         x.is_cuda
         and x.shape[-1] <= MAX_DIM_K
         and x.dtype in DTYPES
-        and not torch.compiler.is_compiling()  # the compiler makes such a kernel itself, and fuses it with others
+        and not torch.compiler.is_compiling()  # the compiler generates such a kernel itself, and fuses it with others
         and _why_not_installed() is None
         and not (torch.version.cuda and torch.cuda.get_device_capability(x.device) < (8, 0))
     )

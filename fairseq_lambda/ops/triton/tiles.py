@@ -12,7 +12,7 @@ class Tile:
     Args:
         block: positions, and offsets per step; the values tile has 2 block rows. A power of two, at least 16.
         group: heads; block * group rows of queries. A power of two.
-        channels: value channels at most. A power of two, at least 16.
+        channels: the most value channels. A power of two, at least 16.
         warps, stages: Triton's num_warps and num_stages.
     """
 
@@ -23,9 +23,9 @@ class Tile:
     stages: int
 
 
-# Keyed by bytes per number and a power of two that holds the context, up to 64. Those of half precision are the fastest
-# of the candidates of benchmarks/gpu/tiles.py on an H100; the same command compiles the tables without a GPU and shows
-# that no kernel spills registers. Products of float32 that tensor cores do not make need smaller tiles.
+# Keyed by bytes per number and the smallest power of two that holds the context, up to 64. Those of half precision are
+# the fastest candidates of benchmarks/gpu/tiles.py on an H100; without a GPU, the same command compiles the tables and
+# shows that no kernel spills registers. float32 products that do not use tensor cores need smaller tiles.
 FORWARD = {
     (2, 16): Tile(16, 4, 64, 4, 2),
     (2, 32): Tile(32, 4, 64, 4, 2),
@@ -51,8 +51,8 @@ def _pick(table: dict[tuple[int, int], Tile], queries: Tensor, embedding: Tensor
 def query_tile(queries: Tensor, embedding: Tensor) -> Tile:
     """Return the tile of query_kernel, of 32 rows.
 
-    From 64 rows Triton takes wgmma in place of mma. With wgmma, once in some hundred launches on an H100 (k = 8, u = 4,
-    r = 5, v = 33; Triton 3.6), this kernel read an illegal address, which neither memcheck nor racecheck explains.
+    From 64 rows on, Triton uses wgmma instead of mma. With wgmma this kernel read an illegal address, once in some
+    hundred launches on an H100 (k = 8, u = 4, r = 5, v = 33; Triton 3.6). Neither memcheck nor racecheck explains it.
     """
     block = 16 if embedding.shape[2] <= 16 else 32
     return Tile(block, 32 // block, 64 if queries.element_size() == 2 else 32, 4, 2)
