@@ -1,4 +1,4 @@
-"""The lambda layer and the models made of it, in torch alone."""
+"""The lambda layer and the models built from it, in plain torch."""
 
 from fairseq_lambda.modules.encoder import EncoderLayer, LambdaEncoder, parse_layers
 from fairseq_lambda.modules.heads import ClassificationHead, MaskedLMHead

@@ -1,4 +1,4 @@
-"""Activations by name. The names are fairseq's, as checkpoints store them."""
+"""Activations by name. The names are fairseq's, because checkpoints store them."""
 
 from functools import partial
 

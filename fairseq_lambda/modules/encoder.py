@@ -63,8 +63,9 @@ class EncoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v).
 
-        ``rotation`` is for a softmax layer, see :meth:`SoftmaxAttention.rotation`; ``documents`` for packed rows. With
-        ``at``, positions (p,) in the flattened (b * n), x is (p, C): the feed-forward network leaves out all others.
+        ``rotation`` is for softmax layers, see :meth:`SoftmaxAttention.rotation`; ``documents`` is for packed rows.
+        With ``at``, positions (p,) in the flattened (b * n), the feed-forward network skips all other positions and
+        the result is (p, C).
         """
         normed = x if self.post_norm else self.mixing_layer_norm(x)
         mixed, content_lambda = self.mix(normed, padding_mask, return_lambda, rotation, documents)
@@ -86,7 +87,7 @@ class EncoderLayer(nn.Module):
         rotation: Tensor | None,
         documents: Documents | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the branch of the mixing (b, n, C), and as ``forward`` a content lambda."""
+        """Return the output of the mixing branch (b, n, C) and, as ``forward`` does, a content lambda."""
         if isinstance(self.mixing, SoftmaxAttention):
             return self.mixing(x, padding_mask, rotation, documents), None
         if return_lambda:
@@ -101,7 +102,7 @@ class EncoderLayer(nn.Module):
 
 
 class LambdaEncoder(nn.Module):
-    """Returns the hidden states of a stack of layers; batch first from end to end.
+    """Returns the hidden states of a stack of layers; batch first throughout.
 
     Args:
         layers: :class:`EncoderLayer` modules, bottom first.
@@ -133,11 +134,11 @@ class LambdaEncoder(nn.Module):
         documents: Documents | None = None,
         at: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
-        """Return the top (b, n, C), the states [input, layer 1, ..., layer L], and the L content lambdas.
+        """Return the output (b, n, C), the states [input, layer 1, ..., layer L], and the L content lambdas.
 
-        A content lambda is (b, k, v); None for a softmax layer. Either list is empty unless asked for: kept states
-        would be most of the memory of reading a long text. With ``at``, positions (p,) in the flattened (b * n), the
-        top and the last state are (p, C), and the last layer is spared most of its work.
+        A content lambda is (b, k, v), or None for a softmax layer. Either list is empty unless requested: on a long
+        text the states would take most of the memory. With ``at``, positions (p,) in the flattened (b * n), the output
+        and the last state are (p, C), and the last layer skips most of its work.
         """
         states, lambdas = [x] if return_states else [], []
         rotation = self._rotation(x)
@@ -156,12 +157,12 @@ class LambdaEncoder(nn.Module):
                 states.append(x)
             if return_lambdas:
                 lambdas.append(content_lambda)
-        if at is not None and not kept:  # layer drop has left out all
+        if at is not None and not kept:  # LayerDrop has dropped every layer
             x = _select(x, at)
         return self.layer_norm(x), states, lambdas
 
     def _rotation(self, x: Tensor) -> Tensor | None:
-        """Return the rotary positions that all softmax layers share, None if there are none."""
+        """Return the rotary positions that all softmax layers share, or None if there are none."""
         for layer in self.layers:
             if isinstance(layer.mixing, SoftmaxAttention) and layer.mixing.rotary:
                 return layer.mixing.rotation(x)
@@ -171,25 +172,25 @@ class LambdaEncoder(nn.Module):
         if not self.training:
             return self.layers
         if not self.layerdrop and is_transformed():
-            return self.layers  # vmap takes every draw for a mistake
-        draws = torch.empty(len(self.layers)).uniform_()  # without layer drop too: dropout's draws come after these
+            return self.layers  # vmap rejects random draws
+        draws = torch.empty(len(self.layers)).uniform_()  # without LayerDrop too, so that dropout draws the same masks
         if not self.layerdrop:
             return self.layers
         return [layer for layer, draw in zip(self.layers, draws.tolist(), strict=True) if draw > self.layerdrop]
 
 
 def _select(x: Tensor, at: Tensor) -> Tensor:
-    """Return what x (b, n, C) has at the positions ``at`` (p,) of the flattened (b * n): (p, C)."""
+    """Return the rows of x (b, n, C) at the positions ``at`` (p,) in the flattened (b * n): (p, C)."""
     return x.flatten(0, 1).index_select(0, at)
 
 
 def _contexts(layer: nn.Module) -> tuple[contextlib.AbstractContextManager, WithoutTracking]:
-    """Return what surrounds a layer's forward pass, and what its repetition in the backward pass."""
+    """Return the contexts of a layer's forward pass and of its recomputation in the backward pass."""
     return contextlib.nullcontext(), WithoutTracking(layer)
 
 
 def parse_layers(spec: str, count: int) -> frozenset[int]:
-    """Return the indices of the lambda layers that ``spec`` names among ``count`` layers, counted from 0.
+    """Return the indices, counted from 0, of the lambda layers that ``spec`` names among ``count`` layers.
 
     ``spec`` is "all", "none", or numbers and ranges such as "0,1,3-5".
 

@@ -1,4 +1,4 @@
-"""What stands on top of the encoder: the masked-LM head, and heads on ``<s>``."""
+"""The heads on top of the encoder: for masked LM, and for the classification of texts and of tokens."""
 
 from torch import Tensor, nn
 
@@ -8,8 +8,8 @@ from fairseq_lambda.modules.activations import activation
 class MaskedLMHead(nn.Linear):
     """Returns logits over the vocabulary (..., V): ``LN(act(x W + b)) Wv^T + bv``, as in BERT.
 
-    It is the last projection, ``weight`` (V, C) and ``bias`` (V,), with the transformation before it inside, so that
-    the weight can be tied to the token embeddings.
+    The module itself is the last projection, ``weight`` (V, C) and ``bias`` (V,), so that the weight can be tied to the
+    token embeddings; it contains the transformation before.
 
     Args:
         embed_dim: C.
@@ -32,7 +32,7 @@ class ClassificationHead(nn.Module):
 
     Args:
         embed_dim: C.
-        num_classes: logits.
+        num_classes: number of logits.
         inner_dim: width of the dense layer, by default C.
         activation_fn: a name of :data:`fairseq_lambda.modules.activations.ACTIVATIONS`.
         dropout: before both layers.
@@ -59,7 +59,7 @@ class ClassificationHead(nn.Module):
 
 
 class TokenClassificationHead(ClassificationHead):
-    """Returns logits (b, n, classes), those of each token from its own features."""
+    """Returns logits (b, n, classes), computed for each token from its own features."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits of ``features`` (b, n, C)."""

@@ -1,4 +1,4 @@
-"""BERT with lambda layers in torch alone: embeddings, encoder, heads. fairseq's model and transformers' wrap it."""
+"""BERT with lambda layers in plain torch: embeddings, encoder, heads. fairseq's and transformers' models wrap it."""
 
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from fairseq_lambda.ops.documents import Documents
 
 POSITIONS = ("auto", "learned", "sinusoidal", "none")
 INITIAL_STD = 0.02  # of linear layers and embeddings, as in BERT
-# Options that change neither what weights mean nor what is computed of them, but for noise in training and rounding.
+# Options that change neither the meaning of weights nor, apart from noise in training and rounding, what they compute.
 HARMLESS = frozenset(
     "backend checkpoint_activations max_positions dropout attention_dropout activation_dropout pooler_dropout "
-    "layerdrop vocab_size padding_idx eos_idx".split()  # the last three are the dictionary's: it is compared by itself
+    "layerdrop vocab_size padding_idx eos_idx".split()  # the last three: the dictionary is compared separately
 )
-NO_LIMIT = 2**31 - 1  # positions of a model that has no table of them
+NO_LIMIT = 2**31 - 1  # positions of a model without a table of positions
 
 
 @dataclass
@@ -30,8 +30,11 @@ class LambdaBertOptions:
 
     ``lambda_layers`` names the layers that are lambda layers, see :func:`parse_layers`; the others are
     :class:`SoftmaxAttention`, with rotary positions if ``attention_rotary``. ``dim_k``, ``dim_u``, ``local_context``,
-    ``norm``, ``gate``, ``terms`` and ``backend`` are those of :class:`LambdaLayer`. ``absolute_positions`` "auto" is
-    "none" where every layer sees offsets (position lambdas, rotary positions), else "learned".
+    ``norm``, ``gate``, ``terms`` and ``backend`` are those of :class:`LambdaLayer`. ``absolute_positions`` "auto" means
+    "none" if every layer sees offsets (position lambdas, rotary positions), else "learned".
+
+    Raises:
+        ValueError: a value out of range, naming the option.
     """
 
     vocab_size: int = 8000
@@ -75,7 +78,7 @@ class LambdaBertOptions:
 
     @property
     def positions(self) -> str:
-        """What ``absolute_positions`` comes to: "learned", "sinusoidal" or "none"."""
+        """The kind of absolute positions, with "auto" resolved: "learned", "sinusoidal" or "none"."""
         if self.absolute_positions != "auto":
             return self.absolute_positions
         lambda_layers = parse_layers(self.lambda_layers, self.layers)
@@ -90,7 +93,7 @@ class LambdaBertOptions:
         return self.max_positions if self.positions == "learned" or is_global else NO_LIMIT
 
     def meaning(self) -> dict:
-        """Return the options that two models must have in common for the weights of one to serve in the other."""
+        """Return the options that two models must share for the weights of one to work in the other."""
         options = {name: value for name, value in asdict(self).items() if name not in HARMLESS}
         lambda_layers = parse_layers(self.lambda_layers, self.layers)
         options |= {"absolute_positions": self.positions, "lambda_layers": sorted(lambda_layers)}
@@ -100,9 +103,9 @@ class LambdaBertOptions:
 
 
 class LambdaBertOutput(NamedTuple):
-    """``features`` (b, n, C) at the top; ``states``, L + 1 of them, and ``lambdas``, L, empty unless asked for.
+    """``features`` (b, n, C) of the top layer; L + 1 ``states`` and L ``lambdas``, both empty unless requested.
 
-    A content lambda is (b, k, v), None for a softmax layer.
+    A content lambda is (b, k, v), or None for a softmax layer.
     """
 
     features: Tensor
@@ -111,16 +114,16 @@ class LambdaBertOutput(NamedTuple):
 
 
 class LambdaBert(nn.Module):
-    """Returns features of token ids; its heads make logits of them.
+    """Returns features of token ids; its heads turn them into logits.
 
     Args:
         options: see :class:`LambdaBertOptions`.
-        lm_head: build ``lm_head``, a :class:`MaskedLMHead` whose weight is that of the token embeddings.
-        sentence_head: build ``sentence_head``, a two-way :class:`ClassificationHead`. Without its loss its weights
-            would never get a gradient, which DDP refuses.
+        lm_head: build ``lm_head``, a :class:`MaskedLMHead` whose weight is tied to the token embeddings.
+        sentence_head: build ``sentence_head``, a two-way :class:`ClassificationHead`. Leave it out if its loss is not
+            used: its weights would never get a gradient, and DDP refuses that.
 
     Raises:
-        ValueError: options that are out of range or contradict each other, naming them.
+        ValueError: options that are out of range or contradict each other; the message names them.
     """
 
     def __init__(self, options: LambdaBertOptions, lm_head: bool = True, sentence_head: bool = False):
@@ -151,7 +154,7 @@ class LambdaBert(nn.Module):
             self.lm_head.weight = self.embed_tokens.weight
 
     def build_head(self, num_classes: int, inner_dim: int | None = None, kind=ClassificationHead) -> ClassificationHead:
-        """Return a new head of the class ``kind``, by default on ``<s>``, that fits this model; it is not kept here."""
+        """Return a new head of class ``kind`` that fits this model, by default one on ``<s>``; it is not kept here."""
         o = self.options
         return kind(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
 
@@ -171,17 +174,18 @@ class LambdaBert(nn.Module):
             tokens: (b, n) ids, right-padded; or (b, n, C), their embeddings, see :meth:`embed`.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
-            documents: where the documents of packed rows lie; each has positions of its own, and gives the features
-                that it gives alone.
-            at: positions (p,) in the flattened (b * n): features of these only, (p, C), for less work in the top layer.
+            documents: where the documents of packed rows are; each has its own positions, and the same features as when
+                it is alone.
+            at: positions (p,) in the flattened (b * n); features are then computed for these only, (p, C), which saves
+                work in the top layer.
 
         Raises:
             ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
         """
-        if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # an exporter takes it for a limit
+        if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # exporters take this for a limit
             raise ValueError(
                 f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
-                "train with more positions, or with a local context and without absolute ones"
+                "train with more positions, or with a local context and no absolute positions"
             )
         x = self.embed(tokens, padding_mask, segments, documents)
         return LambdaBertOutput(*self.encoder(x, padding_mask, return_lambdas, return_states, documents, at))
@@ -195,7 +199,7 @@ class LambdaBert(nn.Module):
     ) -> Tensor:
         """Return the sum of token, segment and position embeddings, normalised: (b, n, C).
 
-        ``tokens`` may be token embeddings (b, n, C) in place of ids; without ``segments`` all are then 0.
+        ``tokens`` may be token embeddings (b, n, C) instead of ids; without ``segments``, all segments are then 0.
         """
         if tokens.dim() == 3:
             x, none = tokens, torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
@@ -214,12 +218,12 @@ class LambdaBert(nn.Module):
 
 
 def segment_ids(tokens: Tensor, eos: int) -> Tensor:
-    """Return (b, n) of 0 in ``<s> A </s>`` and 1 in ``</s> B </s>``, found by the ``</s> </s>`` between the two.
+    """Return segments (b, n): 0 in ``<s> A </s>`` and 1 in ``</s> B </s>``, found by the ``</s> </s>`` between them.
 
-    Derived from the tokens, so that pretraining, hub and fine-tuning cannot disagree.
+    They are derived from the tokens, so that pretraining, hub interface and fine-tuning cannot disagree.
     """
     is_eos = tokens.eq(eos)
-    second_eos = is_eos & F.pad(is_eos, (1, -1))  # and the token before it is one
+    second_eos = is_eos & F.pad(is_eos, (1, -1))  # the token before it is one, too
     return second_eos.cumsum(dim=1).clamp(max=1)
 
 
@@ -251,7 +255,7 @@ def _build_layer(o: LambdaBertOptions, is_lambda: bool) -> EncoderLayer:
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw the weights of linear layers and embeddings as BERT does; a lambda layer's, which it meets last, its own."""
+    """Draw the weights of linear layers and embeddings as BERT does; lambda layers, which come last, draw their own."""
     if isinstance(module, LambdaLayer):
         module.reset_parameters()
     elif isinstance(module, nn.Linear | nn.Embedding):

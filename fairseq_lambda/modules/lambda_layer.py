@@ -1,4 +1,4 @@
-"""The one-dimensional lambda layer: projections, norms, masking, gate; :mod:`fairseq_lambda.ops` has its products."""
+"""The one-dimensional lambda layer: projections, norms, masking, gate. :mod:`fairseq_lambda.ops` computes the rest."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from fairseq_lambda.ops.documents import Documents
 NORMS = ("layer", "rms", "batch", "none")
 GATES = ("silu", "none")
 TERMS = ("both", "content", "position")
-GATE_STD = 0.02  # BERT's, with which the gate was measured
+GATE_STD = 0.02  # as in BERT; the gate was measured with it
 
 
 class LambdaLayer(nn.Module):
-    """Returns ``y`` (b, n, C): each token's queries applied to lambdas made from all tokens and from its neighbours.
+    """Returns ``y`` (b, n, C): each token's queries applied to lambdas of the whole text and of its neighbours.
 
     LambdaNetworks (Bello, ICLR 2021, arXiv 2102.08602), section 3, in one dimension with global or local context::
 
@@ -26,16 +26,16 @@ class LambdaLayer(nn.Module):
         lp[n] = sum_m,u E[m-n] V[m]      (b, n, k, v)    position lambda, never stored by the fast backends
         y[n, h] = (lc + lp[n])^T q[n, h]
 
-    With ``gate="silu"``, the default and not the paper's, y is multiplied by silu(x Wg), elementwise, Wg (C, C), as in
-    Hua et al. (2022, arXiv 2202.10447).
+    With ``gate="silu"``, the default, y is multiplied elementwise by silu(x Wg), Wg (C, C), as in Hua et al. (2022,
+    arXiv 2202.10447). The paper's layer has no gate.
 
     Args:
         embed_dim: C, the model's width.
-        heads: h; C must divide by it.
+        heads: h; must divide C.
         dim_k: k, the query depth.
         dim_u: u, the intra-depth.
         local_context: r, odd, the number of positions around a token that its position lambda sees; 0: all.
-        max_positions: longest sequence; needed, and enforced, with global context only.
+        max_positions: longest sequence; required, and enforced, with global context only.
         norm: of queries and values: "layer" (over k, and over v, per head), "rms" (the same without mean and bias),
             "batch" (the paper's; real tokens only, all ranks), "none".
         gate: "silu", or "none" for the paper's layer.
@@ -43,7 +43,7 @@ class LambdaLayer(nn.Module):
         terms: "both", or for ablations "content" (lp = 0, no position_embedding) or "position" (lc = 0, no k_proj).
 
     Raises:
-        ValueError: a value out of range, naming the argument; a backend that cannot serve here.
+        ValueError: a value out of range, naming the argument; a backend that cannot run here.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LambdaLayer(nn.Module):
         self.local_context, self.max_positions, self.terms = local_context, max_positions, terms
         self.backend = check_backend(backend)
         self.q_proj = nn.Linear(embed_dim, heads * dim_k, bias=False)
-        # Without its term a weight would never get a gradient, which DDP refuses: so there is none.
+        # A weight whose term is left out would never get a gradient, and DDP refuses that: so there is none.
         self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False) if terms != "position" else None
         self.v_proj = nn.Linear(embed_dim, self.dim_v * dim_u, bias=False)
         offsets = local_context or 2 * max_positions - 1
@@ -73,7 +73,7 @@ class LambdaLayer(nn.Module):
         self.norm = norm
         self.q_norm = self._make_norm(heads * dim_k, dim_k)
         self.v_norm = self._make_norm(self.dim_v * dim_u, self.dim_v)
-        # last: optimizer states of older checkpoints go by this order
+        # last, because optimizer states of older checkpoints depend on the order
         self.gate_proj = nn.Linear(embed_dim, embed_dim, bias=False) if gate == "silu" else None
         self.reset_parameters()
 
@@ -89,7 +89,7 @@ class LambdaLayer(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights so that inputs of unit variance give q, V and, before the gate, y of about unit variance.
 
-        A query sums k * u * r products with independent entries of E, hence the standard deviation of E.
+        E's standard deviation follows from a query summing k * u * r products with its independent entries.
         """
         for projection in filter(None, (self.q_proj, self.k_proj, self.v_proj)):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
@@ -109,9 +109,9 @@ class LambdaLayer(nn.Module):
 
         Args:
             x: (b, n, C), n >= 1.
-            padding_mask: (b, n) bool, True where padded. What stands there reaches no real token, not even NaN; the
-                gradients of the weights would be NaN with it.
-            documents: of packed rows: each gives what it gives alone, with lambdas of its own, which are not returned.
+            padding_mask: (b, n) bool, True where padded. Nothing there reaches a real token, not even NaN, but NaN
+                there makes the gradients of the weights NaN.
+            documents: of packed rows; each is mixed as if it were alone, with its own lambdas, which are not returned.
 
         Raises:
             ValueError: global context and n > max_positions; ``documents`` with ``return_lambda``.
@@ -123,9 +123,9 @@ class LambdaLayer(nn.Module):
                 "build the layer with more, or with a local_context"
             )
         if documents is not None and return_lambda:
-            raise ValueError("return_lambda=True has no place for the lambdas of packed documents: give each a row")
+            raise ValueError("return_lambda=True does not go with packed documents: give each document its own row")
         if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # here, else each projection would cast it for itself
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once here, else in each projection
         tensors = [t.to(x.dtype) for t in self.projections(x, padding_mask, documents)]  # norms may give float32
         if documents is None:
             y, content_lambda = lambda_mix(*tensors, self.backend)
@@ -141,7 +141,7 @@ class LambdaLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return q (b, n, h, k), K (b, m, k, u), V (b, m, v, u) and E (k, u, r) of x (b, n, C).
 
-        Given q, K and E, the layer is linear in V. A term that it lacks is one of zeros.
+        Given q, K and E, the layer is linear in V. If a term is left out, its K or E is zero.
         """
         q, values = self._queries(self.q_proj(x), padding_mask), self._values(self.v_proj(x), padding_mask)
         if self.k_proj is None:
@@ -178,8 +178,8 @@ class LambdaLayer(nn.Module):
         elif padding_mask is None:
             keys = logits.softmax(dim=1)
         else:
-            # Not -inf: a row of nothing but padding would be 0 / 0. The lowest number has weight exp(-huge) = 0
-            # beside any real token, and the second fill clears the rows that have none.
+            # Not -inf, because a row of padding alone would be 0 / 0. Next to any real token, the lowest number has
+            # the weight exp(-huge) = 0, and the second fill clears the rows without real tokens.
             padded = padding_mask[..., None]
             keys = logits.masked_fill(padded, torch.finfo(logits.dtype).min).softmax(dim=1).masked_fill(padded, 0)
         return keys.unflatten(-1, (self.dim_k, self.dim_u))
@@ -197,7 +197,7 @@ def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, g
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value}: must be a whole number of at least 1")
     if embed_dim % heads:
-        raise ValueError(f"embed_dim={embed_dim} does not divide by heads={heads}")
+        raise ValueError(f"embed_dim={embed_dim} is not divisible by heads={heads}")
     if not isinstance(local_context, int) or local_context < 0 or (local_context and local_context % 2 == 0):
         near = abs(local_context) // 2 * 2 + 1 if isinstance(local_context, int) else 23
         raise ValueError(

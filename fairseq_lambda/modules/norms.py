@@ -1,4 +1,4 @@
-"""The norms of queries and values: over a short last dimension, and the paper's batch norm over real tokens only."""
+"""The norms of queries and values: over a short last dimension, or the paper's batch norm over real tokens only."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,14 @@ from fairseq_lambda.ops.row_norm import row_norm
 
 
 class RowLayerNorm(nn.LayerNorm):
-    """:class:`torch.nn.LayerNorm` over the last dimension, quick where that is short."""
+    """:class:`torch.nn.LayerNorm` over the last dimension, fast where that is short."""
 
     def forward(self, x: Tensor) -> Tensor:
         return row_norm(x, self.weight, self.bias, self.eps, centred=True)
 
 
 class RowRMSNorm(nn.RMSNorm):
-    """:class:`torch.nn.RMSNorm` over the last dimension, quick where that is short."""
+    """:class:`torch.nn.RMSNorm` over the last dimension, fast where that is short."""
 
     def forward(self, x: Tensor) -> Tensor:
         return row_norm(x, self.weight, None, self.eps, centred=False)
@@ -23,9 +23,9 @@ class RowRMSNorm(nn.RMSNorm):
 class MaskedBatchNorm(nn.Module):
     """Returns ``x`` (b, n, channels) normalised per channel over the real tokens of the whole batch.
 
-    Ioffe & Szegedy (2015): ``(x - mean) / sqrt(var + eps) * weight + bias``; in training, mean and biased variance are
-    those of the real tokens, summed over all ranks, in float32 or better; in evaluation, the running ones. A batch
-    without a real token is normalised by the running statistics and leaves them alone.
+    Ioffe & Szegedy (2015): ``(x - mean) / sqrt(var + eps) * weight + bias``. In training, mean and biased variance are
+    those of the real tokens of all ranks, in float32 or better; in evaluation, the running ones. A batch without real
+    tokens is normalised by the running statistics and does not change them.
 
     Args:
         channels: size of the last dimension.
@@ -63,7 +63,7 @@ class MaskedBatchNorm(nn.Module):
 
 
 class WithoutTracking:
-    """Within, batch norms in ``module`` leave their running statistics alone: for a batch they have had already."""
+    """A context in which batch norms in ``module`` do not update their running statistics: for recomputed batches."""
 
     def __init__(self, module: nn.Module):
         self.norms = [norm for norm in module.modules() if isinstance(norm, MaskedBatchNorm)]

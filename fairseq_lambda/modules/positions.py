@@ -1,4 +1,4 @@
-"""Absolute positions for the embeddings. Tokens are counted from 1; padding has the position 0."""
+"""Absolute positions for the embeddings. Tokens are counted from 1; padding has position 0."""
 
 import math
 
@@ -13,9 +13,9 @@ def count_positions(padding_mask: Tensor) -> Tensor:
 
 
 class LearnedPositions(nn.Embedding):
-    """Returns learned position embeddings (b, n, C); padding has a row that stays zero.
+    """Returns learned position embeddings (b, n, C); the row of padding stays zero.
 
-    The rows below that of padding, ``padding_idx``, are not used: so fairseq lays the table out, and so do checkpoints.
+    The rows below ``padding_idx`` are not used: this is fairseq's layout of the table, and that of checkpoints.
 
     Args:
         max_positions: longest sequence.
@@ -34,8 +34,8 @@ class LearnedPositions(nn.Embedding):
 class SinusoidalPositions(nn.Module):
     """Returns sinusoids (b, n, C) of the positions (Vaswani et al., 2017, section 3.5), zero for padding.
 
-    Sines are in the first half of the channels, cosines in the second. Scaled to the size of the token embeddings,
-    which would be lost in the sum otherwise.
+    Sines are in the first half of the channels, cosines in the second. They are scaled to the size of the token
+    embeddings, which would otherwise be lost in the sum.
 
     Args:
         embed_dim: C.

@@ -1,4 +1,4 @@
-"""Softmax self-attention with the interface of :class:`LambdaLayer`, for hybrids and for the baseline of equal size."""
+"""Softmax self-attention with the interface of :class:`LambdaLayer`, for hybrids and for the baseline."""
 
 import torch
 import torch.nn.functional as F
@@ -14,21 +14,22 @@ class SoftmaxAttention(nn.Module):
 
     Args:
         embed_dim: C, the model's width.
-        heads: h; C must divide by it.
-        dropout: of the attention weights. The fused CPU kernel serves 0 only.
-        rotary: turn queries and keys by their positions, see :func:`rotate`, so that their product knows the offset.
+        heads: h; must divide C.
+        dropout: of the attention weights. The fused CPU kernel supports only 0.
+        rotary: rotate queries and keys by their positions, see :func:`rotate`, so that their product depends on the
+            offset.
 
     Raises:
-        ValueError: C does not divide by h, or with ``rotary`` by 2 h.
+        ValueError: C is not divisible by h, or with ``rotary`` by 2 h.
     """
 
     def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0, rotary: bool = False):
         super().__init__()
         if heads < 1 or embed_dim % heads:
-            raise ValueError(f"embed_dim={embed_dim} does not divide by heads={heads}")
+            raise ValueError(f"embed_dim={embed_dim} is not divisible by heads={heads}")
         if rotary and embed_dim // heads % 2:
             raise ValueError(
-                f"attention_rotary=True turns pairs of channels, and embed_dim={embed_dim} with heads={heads} "
+                f"attention_rotary=True rotates pairs of channels, but embed_dim={embed_dim} with heads={heads} "
                 "gives each head an odd number: choose others"
             )
         self.heads, self.dropout, self.rotary = heads, dropout, rotary
@@ -47,9 +48,9 @@ class SoftmaxAttention(nn.Module):
         Args:
             x: (b, n, C).
             padding_mask: (b, n) bool, True where padded.
-            rotation: :meth:`rotation` of this length or a longer one, which the layers of a model share; None: made
+            rotation: :meth:`rotation` for this length or a longer one, shared by the layers of a model; None: computed
                 here.
-            documents: of packed rows: each gives what it gives alone.
+            documents: of packed rows; each is mixed as if it were alone.
         """
         projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
         if self.rotary and rotation is None:
@@ -71,22 +72,22 @@ class SoftmaxAttention(nn.Module):
         return y.transpose(1, 2).flatten(2)
 
     def _turned(self, projected: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(b, n, 3, h, d) -> queries, keys and values (b, h, n, d), turned by their positions if rotary."""
+        """(b, n, 3, h, d) -> queries, keys and values (b, h, n, d), rotated by their positions if rotary."""
         q, k, v = projected.permute(2, 0, 3, 1, 4)
         if self.rotary:
             q, k = rotate(projected[:, :, :2], rotation[: projected.size(1)]).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def projections(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values (b, h, n, d) of x (b, n, C), turned by their positions if rotary."""
+        """Return queries, keys and values (b, h, n, d) of x (b, n, C), rotated by their positions if rotary."""
         if self.rotary and rotation is None:
             rotation = self.rotation(x)
         return self._turned(self.qkv_proj(x).unflatten(-1, (3, self.heads, -1)), rotation)
 
     def weights(self, x: Tensor, padding_mask: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
-        """Return the attention weights (b, h, n, n) of the same arguments as ``forward``, before dropout.
+        """Return the attention weights (b, h, n, n) for the same arguments as ``forward``, before dropout.
 
-        The fused kernel never has them, so they are computed anew, in memory quadratic in n.
+        The fused kernel does not store them, so they are computed separately, in memory quadratic in n.
         """
         q, k, _ = self.projections(x, rotation)
         scores = (q @ k.transpose(-1, -2) * q.size(-1) ** -0.5).float()
@@ -95,9 +96,9 @@ class SoftmaxAttention(nn.Module):
         return scores.softmax(dim=-1).to(q.dtype)
 
     def rotation(self, x: Tensor) -> Tensor:
-        """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys made of x (b, n, C).
+        """Return cosines and sines (n, 1, 1, d / 2, 2) for :func:`rotate`, for queries and keys of x (b, n, C).
 
-        In float32 at least: bfloat16 cannot count the positions of a text.
+        They are in float32 at least, because bfloat16 cannot represent the positions of a long text.
         """
         dtype = torch.promote_types(x.dtype, torch.float32)
         half = x.size(-1) // self.heads // 2
@@ -107,18 +108,18 @@ class SoftmaxAttention(nn.Module):
 
 
 def _visible(padding_mask: Tensor) -> Tensor:
-    """Return which keys (b, 1, 1, n) may be seen; a row of nothing but padding sees itself, or would be 0 / 0."""
+    """Return which keys (b, 1, 1, n) may be seen; a row of padding alone sees itself, or would be 0 / 0."""
     return (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Return ``x`` (b, n, 2, h, d), d even, with rotary positions (Su et al., 2021, RoFormer, section 3.2.2).
 
-    The pair of channels (2 i, 2 i + 1) at position m turns by the angle m * 10000 ** (-2 i / d), so that the product of
-    a query at m and a key at n depends on m - n.
+    The pair of channels (2 i, 2 i + 1) at position m is rotated by the angle m * 10000 ** (-2 i / d), so that the
+    product of a query at m and a key at n depends on m - n.
     """
     pairs = x.to(rotation.dtype).unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # compilers and exporters have little for complex numbers
+    if torch.compiler.is_compiling():  # compilers and exporters hardly support complex numbers
         (even, odd), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
         turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     else:  # one pass over the memory forward, and one backward

@@ -197,7 +197,7 @@ def test_position_lambda_alone_tells_the_order():
     "change,message",
     [
         ({"lambda_local_context": 4}, "--lambda-local-context 4"),
-        ({"encoder_attention_heads": 3}, "--encoder-embed-dim 16 does not divide by --encoder-attention-heads 3"),
+        ({"encoder_attention_heads": 3}, "--encoder-embed-dim 16 is not divisible by --encoder-attention-heads 3"),
         ({"encoder_attention_heads": 3, "lambda_layers": "none"}, "--encoder-attention-heads 3"),
         ({"lambda_layers": "0,5"}, "--lambda-layers 0,5: layer 5 does not exist"),
         ({"lambda_layers": "some"}, "--lambda-layers some"),

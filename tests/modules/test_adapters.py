@@ -1,4 +1,4 @@
-"""Other people's tools on the model: peft's adapters, dynamic quantisation, pruning. Each works on modules it knows."""
+"""Third-party tools on the model: peft's adapters, dynamic quantisation, pruning. Each looks for modules it knows."""
 
 import warnings
 
@@ -25,7 +25,7 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def peft():
-    try:  # it imports transformers, and that a torchaudio that may not fit torch
+    try:  # it imports transformers, which may import a torchaudio that does not match torch
         return pytest.importorskip("peft")
     except OSError as error:
         pytest.skip(f"peft cannot be imported: {error}")
@@ -35,7 +35,7 @@ def peft():
 def test_adapters_of_peft_change_the_output_and_merge(peft, kind, model, tokens):
     new = {"LoraConfig": "init_lora_weights", "IA3Config": "init_ia3_weights", "LoHaConfig": "init_weights"}[kind]
     more = {"feedforward_modules": []} if kind == "IA3Config" else {}
-    config = getattr(peft, kind)(target_modules=PROJECTIONS, **{new: False}, **more)  # not the identity, as by default
+    config = getattr(peft, kind)(target_modules=PROJECTIONS, **{new: False}, **more)  # else it starts as the identity
     before = model(tokens).features.detach()
     adapted = peft.get_peft_model(model, config).eval()
     after = adapted(tokens).features.detach()
@@ -44,9 +44,9 @@ def test_adapters_of_peft_change_the_output_and_merge(peft, kind, model, tokens)
 
 
 def test_lora_trains_alone_and_is_stored_alone(peft, model, tokens, tmp_path):
-    """Every adapter learns, nothing else does, and a fresh model with the stored adapter computes the same."""
+    """Every adapter learns, nothing else does, and a new model with the stored adapter computes the same."""
     original = {name: weight.clone() for name, weight in model.state_dict().items()}
-    # alpha: the adapters are the only weights that can fit the targets
+    # a large alpha, because the adapters alone have to fit the targets
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=32, target_modules=PROJECTIONS))
     trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * len(PROJECTIONS) * SHAPE["layers"] and all(".lora_" in name for name in trained)
@@ -70,7 +70,7 @@ def test_dynamic_quantisation_reaches_every_projection(model, tokens):
     if not hasattr(torch.ao.quantization, "quantize_dynamic"):
         pytest.skip("this torch has no quantize_dynamic")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated
+        warnings.simplefilter("ignore")  # quantize_dynamic is deprecated
         quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     mixing = quantised.encoder.layers[0].mixing
     for name in (*PROJECTIONS, "gate_proj"):

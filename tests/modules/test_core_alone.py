@@ -1,4 +1,4 @@
-"""The core where fairseq and what it brings along cannot be imported: on macOS, on ARM, beside transformers."""
+"""The core works where fairseq and its dependencies cannot be imported: on macOS, on ARM, with transformers."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_what_needs_fairseq_says_what_to_install(part):
 
 
 def test_the_core_imports_quickly():
-    """Without fairseq, at most 3 s beyond torch's own import; on a busy machine, so the best of three."""
+    """It takes at most 3 s beyond torch's own import, without fairseq; the best of three, as machines may be busy."""
     code = """
 import time, torch
 begin = time.perf_counter()

@@ -57,5 +57,5 @@ def test_gelu_of_bfloat16_has_the_values_of_fairseqs():
         y.backward(x.cos())
         results += [(y.detach(), leaf.grad)]
     assert results[0][0].dtype == torch.bfloat16
-    for ours, theirs in zip(*results, strict=True):  # to a unit in the last place
+    for ours, theirs in zip(*results, strict=True):  # up to one unit in the last place
         torch.testing.assert_close(ours, theirs, rtol=2**-7, atol=1e-6)

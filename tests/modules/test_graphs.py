@@ -1,4 +1,4 @@
-"""Graphs by torch.export and torch.jit.trace serve other lengths, batches and padding than they were made with."""
+"""Graphs from torch.export and torch.jit.trace work for lengths, batches and padding other than those recorded."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The layer's invariants: padding, shift, batch, scale, precision; and the parity values where they are at hand."""
+"""The layer's invariants: padding, shift, batch, scale, precision; and parity values if they are available."""
 
 import os
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_equals_an_independent_implementation(backend):
 
 
 def by_definition(layer, x, padding_mask):
-    """One text at a time, real tokens only: what padding must not change."""
+    """Process one text at a time, real tokens only: padding must not change the result."""
     out = torch.zeros_like(x)
     for b in range(x.shape[0]):
         real = ~padding_mask[b]
@@ -103,7 +103,7 @@ def test_batch_entries_do_not_see_each_other(backend):
 
 
 def test_offsets_are_relative_and_signed():
-    """Only E[+1] set: each token reads the one after it, nothing else."""
+    """With only E[+1] set, each token reads the next token and nothing else."""
     layer = make("none", context=5, heads=1, width=4)
     torch.nn.init.zeros_(layer.position_embedding)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_output_variance_at_init_is_near_the_inputs(norm, dim_u, context):
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_two_terms_add_up(padded):
-    """y is linear in its lambdas: content alone and position alone, with the weights of both, sum to both."""
+    """y is linear in its lambdas: layers with one term each and the same weights sum to the layer with both."""
     both = make("layer", dim_u=2)
     x = torch.randn(2, 9, 16, dtype=torch.float64)
     mask = torch.arange(9).expand(2, 9) > 6 if padded else None
@@ -146,7 +146,7 @@ def test_the_two_terms_add_up(padded):
 
 
 def test_the_gate_is_a_factor_of_the_output():
-    """silu(x Wg) times the layer without it; the content lambda is the one before the gate."""
+    """The output is silu(x Wg) times that of the layer without a gate; the content lambda does not depend on it."""
     gated, plain = make(gate="silu"), make()
     plain.load_state_dict({k: v for k, v in gated.state_dict().items() if k != "gate_proj.weight"})
     x = torch.randn(2, 9, 16, dtype=torch.float64)
@@ -158,7 +158,7 @@ def test_the_gate_is_a_factor_of_the_output():
 
 @pytest.mark.parametrize("name", ["q_proj", "k_proj", "v_proj", "gate_proj"])
 def test_projections_are_called(name):
-    """Adapters, hooks, pruning and quantisation replace the projections or hang on their calls."""
+    """Adapters, hooks, pruning and quantisation replace the projections or hook into their calls."""
     layer, x = make(gate="silu"), torch.randn(2, 9, 16, dtype=torch.float64)
     before, calls = layer(x), []
     handle = getattr(layer, name).register_forward_hook(
@@ -181,7 +181,7 @@ def test_the_old_name_of_a_backend_is_read_as_the_new_one():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("norm", NORMS)
 def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
-    """Against float64: autocast through banded, and the same autocast through the definition in einsum."""
+    """Compared with float64: autocast with "banded", and the same autocast with the definition in einsum."""
     x = torch.randn(2, 130, 64) * 2
     errors = {}
     for backend in BACKENDS:
@@ -202,7 +202,7 @@ def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
     ({"local_context": 4}, "local_context=4: must be odd.*5"),
     ({"local_context": -3}, "local_context=-3"),
     ({"local_context": 0}, "max_positions=None: give the longest"),
-    ({"heads": 3}, "embed_dim=16 does not divide by heads=3"),
+    ({"heads": 3}, "embed_dim=16 is not divisible by heads=3"),
     ({"local_context": None}, "local_context=None: must be odd"),
     ({"local_context": 5.0}, "local_context=5.0: must be odd"),
     *(({name: 0}, f"{name}=0") for name in ("dim_k", "dim_u")),

@@ -1,4 +1,4 @@
-"""Packed documents: each gives what it gives alone, outputs and gradients, whatever stands beside it."""
+"""Packed documents: outputs and gradients of each are the same as alone, whatever else is in its row."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from fairseq_lambda.modules import Documents, LambdaBert, LambdaBertOptions
 from fairseq_lambda.ops import documents as documents_module
 
-# rows of 40: full ones, one with padding, one of a single document; documents of 1 token, of equal lengths, of all
+# rows of 40: full ones, one with padding, one with a single document; documents of 1 token, of equal lengths, of a row
 LENGTHS = [[7, 12, 1, 20], [12, 12, 3], [40], [5, 30]]
 WIDTH = 40
 SMALL = {
@@ -40,13 +40,13 @@ MODELS = {
 def model_of(name):
     torch.manual_seed(0)
     model = LambdaBert(LambdaBertOptions(**(SMALL | MODELS[name]))).double()
-    for parameter in model.parameters():  # out of its start, where layers do little
+    for parameter in model.parameters():  # away from the initial values, where layers have little effect
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 
 
 def batch():
-    """Token ids, their padding mask, and the weights of a loss that is different everywhere."""
+    """Token ids, their padding mask, and a loss weight that differs at every position."""
     tokens = torch.randint(4, 30, (len(LENGTHS), WIDTH))
     mask = torch.arange(WIDTH) >= torch.tensor([sum(row) for row in LENGTHS])[:, None]
     return tokens.masked_fill(mask, 1), mask, torch.randn(*tokens.shape, 16, dtype=torch.double)
@@ -93,7 +93,7 @@ def test_nothing_of_a_neighbour_is_seen_not_even_nan(name):
 
 
 def test_without_documents_neighbours_are_seen():
-    """Else the tests above would show nothing."""
+    """Otherwise the tests above would prove nothing."""
     model, (tokens, mask, _) = model_of("local"), batch()
     apart, together = model(tokens, mask, documents=Documents(LENGTHS, WIDTH)), model(tokens, mask)
     different = (apart.features - together.features).abs().amax(-1) > 1e-6
@@ -109,7 +109,7 @@ def test_batch_norm_has_the_statistics_of_all_real_tokens(monkeypatch):
     packed = norm.running_mean.clone()
     norm.running_mean.zero_()
     model(tokens, mask)
-    torch.testing.assert_close(packed, norm.running_mean)  # of the first layer: its inputs are the same
+    torch.testing.assert_close(packed, norm.running_mean)  # in the first layer, whose inputs are the same
 
 
 def test_groups_are_padded_by_less_than_a_call_costs(monkeypatch):
@@ -132,7 +132,7 @@ def test_documents_that_do_not_fill_their_row_are_refused(lengths):
 
 def test_content_lambdas_of_packed_documents_are_refused():
     model, (tokens, mask, _) = model_of("local"), batch()
-    with pytest.raises(ValueError, match="packed documents: give each a row"):
+    with pytest.raises(ValueError, match="packed documents: give each document its own row"):
         model(tokens, mask, return_lambdas=True, documents=Documents(LENGTHS, WIDTH))
 
 

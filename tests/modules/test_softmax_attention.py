@@ -1,4 +1,4 @@
-"""Softmax attention against the textbook, one token and one head at a time: plain and rotary."""
+"""Softmax attention, plain and rotary, is compared with the textbook, one token and one head at a time."""
 
 import math
 
@@ -10,7 +10,7 @@ from fairseq_lambda.modules.softmax_attention import rotate
 
 
 def textbook(layer, x, padding_mask):
-    """One query at a time, real tokens only; channel pairs turned as complex numbers."""
+    """One query at a time, real tokens only; channel pairs are rotated as complex numbers."""
     y = torch.zeros_like(x)
     for row, padded in enumerate(padding_mask):
         real = x[row, ~padded]
@@ -41,7 +41,7 @@ def turn(x):
 @pytest.mark.parametrize("compiling", [False, True])
 @pytest.mark.parametrize("rotary", [False, True])
 def test_outputs_and_gradients_are_the_textbook_s(rotary, compiling, monkeypatch):
-    """``compiling``: without complex numbers, as compilers and exporters get it."""
+    """``compiling``: without complex numbers, as for compilers and exporters."""
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     torch.manual_seed(0)
     layer = SoftmaxAttention(12, 3, rotary=rotary).double()
@@ -58,7 +58,7 @@ def test_outputs_and_gradients_are_the_textbook_s(rotary, compiling, monkeypatch
 
 
 def turned(x):
-    """Rotary positions of (n, d), d = 8, by the layer's rotation."""
+    """Apply the layer's rotary positions to (n, d), d = 8."""
     rotation = SoftmaxAttention(8, 1, rotary=True).rotation(x[None])
     return rotate(x[None, :, None, None], rotation)[0, :, 0, 0]
 

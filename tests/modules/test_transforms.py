@@ -1,4 +1,4 @@
-"""torch.func on the model: gradients of each sample at once, as differential privacy needs them, and Jacobians."""
+"""torch.func on the model: per-sample gradients, as differential privacy needs them, and Jacobians."""
 
 import pytest
 import torch
