@@ -6,7 +6,7 @@ import numpy as np
 
 from fairseq_lambda.data.corpus import Corpus
 
-LINES_PER_STEP = 2**18  # the random draws are made per step, so another value gives another plan
+LINES_PER_STEP = 2**18  # random numbers are drawn per step, so another value gives another plan
 
 
 def chunk_documents(
@@ -17,27 +17,27 @@ def chunk_documents(
     short_first: bool = False,
     whole_documents: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first line and the end (exclusive) of each chunk, in the order of the corpus: two (chunks,) int32.
+    """Return the first line and the end (exclusive) of each chunk, in corpus order: two arrays (chunks,) int32.
 
-    A chunk takes as many whole sentences of its document as fit its target, but at least one. Only a chunk of a single
-    sentence can exceed the budget. Every sentence is in exactly one chunk.
+    A chunk has as many whole sentences of its document as fit into its target length, but at least one. Only a chunk of
+    a single sentence can exceed the budget. Every sentence is in exactly one chunk.
 
     A sentence that no longer fits starts the next chunk, and long sentences do so more often than short ones. If all
     documents were filled from the front, lengths alone would tell the first part of a chunk from the second with an
     accuracy of 0.55 (WikiText-2, 128 tokens). So each document is filled from its front or from its back with equal
     probability.
 
-    Where a chunk would end is computed for all lines at once, as if one started at each. Only the steps from one chunk
-    to the next are made one by one.
+    The end of the chunk that would start there is computed for all lines at once. Only the steps from one chunk to the
+    next are taken one by one.
 
     Args:
         corpus: the documents.
         budget: maximum number of tokens of a chunk, without ``</s>``.
         rng: the source of all random draws.
-        short_prob: probability that a target is drawn from 1..budget instead of being the budget.
-        short_first: draw the target of each document's first chunk from 1..budget, which moves all boundaries in the
-            document. The first chunk is the one at which filling starts.
-        whole_documents: not in documents that fit into the budget, which then stay whole.
+        short_prob: probability that a target length is drawn from 1..budget instead of being the budget.
+        short_first: draw the target length of each document's first chunk from 1..budget, which moves all boundaries in
+            the document. The first chunk is the one at which filling starts.
+        whole_documents: apply ``short_first`` only to documents longer than the budget; the others then stay whole.
     """
     backward = rng.random(len(corpus) - corpus.num_sentences + 1) < 0.5  # per document
     content = np.concatenate(
@@ -64,7 +64,7 @@ def chunk_documents(
 
     first = np.frombuffer(_hops(jump), dtype=np.int32)
     starts, ends = corpus.document_bounds(first)
-    is_chunk = first < ends  # and not an empty line
+    is_chunk = first < ends  # False for empty lines
     first, starts, ends = first[is_chunk], starts[is_chunk], ends[is_chunk]
     end = jump[first]
     mirrored = backward[corpus.document_of(first)]
@@ -79,7 +79,7 @@ def chunk_documents(
 def _mirrored_content(corpus: Corpus, backward: np.ndarray, low: int) -> np.ndarray:
     """Return ``corpus.content[low : low + LINES_PER_STEP]`` with the lines of backward documents in reverse order.
 
-    Line i of a document from s to e (exclusive) is line s + e - 1 - i of the mirrored one.
+    Line i of a document from s to e (exclusive) is line s + e - 1 - i of the reversed one.
     """
     lines = np.arange(low, min(low + LINES_PER_STEP, len(corpus) + 1))
     starts, ends = corpus.document_bounds(lines)

@@ -12,12 +12,12 @@ REMEDY = "make it (again) with scripts/preprocess_wikitext.sh"
 class Corpus:
     """A split as fairseq-preprocess writes it: one sentence per line, empty lines between documents.
 
-    Every line ends with ``</s>``; an empty line is a lone ``</s>``. The tokens stay on disk and are memory-mapped. What
-    is kept in memory takes 8 bytes per line: ``content`` (lines + 1,) int64, the number of tokens other than ``</s>``
-    before each line. Line i starts at token ``content[i] + i``.
+    Every line ends with ``</s>``; an empty line is just ``</s>``. The tokens stay on disk and are memory-mapped. Only
+    ``content`` (lines + 1,) int64 is kept in memory, 8 bytes per line: the number of tokens other than ``</s>`` before
+    each line. Line i starts at token ``content[i] + i``.
 
     Args:
-        path: of the two files, without their endings, such as ``data-bin/wikitext-2/train``.
+        path: of the two files, without their suffixes, such as ``data-bin/wikitext-2/train``.
         eos: id of ``</s>``.
 
     Raises:
@@ -35,33 +35,33 @@ class Corpus:
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"{file} is missing: {REMEDY}")
         if infer_dataset_impl(self.path) != "mmap":
-            raise ValueError(f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap: {REMEDY}")
+            raise ValueError(f"{idx} is damaged, or not from fairseq-preprocess --dataset-impl mmap: {REMEDY}")
         try:
-            # kept, because `sizes` is a view of its memory map, which fairseq closes when the index is deleted
+            # kept because `sizes` is a view of its memory map, which fairseq closes when the index is deleted
             self._index = MMapIndexedDataset.Index(idx)
-        except Exception as error:  # fairseq uses assert; struct and numpy raise errors of their own
+        except Exception as error:  # fairseq uses assert; struct and numpy raise their own errors
             raise ValueError(
-                f"{idx} is damaged, or not of fairseq-preprocess --dataset-impl mmap ({error}): {REMEDY}"
+                f"{idx} is damaged, or not from fairseq-preprocess --dataset-impl mmap ({error}): {REMEDY}"
             ) from error
-        self.sizes = self._index.sizes  # (lines,) int32, mapped; the </s> included
+        self.sizes = self._index.sizes  # (lines,) int32, mapped; including the </s>
         if len(self.sizes) == 0 or self.sizes.max() <= 1:
             raise ValueError(f"{self.path} has no sentence: {REMEDY} from a text that is not empty")
         if self.sizes.min() < 1:
             raise ValueError(f"{idx} has lines without a </s>: {REMEDY}")
         self.content = np.zeros(len(self.sizes) + 1, dtype=np.int64)
         np.cumsum(self.sizes - 1, out=self.content[1:])
-        # where documents end: the numbers of the empty lines, and the number of lines
+        # where documents end: the indices of the empty lines, and the number of lines
         self._boundaries = np.append(np.flatnonzero(self.sizes == 1), len(self)).astype(np.int32)
 
         found = os.path.getsize(data)
         expected = self.num_tokens * np.dtype(self._index.dtype).itemsize
         if found != expected:
             raise ValueError(
-                f"{data} has {found} bytes where its .idx says {expected}: one of the two is "
-                f"truncated or of another run; {REMEDY}"
+                f"{data} has {found} bytes, but its .idx says {expected}: one of the two is "
+                f"truncated or from another run; {REMEDY}"
             )
         mapped = np.memmap(data, dtype=self._index.dtype, mode="r")
-        self._tokens = np.asarray(mapped)  # the same map, but np.memmap is slow to slice
+        self._tokens = np.asarray(mapped)  # the same memory, but np.memmap is slow to slice
 
     # a worker process opens the files itself
     def __getstate__(self):
@@ -86,16 +86,16 @@ class Corpus:
         return len(self) - (len(self._boundaries) - 1)
 
     def read(self, start: int, size: int) -> np.ndarray:
-        """Return the ``size`` tokens from ``start`` on, as int64, without any ``</s>`` among them."""
+        """Return the ``size`` tokens starting at ``start``, as int64, with every ``</s>`` removed."""
         tokens = self._tokens[start : start + size].astype(np.int64)
         return tokens[tokens != self.eos]
 
     def token_start(self, lines: np.ndarray) -> np.ndarray:
-        """Return the positions in the file at which lines start, in tokens: int64, of the same shape as ``lines``."""
+        """Return the index in the file of each line's first token: int64, of the same shape as ``lines``."""
         return self.content[lines] + lines
 
     def document_starts(self) -> np.ndarray:
-        """Return the number of each document's first line: (documents,) int32."""
+        """Return the index of each document's first line: (documents,) int32."""
         starts = self._starts()
         return starts[starts < self._boundaries]
 
@@ -108,7 +108,7 @@ class Corpus:
         return self._starts()[document], self._boundaries[document]
 
     def _starts(self) -> np.ndarray:
-        # an empty line that follows another one starts and ends a document without sentences
+        # an empty line after another one starts and ends a document without sentences
         return np.append(np.int32(0), self._boundaries[:-1] + np.int32(1))
 
     def document_of(self, lines: np.ndarray) -> np.ndarray:
@@ -131,11 +131,11 @@ class Corpus:
             for token in (tokens.max(), tokens.min()):
                 if not 0 <= token < vocabulary:
                     raise ValueError(
-                        f"{data} holds token {token} and dict.txt has {vocabulary} symbols: it was "
+                        f"{data} contains token {token}, but dict.txt has {vocabulary} symbols: it was "
                         f"binarised with another dictionary; {REMEDY}"
                     )
             if (tokens == pad).any():
-                raise ValueError(f"{data} holds padding: remove a literal <pad> from the text")
+                raise ValueError(f"{data} contains padding: remove any literal <pad> from the text")
             unknown += np.count_nonzero(tokens == unk)
             ends += np.count_nonzero(tokens == self.eos)
         ended = 0
@@ -145,7 +145,7 @@ class Corpus:
         if not ended == ends == len(self):
             raise ValueError(
                 f"{data}: {len(self)} lines, {ended} of them end with </s>, {ends} </s> in all. "
-                "Each line must end with one and contain no other: remove a literal </s> from the "
+                "Each line must end with one and contain no other: remove any literal </s> from the "
                 "text, and binarise with fairseq-preprocess"
             )
         return unknown

@@ -18,14 +18,14 @@ class SentencePairDataset(FairseqDataset):
 
     Args:
         corpus: the tokens.
-        masker: masks them.
+        masker: the masking to apply.
         bos: id of ``<s>``.
         objective: ``sop``, ``nsp`` or ``none``.
         tokens_per_sample: maximum length of a sample, including special symbols.
-        seed: determines everything random here, with the epoch.
+        seed: with the epoch, determines everything random here.
         epoch: the first epoch.
         short_sample_prob: share of the samples that are filled only up to a random length.
-        training: see above.
+        training: whether epochs differ, see above.
         length_multiple: batches are padded to a multiple of this many tokens, but not beyond tokens_per_sample.
     """
 
@@ -58,7 +58,7 @@ class SentencePairDataset(FairseqDataset):
             self._plan_epoch(epoch)
 
     def _plan_epoch(self, epoch: int) -> None:
-        self.plan = None  # released first, so that the old and the new one are not in memory together
+        self.plan = None  # released first, so that old and new plans are never in memory together
         self.plan = plan_samples(
             self.corpus,
             self.objective,
@@ -92,9 +92,9 @@ class SentencePairDataset(FairseqDataset):
         return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
-        """Return all indices by size, (samples,) int64; those of equal size are in random order.
+        """Return all indices sorted by size, (samples,) int64; samples of equal size are in random order.
 
-        In training, each epoch has another order.
+        In training, each epoch has its own order.
         """
         order = generator(self.seed, ORDER, self.epoch).permutation(len(self))
         return order[np.argsort(self.sizes[order], kind="stable")]
@@ -126,16 +126,16 @@ class SentencePairDataset(FairseqDataset):
 
         Without samples, return a batch of padding with nothing to predict: no loss, no gradient, and no token in the
         statistics of batch norm. A worker gets it if the batches of an epoch do not divide evenly among the workers.
-        fairseq would replace an empty batch by a copy of another one, and would leave the worker's other micro-batches
-        of that update out of the sample size.
+        fairseq would replace an empty batch with a copy of another one, and would leave the worker's other
+        micro-batches of that update out of the sample size.
 
         ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has ``src_tokens`` (b, n),
         ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding where nothing is masked;
-        ``masked_positions`` (masked,) are the positions in the flattened (b * n) where something is;
-        ``sentence_target`` (b,) is 0, 1, or -1 for no label, and is left out for the objective ``none``.
+        ``masked_positions`` (masked,) are the masked positions in the flattened (b * n); ``sentence_target`` (b,) is 0,
+        1, or -1 for no label, and is left out for the objective ``none``.
 
-        Everything that can be counted is counted here, by a worker on the CPU: to ask a GPU for a count would make the
-        training loop wait for it.
+        Everything that can be counted is counted here, by a worker on the CPU, because the training loop would have to
+        wait for a GPU to count.
         """
         if not samples:
             return self._idle_batch()

@@ -1,4 +1,4 @@
-"""The datasets of fine-tuning: texts or words with their labels."""
+"""The datasets for fine-tuning: texts or words with their labels."""
 
 import os
 
@@ -10,7 +10,7 @@ from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, ind
 from fairseq_lambda.data.seeding import ORDER, generator
 from fairseq_lambda.data.shorten import SPECIAL, cut_at_words, join, pair_lengths
 
-BLOCK = 2048  # samples that are sorted by length together, so that batches are random and have little padding
+BLOCK = 2048  # samples sorted by length together, so that batches are random and yet have little padding
 NO_LABEL = -1
 
 
@@ -18,31 +18,32 @@ def read_list(path: str) -> MMapIndexedDataset:
     """Return a memory-mapped list of ids.
 
     Raises:
-        FileNotFoundError, ValueError: not there, or damaged; the message names the remedy.
+        FileNotFoundError: a file is missing.
+        ValueError: the index is damaged.
     """
     for file in (index_file_path(path), data_file_path(path)):
         if not os.path.isfile(file):
-            raise FileNotFoundError(f"{file} is missing: make the folder by lambda-bert finetune")
+            raise FileNotFoundError(f"{file} is missing: make the folder with lambda-bert finetune")
     try:
         return MMapIndexedDataset(path)
-    except Exception as error:  # fairseq uses assert; struct and numpy raise errors of their own
-        raise ValueError(f"{path}.idx is damaged ({error}): make the folder again by lambda-bert finetune") from error
+    except Exception as error:  # fairseq uses assert; struct and numpy raise their own errors
+        raise ValueError(f"{path}.idx is damaged ({error}): make the folder again with lambda-bert finetune") from error
 
 
 class LabelledDataset(FairseqDataset):
-    """What the two below share: the order of samples, and batches.
+    """What the two datasets below share: the order of samples, and batches.
 
-    In training each epoch has its own order, a function of (seed, epoch); otherwise it is by length.
+    In training each epoch has its own order, a function of (seed, epoch); otherwise samples are sorted by length.
 
     Args:
         dictionary: fairseq's.
-        max_length: of a sample, special symbols included.
-        seed: determines the order, with the epoch.
-        training: see above.
+        max_length: of a sample, including special symbols.
+        seed: with the epoch, determines the order.
+        training: whether epochs differ, see above.
         length_multiple: batches are padded to a multiple of this many tokens, but not beyond ``max_length``.
     """
 
-    sizes: np.ndarray  # (samples,), special symbols included
+    sizes: np.ndarray  # (samples,), including special symbols
 
     def __init__(self, dictionary, max_length: int, seed: int, training: bool, length_multiple: int):
         self.bos, self.eos, self.pad = dictionary.bos(), dictionary.eos(), dictionary.pad()
@@ -68,7 +69,7 @@ class LabelledDataset(FairseqDataset):
         return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
-        """Return all indices, (samples,): in training drawn anew each epoch and sorted by length in blocks."""
+        """Return all indices, (samples,): in training shuffled in each epoch and sorted by length in blocks."""
         if not self.training:
             return np.argsort(self.sizes, kind="stable")
         order = generator(self.seed, ORDER, self.epoch).permutation(len(self))
@@ -86,7 +87,7 @@ class LabelledDataset(FairseqDataset):
         return {"id": int(index), "source": torch.from_numpy(tokens), "target": target}
 
     def collater(self, samples: list[dict]) -> dict:
-        """Return a batch of b samples, right-padded to n tokens, as the pretraining's, and ``target``."""
+        """Return a batch of b samples, right-padded to n tokens, laid out as in pretraining, and its ``target``."""
         if not samples:
             return {}
         lengths = torch.tensor([len(sample["source"]) for sample in samples])
@@ -106,11 +107,12 @@ class LabelledDataset(FairseqDataset):
 
 
 class LabelledTexts(LabelledDataset):
-    """One or two texts and what to predict of them.
+    """One or two texts per sample, and what to predict from them.
 
     Args:
-        inputs: one or two lists of ids, each with a ``</s>`` at its end.
-        targets: (n,) or (n, labels).
+        inputs: one or two lists of texts, each text as ids with a ``</s>`` at its end.
+        targets: (samples,) or (samples, labels).
+        dictionary, max_length, options: see :class:`LabelledDataset`.
     """
 
     def __init__(self, inputs: list[MMapIndexedDataset], targets: np.ndarray, dictionary, max_length: int, **options):
@@ -132,11 +134,12 @@ class LabelledTexts(LabelledDataset):
 
 
 class LabelledWords(LabelledDataset):
-    """Words with a label each; a text that is longer than ``max_length`` is divided at words, and no word is lost.
+    """Words with one label each; a text longer than ``max_length`` is split between words, and no word is lost.
 
     Args:
-        words: a list of ids per text, with a ``</s>`` at its end.
-        marks: for each piece the word's label plus one if a word starts there, else 0.
+        words: the ids of each text, with a ``</s>`` at the end.
+        marks: per piece, the word's label plus one if a word starts there, else 0.
+        dictionary, max_length, options: see :class:`LabelledDataset`.
     """
 
     def __init__(self, words: MMapIndexedDataset, marks: MMapIndexedDataset, dictionary, max_length: int, **options):
@@ -163,7 +166,7 @@ class LabelledWords(LabelledDataset):
         return tokens, target
 
     def collate_targets(self, targets: list, width: int) -> torch.Tensor:
-        """Return (b, n) of labels, -1 where no word starts."""
+        """Return labels (b, n), -1 where no word starts."""
         padded = np.full((len(targets), width), NO_LABEL)
         for row, target in zip(padded, targets, strict=True):
             row[: len(target)] = target

@@ -1,4 +1,4 @@
-"""BERT's masking: which tokens are hidden, and what replaces them."""
+"""BERT's masking: which tokens are masked, and what replaces them."""
 
 import numpy as np
 from fairseq.data import Dictionary
@@ -11,24 +11,24 @@ class TokenMasker:
     """Masks tokens as BERT does (Devlin et al., 2019, section 3.1, "Masked LM").
 
     Of n tokens that can be masked, ``mask_prob * n`` are chosen without replacement: rounded up or down at random so
-    that the mean is exact, but at least one. Each of them, independently, stays as it is with probability
+    that the mean is exact, but at least one. Independently, each of them stays unchanged with probability
     ``leave_unmasked_prob``, becomes a symbol drawn uniformly with probability ``random_token_prob``, and becomes
     ``<mask>`` otherwise.
 
-    With ``whole_words`` the same share of the words is chosen, each with all its pieces. A word is a piece that starts
-    with U+2581 and the pieces that follow, up to the next such piece, special symbol or end of the sample.
+    With ``whole_words`` the same share of words is chosen, each with all its pieces. A word is a piece that starts with
+    U+2581 and the pieces that follow, up to the next such piece, special symbol or end of the sample.
 
-    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, never targets and never drawn.
+    The special symbols ``<s> <pad> </s> <unk> <mask>`` are never masked, predicted or drawn.
 
     Args:
         dictionary: fairseq's, including ``<mask>``.
         mask_idx: id of ``<mask>``.
         mask_prob: share of the tokens that become targets.
-        leave_unmasked_prob, random_token_prob: shares of the targets.
+        leave_unmasked_prob, random_token_prob: shares of the targets, see above.
         whole_words: mask all pieces of a word or none.
 
     Raises:
-        ValueError: the dictionary has special symbols only, or no U+2581 and ``whole_words`` is set.
+        ValueError: the dictionary has special symbols only, or ``whole_words`` is set and no symbol starts with U+2581.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class TokenMasker:
             starts = [symbol.startswith(WORD_START) for symbol in dictionary.symbols]
             if not any(starts):
                 raise ValueError(
-                    "--mask-whole-words needs SentencePiece pieces, and no symbol of dict.txt "
-                    "starts with U+2581: leave the flag out, or binarise with such a model"
+                    "--mask-whole-words needs SentencePiece pieces, but no symbol of dict.txt "
+                    "starts with U+2581: leave the flag out, or binarise with a SentencePiece model"
                 )
             self._word_start = np.array(starts)
 

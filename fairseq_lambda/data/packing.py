@@ -1,4 +1,4 @@
-"""Documents packed into long samples, each sample full and no document cut that fits into one."""
+"""Documents packed into long samples: samples are full, and no document is cut if it fits into one."""
 
 from bisect import bisect_left, insort
 from collections import defaultdict
@@ -22,21 +22,21 @@ class Packing:
         return len(self.lengths)
 
     def texts(self, sample: int) -> np.ndarray:
-        """Return the texts of a sample, in the order in which they stand in it."""
+        """Return the texts of a sample, in their order in it."""
         return self.order[self.bounds[sample] : self.bounds[sample + 1]]
 
 
 def pack(lengths: np.ndarray, capacity: int, rng: np.random.Generator) -> Packing:
-    """Return texts of these lengths packed into samples of at most ``capacity`` tokens: best fit, the longest first.
+    """Pack texts of these lengths into samples of at most ``capacity`` tokens: best fit, the longest first.
 
-    Each text goes into the fullest sample that has room for it; those between two powers of two come in random order,
-    so that other draws put other texts together. With some short texts among them, all samples but the last are full
-    to a few tokens. Takes a second per million texts.
+    Each text goes into the fullest sample that has room for it. Texts whose lengths lie between the same two powers of
+    two come in random order, so that each draw puts different texts together. If some texts are short, all samples but
+    the last are full up to a few tokens. This takes about a second per million texts.
     """
     order = rng.permutation(len(lengths))
     order = order[np.argsort(-np.frexp(lengths[order])[1], kind="stable")]
     sample_of = np.empty(len(lengths), dtype=np.int32)
-    spaces, samples = [], defaultdict(list)  # room that is left, ascending and without repetition; who has it
+    spaces, samples = [], defaultdict(list)  # the distinct amounts of free space, ascending; the samples that have them
     count = 0
     for text, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         at = bisect_left(spaces, length)
@@ -62,8 +62,8 @@ def pack(lengths: np.ndarray, capacity: int, rng: np.random.Generator) -> Packin
 class PackedDocumentsDataset(SentencePairDataset):
     """Samples ``<s> A </s> <s> B </s> ...``, masked: texts of different documents, which the model keeps apart.
 
-    A document that fits into a sample is one text. A longer one is cut into texts of whole sentences, at other places
-    in each epoch of training.
+    A document that fits into a sample is one text. A longer one is cut into texts of whole sentences, in different
+    places in each training epoch.
 
     The arguments are those of :class:`SentencePairDataset`, with the objective ``none``.
     """
@@ -93,7 +93,7 @@ class PackedDocumentsDataset(SentencePairDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Return a batch whose ``net_input`` has ``document_lengths``, a list per row."""
         batch = super().collater(samples)
-        if samples:  # the idle batch is made of a sample of its own, which comes here too
+        if samples:  # else this is the idle batch, whose dummy sample has been collated here already
             lengths = [sample.get("document_lengths", [len(sample["source"])]) for sample in samples]
             batch["net_input"]["document_lengths"] = lengths
         return batch

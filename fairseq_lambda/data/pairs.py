@@ -70,8 +70,8 @@ def plan_samples(
       is replaced by one from another document (label 1), see :func:`exchange`.
     - ``none``: no pairs.
 
-    What cannot be a pair becomes a sample without a label: a chunk of one sentence, and each of the equal pieces into
-    which a sentence longer than the budget is cut.
+    Chunks that cannot be pairs become samples without a label: a chunk of one sentence, and each of the equal pieces
+    into which a sentence longer than the budget is cut.
 
     Args:
         corpus: the documents.

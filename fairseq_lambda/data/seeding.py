@@ -1,16 +1,16 @@
-"""Random generators that depend on their purpose only, and on no global state."""
+"""Random generators that depend on seed and purpose only, not on global state."""
 
 import numpy as np
 
-# purposes, each with a stream of random numbers of its own
+# purposes, each with its own stream of random numbers
 CHUNKS, PAIRS, ORDER, MASKS, PACKS = range(5)
 
 
 def generator(seed: int, purpose: int, epoch: int, index: int = 0) -> np.random.Generator:
     """Return numpy's Philox generator of (seed, purpose, epoch, index).
 
-    Philox is counter-based. The seed is its key and the rest is its counter, whose lowest word is free for the draws
-    themselves (2**64 of them). The streams of a seed do not overlap, and making one takes 10 microseconds.
+    Philox is counter-based. The seed is its key and the rest its counter, whose lowest word is left for the draws
+    themselves (2**64 of them). The streams of a seed do not overlap, and creating one takes 10 microseconds.
     """
     bits = np.random.Philox(key=[seed % 2**64, 0], counter=[0, index, epoch, purpose])
     return np.random.Generator(bits)

@@ -1,4 +1,4 @@
-"""How texts are fitted to the length that a model reads."""
+"""How texts are shortened to the length that a model can read."""
 
 import numpy as np
 
@@ -6,13 +6,14 @@ SPECIAL = {1: 2, 2: 4}  # <s> A </s>, and <s> A </s> </s> B </s>
 
 
 def pair_lengths(first, second, room: int):
-    """Return how many pieces of two texts are kept, from their beginnings, where there is room for ``room`` together.
+    """Return how many pieces of two texts are kept, from their beginnings, to fit into ``room`` pieces together.
 
-    The longer text is shortened until both fit or are of equal length, and then both are: a short question keeps all
-    its pieces beside a long paragraph.
+    The longer text is shortened until both fit or are equally long, and from then on both are. So a short question
+    keeps all its pieces next to a long paragraph.
 
     Args:
         first, second: numbers of pieces, ints or arrays.
+        room: the number of pieces that both texts may have together.
     """
     kept = np.minimum(first, np.maximum(room - second, room - room // 2))
     return kept, np.minimum(second, room - kept)
@@ -23,6 +24,8 @@ def join(texts, max_length: int, bos: int, eos: int) -> np.ndarray:
 
     Args:
         texts: one or two arrays of ids without special symbols.
+        max_length: including special symbols.
+        bos, eos: ids of ``<s>`` and ``</s>``.
     """
     room = max_length - SPECIAL[len(texts)]
     if len(texts) == 1:
@@ -33,13 +36,14 @@ def join(texts, max_length: int, bos: int, eos: int) -> np.ndarray:
 
 
 def cut_at_words(starts, pieces: int, room: int) -> list[tuple[int, int]]:
-    """Return (start, end) of the parts, of at most ``room`` pieces, that a text has to be divided into.
+    """Return (start, end) of the parts, each of at most ``room`` pieces, into which a text has to be split.
 
-    Every part starts with a word. Of a word that is longer than ``room`` the first pieces are kept.
+    Every part starts with a word. Of a word longer than ``room``, only the first pieces are kept.
 
     Args:
         starts: position of each word's first piece, ascending.
-        pieces: of the whole text.
+        pieces: number of pieces in the whole text.
+        room: the most pieces in a part.
     """
     if pieces <= room:
         return [(0, pieces)]

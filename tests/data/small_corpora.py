@@ -15,7 +15,7 @@ FIRST_WORD = 4  # ids below are special symbols
 
 
 def write_corpus(path, documents, dtype=np.uint16) -> Corpus:
-    """Write documents (lists of sentences, lists of ids) as fairseq-preprocess would; open them."""
+    """Write documents (lists of sentences, which are lists of ids) as fairseq-preprocess would, and open them."""
     write_split(Path(path).parent, Path(path).name, documents, dtype)
     return Corpus(str(path), EOS)
 

@@ -1,4 +1,4 @@
-"""Chunks against a loop over sentences, and random targets; test_pairs.py shows that nothing is lost or doubled."""
+"""Chunks compared with a loop over sentences, and random targets. test_pairs.py checks that no token is lost."""
 
 import tempfile
 
@@ -13,7 +13,7 @@ from fairseq_lambda.data.chunks import chunk_documents
 
 
 def greedy(lengths, budget):
-    """The definition, sentence by sentence: (first, end) in one document."""
+    """The definition, sentence by sentence: return (first, end) of the chunks of one document."""
     result, first, filled = [], 0, 0
     for line, length in enumerate(lengths):
         if line > first and filled + length > budget:
@@ -55,7 +55,7 @@ def test_first_chunks_are_uniformly_shorter_and_the_others_are_full(tmp_path):
     front, back = np.isin(first, corpus.document_starts()), np.zeros(len(first), bool)
     back[len(first) - 1 - last_document] = True
     assert (sizes[~front & ~back] == 50).all()
-    # at one end of a document is a draw, at the other the rest of 200 - draw
+    # a draw is at one end of a document, and the rest of 200 - draw at the other
     assert sizes[front | back].max() <= 50
     for ends in (sizes[front], sizes[back]):
         assert len(ends) == 300

@@ -1,4 +1,4 @@
-"""Corpus: documents found, tokens read, and tokens that cannot be; damaged files are in tests/bad_inputs."""
+"""Corpus: finding documents, reading tokens, and refusing impossible tokens. Damaged files are in tests/bad_inputs."""
 
 import pickle
 
@@ -63,8 +63,8 @@ def test_no_sentence(tmp_path, lines):
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ([4, VOCABULARY, EOS, 6, 7, EOS], "holds token 1000 and dict.txt has 1000 symbols"),
-        ([4, PAD, EOS, 6, 7, EOS], "holds padding"),
+        ([4, VOCABULARY, EOS, 6, 7, EOS], "contains token 1000, but dict.txt has 1000 symbols"),
+        ([4, PAD, EOS, 6, 7, EOS], "contains padding"),
         ([4, 5, EOS, 6, 7, 8], "2 lines, 1 of them end with </s>, 1 </s> in all"),
         ([4, 5, EOS, 6, EOS, 7], "2 lines, 1 of them end with </s>, 2 </s> in all"),
         ([4, EOS, EOS, 6, 7, EOS], "2 lines, 2 of them end with </s>, 3 </s> in all"),

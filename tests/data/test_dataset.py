@@ -1,4 +1,4 @@
-"""The dataset: samples as planned and masked, the same in every process and order."""
+"""The dataset: samples follow the plan, are masked, and are the same in every process and order."""
 
 import tempfile
 
@@ -46,7 +46,7 @@ def test_literal_samples(tmp_path):
     assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
     assert data[1]["label"] == -1
     data = SentencePairDataset(corpus, TokenMasker(DICTIONARY, MASK), BOS, "none", 12)
-    # the sentences of a chunk lose their </s> too
+    # the sentences of a chunk lose their </s>, too
     assert data.tokens(0).tolist() == [BOS, 4, 5, 6, 7, 8, EOS]
     assert data.tokens(1).tolist() == [BOS, 9, 10, 11, 12, EOS]
 
@@ -70,7 +70,7 @@ ANY_DATASET = {
     st.tuples(st.integers(0, 2), st.integers(0, 2)),
 )
 def test_any_corpus_gives_whole_samples_masked_and_again_the_same(shape, options, epoch, whole_words, kinds, blank):
-    """Of random tokens, ``<unk>`` among them or nothing but; what numbered tokens show is in test_pairs.py."""
+    """The tokens are random, including ``<unk>``, or all ``<unk>``; test_pairs.py uses numbered tokens."""
     rng = np.random.default_rng(options["seed"])
     documents = [[rng.integers(UNK, UNK + kinds, size).tolist() for size in sizes] for sizes in shape]
     dictionary = word_dictionary(60, start=symbols.WORD_START)
@@ -82,7 +82,7 @@ def test_any_corpus_gives_whole_samples_masked_and_again_the_same(shape, options
         for other in (epoch + 1, epoch):
             data.set_epoch(other)
         samples, unmasked = items(data), [data.tokens(i) for i in range(len(data))]
-        np.random.seed(epoch)  # which is not to matter, nor the order, nor the epochs before
+        np.random.seed(epoch)  # must not matter; nor must the order or earlier epochs
         again = SentencePairDataset(corpus, masker, BOS, epoch=epoch, **options)
         assert not differences([again[i] for i in reversed(range(len(again)))][::-1], samples)
         np.testing.assert_array_equal(data.num_tokens_vec(np.arange(len(data))[::-1]), data.sizes[::-1])
@@ -171,7 +171,7 @@ def test_nothing_is_too_long_for_fairseq(corpus):
 
 @pytest.mark.parametrize(("objective", "multiple"), [("sop", 1), ("none", 1), ("nsp", 7)])
 def test_collater(corpus, objective, multiple):
-    """Batches of up to each length, which is rounded up to a multiple but not beyond that of a sample."""
+    """Batches up to each length, which is rounded up to the multiple, but not beyond the longest sample."""
     data = dataset(corpus, objective=objective, length_multiple=multiple)
     labels = {} if objective == "none" else {"sentence_target"}
     for longest in range(data.sizes.min(), 41):

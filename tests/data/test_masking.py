@@ -1,4 +1,4 @@
-"""Masking: the shares, what is never masked, and whole words."""
+"""Masking: the shares, the symbols that are never masked, and whole words."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def masker(dictionary=DICTIONARY, **options):
 
 
 def within(count, trials, probability):
-    """Return whether the count is within 5 standard deviations of a binomial."""
+    """Return whether the count is within 5 standard deviations of a binomial's mean."""
     return abs(count - trials * probability) <= 5 * (trials * probability * (1 - probability)) ** 0.5
 
 

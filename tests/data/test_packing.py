@@ -1,4 +1,4 @@
-"""Packed samples: every text in one of them, full, the same again, and documents whole that fit."""
+"""Packed samples: each text is in exactly one, samples are full and reproducible, and documents that fit stay whole."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_every_text_is_in_one_sample_that_has_room(lengths, capacity, seed):
     for i in range(len(packing)):
         assert packing.lengths[i] == lengths[packing.texts(i)].sum() <= capacity
         assert len(packing.texts(i)) > 0
-    # no two samples fit into one: the most that a bound without a search can ask of the number of samples
+    # no two samples fit into one: the best bound on the number of samples without a search
     smallest = np.sort(packing.lengths)[:2]
     assert len(packing) == 1 or smallest.sum() > capacity
     again = pack(lengths, capacity, np.random.default_rng(seed))

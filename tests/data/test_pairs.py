@@ -1,4 +1,4 @@
-"""The plan of an epoch: complete, in order, labelled as it is, and not to be guessed by length."""
+"""The plan of an epoch: complete, in order, correctly labelled, with labels that lengths do not give away."""
 
 import os
 import tempfile
@@ -54,13 +54,13 @@ def test_every_token_once_and_in_order_but_for_the_swap(shape, options, objectiv
         assert label in ((0, 1) if b else (-1,))
         text = b + a if label == 1 else a + b
         seen += text
-        assert len({where[t][0] for t in text}) == 1  # of one document
-        if b:  # split between sentences: none of them is on both sides
+        assert len({where[t][0] for t in text}) == 1  # from one document
+        if b:  # split between sentences: none is on both sides
             assert not {where[t] for t in a} & {where[t] for t in b}
             assert len(text) <= budget
         elif objective == "sop":
-            assert len({where[t] for t in text}) == 1  # a pair unless it is of one sentence
-    # tokens are numbered along the corpus: neighbours stay neighbours, none is lost or doubled
+            assert len({where[t] for t in text}) == 1  # only a single sentence is not a pair
+    # tokens are numbered along the corpus: they stay in order, and none is lost or doubled
     assert seen == list(range(FIRST_WORD, FIRST_WORD + sum(map(sum, shape))))
 
 
@@ -75,7 +75,7 @@ def test_nsp_continues_or_comes_from_another_document(shape, options):
         assert segments(corpus, plan_samples(corpus, "nsp", **options)) == samples
         in_order = segments(corpus, plan_samples(corpus, "sop", **options))
     for (a, b, label, length), (x, y, swapped, other_length) in zip(samples, in_order, strict=True):
-        front, back = (y, x) if swapped == 1 else (x, y)  # the same splits, by the same draws
+        front, back = (y, x) if swapped == 1 else (x, y)  # the same draws give the same splits
         assert a == front
         assert length == len(a) + len(b) + (4 if b else 2) <= options["tokens_per_sample"]
         assert label in ((0, 1) if b else (-1,))
@@ -115,7 +115,7 @@ def test_exchange_against_a_search():
 
 
 def test_literal_example(tmp_path):
-    # one document of two sentences, one of a sentence over the budget of 6, one of a short sentence
+    # documents of two sentences, of one sentence over the budget of 6, of one short sentence
     documents = number_tokens([[2, 3], [13], [4]])
     corpus = write_corpus(tmp_path / "train", documents)
     rest = [
@@ -151,12 +151,12 @@ def test_seeds_and_epochs_differ(tmp_path):
     plans = [segments(corpus, plan_samples(corpus, "sop", 64, short_first=True, **draw)) for draw in draws]
     first, *others = ({tuple(sorted(a + b)) for a, b, *_ in plan} for plan in plans)
     assert all(len(first & other) < 0.5 * len(first) for other in others)  # boundaries move
-    corpus = write_corpus(tmp_path / "pairs", number_tokens([[3, 3]] * 50))  # where they cannot, labels differ
+    corpus = write_corpus(tmp_path / "pairs", number_tokens([[3, 3]] * 50))  # here they cannot move, but labels differ
     assert len({tuple(plan_samples(corpus, "sop", 64, **draw).labels) for draw in draws}) == 3
 
 
 def best_length_rule(plans) -> float:
-    """Return the accuracy of the best of the rules that know nothing but lengths."""
+    """Return the accuracy of the best rule that knows lengths only."""
     labels, a, b = [], [], []
     for plan, corpus in plans:
         pairs = plan.labels >= 0
@@ -167,7 +167,7 @@ def best_length_rule(plans) -> float:
     labels, a, b = (np.concatenate(x).astype(int) for x in (labels, a, b))
     best = 0.0
     for feature in (b > a, a, b, a + b, a - b):
-        order = np.argsort(feature, kind="stable")  # for the best threshold, by the counts of both labels below it
+        order = np.argsort(feature, kind="stable")  # the best threshold follows from the counts of both labels below it
         below = np.cumsum(2 * labels[order] - 1)
         change = np.append(np.diff(feature[order].astype(int)) != 0, True)
         hits = np.abs(below[change] * 2 - below[-1]).max()

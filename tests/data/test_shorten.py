@@ -13,7 +13,7 @@ COUNT = st.integers(0, 40)
 
 
 def one_by_one(first, second, room):
-    """The rule as it is said: the longer text loses a piece until both fit; of equals, the second."""
+    """The rule as stated: the longer text loses a piece until both fit; if they are equally long, the second does."""
     while first + second > room:
         if first > second:
             first -= 1
