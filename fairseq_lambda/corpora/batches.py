@@ -1,7 +1,7 @@
 """A text in batches of lines for the workers, cut between documents.
 
-A batch is cut where a document certainly ends. Documents of more than 16 MB are cut between two of their lines; the
-batch that follows ``continues`` the document, unless it starts with a title or a blank line itself.
+A batch is cut only where a document certainly ends. Documents of more than 16 MB are cut between two of their lines;
+the next batch then ``continues`` the document, unless it starts with a title or a blank line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ SIZE, MOST = 1 << 20, 16 << 20  # bytes
 
 @dataclass(frozen=True)
 class Batch:
-    """Whole lines of one file: what is needed to name the place of an error, and the bytes."""
+    """Whole lines of one file, as bytes, and where they are, for error messages."""
 
     file: str
     first_line: int
@@ -28,8 +28,8 @@ def in_batches(lines: Iterable[bytes], file: str, has_titles: bool, is_json: boo
     Args:
         lines: with their line ends.
         file: its path, for messages.
-        has_titles: a title between two blank lines starts a document; otherwise a blank line ends one.
-        is_json: every line is a document.
+        has_titles: whether a title between two blank lines starts a document; otherwise a blank line ends one.
+        is_json: whether every line is a document.
     """
     held: list[bytes] = []
     first, bytes_held, continues = 1, 0, False
@@ -55,9 +55,9 @@ def in_batches(lines: Iterable[bytes], file: str, has_titles: bool, is_json: boo
 
 
 def _inside_article(lines: list[bytes]) -> int:
-    """Return the number of lines before the last one, if a cut there makes or hides no title; else 0.
+    """Return the number of lines before the last one if a cut there neither creates nor hides a title; else 0.
 
-    What is a title depends on the lines around it, which a batch does not see beyond its own.
+    Whether a line is a title depends on the lines around it, and a batch sees no lines but its own.
     """
     before, last = (clean(line.decode("utf-8", "replace")) for line in [b"", *lines][-2:])
     if len(lines) < 2 or heading_level(last) or (last and heading_level(before)):
@@ -66,7 +66,7 @@ def _inside_article(lines: list[bytes]) -> int:
 
 
 def _title_at(lines: list[bytes]) -> int:
-    """Return the number of lines before a title that the last two lines are, with the blank one after it; else 0."""
+    """Return the number of lines before a title if the last two lines are a title and a blank line; else 0."""
     if len(lines) < 4 or lines[-1].strip() or lines[-3].strip() or not lines[-2].lstrip().startswith(b"="):
         return 0
     return len(lines) - 2 if heading_level(clean(lines[-2].decode("utf-8", "replace"))) == 1 else 0

@@ -1,6 +1,6 @@
-"""Sentences to fairseq's binary files.
+"""From sentences to fairseq's binary files.
 
-Each sentence becomes the ids of its pieces and ``</s>``; a lone ``</s>`` separates two documents.
+Each sentence becomes the ids of its pieces followed by ``</s>``; a ``</s>`` on its own separates two documents.
 """
 
 from collections import Counter
@@ -22,10 +22,10 @@ _BYTES_PER_CALL = 1 << 19
 
 @dataclass
 class SplitCounts:
-    """Counts of a split; tokens are pieces, without the ``</s>`` that ends each sentence."""
+    """Counts of a split; tokens are pieces, not counting the ``</s>`` that ends each sentence."""
 
     documents: int = 0
-    paragraphs: int = 0  # of the text, as whoever read it counted them
+    paragraphs: int = 0  # in the text; counted when it was read
     sentences: int = 0
     tokens: int = 0
     literal_unknowns: int = 0
@@ -44,13 +44,13 @@ class SplitCounts:
 
 
 def binarise(source: Path, target: Path, vocabulary: Vocabulary, workers: int) -> tuple[SplitCounts, Counter[str]]:
-    """Write ``target``.bin and .idx, as fairseq-preprocess would; return the counts of the split and of each piece.
+    """Write ``target``.bin and .idx as fairseq-preprocess would; return the counts of the split and of each piece.
 
     Args:
-        source: a file from splitting.py.
-        target: the path of the split, without an ending.
-        vocabulary: its pieces and their order.
-        workers: how many processes encode; 0: this one.
+        source: a file written by splitting.py.
+        target: the path of the split, without a suffix.
+        vocabulary: what to encode with.
+        workers: number of processes that encode; 0: encode in this one.
     """
     result, end = SplitCounts(), Dictionary().eos()
     ids = vocabulary.ids()

@@ -1,16 +1,16 @@
-"""Which characters of a text become pieces of a vocabulary, and what becomes of the others."""
+"""Which characters of a text become pieces of a vocabulary, and how the others are written."""
 
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 
-# Single characters take this share of the vocabulary, because rare ones would displace useful pieces; for a text that
-# needs more of them, such as Chinese, up to half of it.
+# Single characters get no more than this share of the vocabulary, because rare ones would displace useful pieces. A
+# text that needs more, such as a Chinese one, gets up to half of it.
 _SHARE, _MAX_SHARE = 0.125, 0.5
 _MIN_CHARACTERS = 100
-# the share of a text that may be in other characters: with four characters a piece, below prepare.MAX_UNKNOWN_RATE
+# the share of a text that may be in other characters: at four characters per piece, below checks.MAX_UNKNOWN_RATE
 _LEFT_OUT = 0.0002
-_BYTES = 256  # pieces of a vocabulary with byte fallback; by default at most an eighth of it
+_BYTES = 256  # pieces that byte fallback takes; by default at most an eighth of the vocabulary
 _NON_JOINER = "\u200c"
 
 
@@ -36,10 +36,10 @@ def plan_characters(
     Args:
         characters: how often each occurs in the text.
         vocab_size: the size of the vocabulary, in pieces.
-        coverage: the share of the text, 0 to 1, that they make up at least. By default an eighth of the vocabulary is
-            for characters, and up to half of it as long as more than 0.02 % of the text is in other characters.
-        byte_fallback: by default, bytes are taken for a vocabulary of at least 2,048 pieces if more than 0.02 % of a
-            further text is likely to be in other characters (by the number of those that occur once: Good and Turing).
+        coverage: the least share of the text, 0 to 1, that they make up. By default an eighth of the vocabulary is for
+            characters, and up to half of it as long as more than 0.02 % of the text is in other characters.
+        byte_fallback: by default, a vocabulary of at least 2,048 pieces gets bytes if more than 0.02 % of new text is
+            likely to be in other characters (estimated from the characters that occur once, as by Good and Turing).
     """
     total = characters.total()
     ranked = characters.most_common()
@@ -57,6 +57,6 @@ def plan_characters(
         unknown = total - covered[number] + once
         byte_fallback = vocab_size * _SHARE >= _BYTES and unknown > _LEFT_OUT * total
     kept = frozenset(character for character, _ in ranked[:number])
-    # SentencePiece's usual rule makes a space of the non-joiner, which would divide Persian words
+    # SentencePiece's usual rule turns the non-joiner into a space, which would divide Persian words
     normalisation = "nfkc" if _NON_JOINER in kept else "nmt_nfkc"
     return CharacterPlan(kept, covered[number] / total, byte_fallback, normalisation)

@@ -1,4 +1,4 @@
-"""What is suspicious in a prepared corpus, and what is refused."""
+"""The warnings about a prepared corpus, and the reasons to refuse one."""
 
 from fairseq_lambda.corpora.binarise import SplitCounts
 from fairseq_lambda.corpora.documents import Layout
@@ -6,18 +6,18 @@ from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.splitting import TRAIN
 
 MAX_UNKNOWN_RATE = 0.001
-MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # of a vocabulary that cannot be chosen anew
-# fewer sentences than this in a paragraph: their ends were not recognised, or each line is a sentence
+MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # with --vocabulary-from, where a better vocabulary is no option
+# fewer sentences per paragraph than this: their ends were not recognised, or each line is a sentence
 _FEW_SENTENCES = 1.05
 
 
 def warnings_of(counts: dict[str, SplitCounts], headings: int, layout: Layout, language: str) -> list[str]:
-    """Return what a user should know about the result, one line each; ``headings`` are those of the train split."""
+    """Return warnings about the result, one line each; ``headings`` counts those of the train split."""
     warnings, train = [], counts[TRAIN]
     if train.sentences < _FEW_SENTENCES * train.paragraphs:
         warnings.append(
-            f"{train.sentences / train.paragraphs:.2f} sentences per paragraph: if a line of the text is more than one "
-            f"sentence, their ends were not recognised (--language is {language}; Thai and Lao mark none)"
+            f"{train.sentences / train.paragraphs:.2f} sentences per paragraph: if the text has more than one sentence "
+            f"per line, their ends were not recognised (--language is {language}; Thai and Lao mark none)"
         )
     if headings and not layout.has_titles:
         warnings.append(f"{headings} lines such as `= Title =` in the train split are left out as headings")
@@ -34,7 +34,7 @@ def refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: 
     Args:
         counts: of each split.
         has_titles: what divides the documents, for the message.
-        is_given: the vocabulary is not of this text.
+        is_given: whether the vocabulary comes from another text.
 
     Raises:
         PrepareError: a split is empty, much of it is unknown to the vocabulary, or the train split is one document.
@@ -42,7 +42,7 @@ def refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: 
     most = MAX_UNKNOWN_RATE_OF_GIVEN if is_given else MAX_UNKNOWN_RATE
     for split, split_counts in counts.items():
         if not split_counts.sentences:
-            raise PrepareError(f"the {split} split holds no sentence")
+            raise PrepareError(f"the {split} split contains no sentence")
         rate = split_counts.encoder_unknowns / split_counts.tokens
         if rate > most:
             remedy = (

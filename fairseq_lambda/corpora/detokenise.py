@@ -1,4 +1,4 @@
-"""Moses-tokenised English to ordinary English.
+"""From Moses-tokenised English to ordinary English.
 
 WikiText is distributed as ``a hard @-@ shelled " lobster " , he said .``, but people who query a model type
 ``a hard-shelled "lobster", he said.`` The model has to be trained on the second kind of text.
@@ -15,11 +15,11 @@ _NAME_PREFIX = frozenset(["O", "d", "D", "l", "L"])
 
 
 def detokenise(sentences: list[str]) -> list[str]:
-    """Return the sentences of one paragraph as ordinary English, one for each that is given.
+    """Return the sentences of one paragraph as ordinary English, one for each sentence given.
 
     ``@-@``, ``@,@`` and ``@.@`` become ``-``, ``,`` and ``.`` without spaces. Punctuation, ``'s``, ``'t`` and ``%``
-    are joined to the word before them; opening brackets and currency signs to the word after them. Straight quotes open
-    and close in turn. A quotation may extend over several sentences, so the function takes a whole paragraph.
+    are joined to the word before them, opening brackets and currency signs to the word after them. Straight quotes
+    alternately open and close. A quotation may extend over several sentences, so the function takes a whole paragraph.
     """
     is_open = {'"': False, "'": False}
     return [_detokenise_sentence(sentence, is_open) for sentence in sentences]

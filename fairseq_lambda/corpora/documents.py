@@ -1,8 +1,8 @@
-"""Lines of text to documents of sentences: articles with headings, as in WikiText, or text divided by blank lines.
+"""From lines of text to documents of sentences: articles with headings, as in WikiText, or text with blank lines.
 
 An article starts at a line ``= Title =`` with a blank line before and after it; ``= = Section = =`` is a heading inside
 an article. Headings are left out, because they would give away the order of the sentences. Every other line is a
-paragraph. Without titles, blank lines divide the documents. Which of the two it is, layout.py decides.
+paragraph. Without titles, blank lines divide the documents. layout.py decides which of the two applies.
 """
 
 import re
@@ -18,7 +18,7 @@ from fairseq_lambda.corpora.opening import TextFile
 from fairseq_lambda.corpora.plain_sentences import split_plain
 from fairseq_lambda.corpora.sentences import split_tokenised
 
-# Stands for a literal <unk> where a single character is needed; removed from any text that is read.
+# Stands for a literal <unk> where a single character is needed; removed from all text that is read.
 UNK_CHARACTER = "\ue000"
 
 _HEADING = re.compile(r"(?P<left>(?:= )+)\S.*?(?P<right>(?: =)+)")
@@ -30,7 +30,7 @@ _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a corpus is written: with titled articles or blank lines, Moses-tokenised or plain; and how we know."""
+    """How a corpus is written: with titled articles or blank lines, Moses-tokenised or plain; and the evidence."""
 
     has_titles: bool
     is_moses: bool
@@ -40,7 +40,7 @@ class Layout:
 def clean(line: str) -> str:
     """Return the line with each run of white space or control characters replaced by one space.
 
-    fairseq splits text at any Unicode white space, so a piece must not contain any.
+    fairseq splits text at any Unicode white space, so pieces must not contain any.
     """
     return _CONTROL_OR_SPACE.sub(" ", _DELETED.sub("", line)).strip()
 
@@ -87,10 +87,10 @@ def read_documents(
     language: str = DEFAULT_LANGUAGE,
     seen: Counter[str] | None = None,
 ) -> Iterator[list[str]]:
-    """Yield each document as a list of its sentences, in order; documents without a sentence are left out.
+    """Yield each document as a list of its sentences, in order, leaving out documents without a sentence.
 
     Moses-tokenised sentences are turned into ordinary English unless ``keep_moses`` is true; ``language`` is that of
-    plain text. ``seen`` counts the "paragraphs" and the "headings", which are left out.
+    plain text. ``seen`` counts the "paragraphs", and the "headings", which are left out.
     """
     return filter(None, divided(lines, layout, keep_moses, language, Counter() if seen is None else seen))
 
@@ -98,7 +98,7 @@ def read_documents(
 def divided(
     lines: Iterable[str], layout: Layout, keep_moses: bool, language: str, seen: Counter[str]
 ) -> Iterator[list[str]]:
-    """Yield the sentences before the first boundary, between each two of them, and after the last; any may be none."""
+    """Yield the sentences before the first boundary, between boundaries, and after the last; each list may be empty."""
     document: list[str] = []
     for is_title, line in marked_lines(lines):
         if is_title if layout.has_titles else not line:

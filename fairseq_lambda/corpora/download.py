@@ -1,7 +1,7 @@
-"""Downloads of archives: each mirror in turn, resumed after an interruption, and checked before anything is unpacked.
+"""Downloads of archives: mirrors are tried in turn, interrupted downloads resume, and every archive is verified.
 
-A file gets its final name once its SHA-256 is the expected one. Until then it is ``NAME.part``, which the next attempt
-resumes, at the same mirror or at another one.
+A file gets its final name only when its SHA-256 is the expected one. Until then it is ``NAME.part``, which the next
+attempt resumes, from the same mirror or another one.
 """
 
 import http.client
@@ -18,7 +18,7 @@ from fairseq_lambda.corpora.progress import narrate, report_progress
 from fairseq_lambda.files import rename, sha256
 
 _BYTES_PER_READ = 1 << 18
-_ATTEMPTS = 3  # per mirror, as long as each attempt brings some bytes
+_ATTEMPTS = 3  # per mirror, as long as each attempt receives some bytes
 # one mirror answers 403 to urllib's default
 _USER_AGENT = "fairseq_lambda (corpus preparation)"
 _WIKI_FILE = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
@@ -39,17 +39,17 @@ class _MirrorError(Exception):
 
 
 def fetch(archive: Archive, folder: Path, mirrors: tuple[str, ...] = (), timeout: float = 30.0) -> Path:
-    """Return the path of the archive in ``folder``, downloaded unless it is there and intact.
+    """Return the path of the archive in ``folder``, after downloading it unless it is there and intact.
 
     Args:
         archive: what to download.
-        folder: where it is kept; made if missing.
-        mirrors: addresses to use in place of the archive's own; one that does not end in the archive's name is taken
-            for a folder that contains it.
+        folder: where it is kept; created if missing.
+        mirrors: addresses to use instead of the archive's own; one that does not end in the archive's name is taken as
+            a folder that contains it.
         timeout: how long a server may be silent, in seconds.
 
     Raises:
-        PrepareError: no mirror provided it; the message says what each one answered.
+        PrepareError: no mirror provided it; the message gives the answer of each.
     """
     target = folder / archive.name
     if target.is_file() and sha256(target) == archive.sha256:
@@ -84,7 +84,7 @@ def _fetch_from(url: str, archive: Archive, target: Path, timeout: float) -> Non
             raise
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            # without progress another attempt would fail too
+            # without any progress, another attempt would fail, too
             if attempt == _ATTEMPTS or _size(part) <= begin:
                 raise _MirrorError(f"{type(error).__name__}: {reason}") from None
             report_progress(f"{url}: interrupted at {_size(part):,} bytes; resuming there")
@@ -94,7 +94,7 @@ def _fetch_from(url: str, archive: Archive, target: Path, timeout: float) -> Non
             rename(part, target)
             return
         part.unlink()
-        # the wrong bytes may come from another mirror, whose download was resumed here
+        # the wrong bytes may be from another mirror, whose download was resumed here
         if begin == 0 or attempt == _ATTEMPTS:
             raise _MirrorError(f"sha256 is {found}, expected {archive.sha256}")
 
@@ -104,7 +104,7 @@ def _size(path: Path) -> int:
 
 
 def _request(url: str, archive: Archive, part: Path, timeout: float) -> None:
-    """Append to ``part`` what is missing; after an exception it keeps what has arrived."""
+    """Append the missing bytes to ``part``; after an exception it keeps what has arrived."""
     begin = _size(part)
     try:
         request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})
@@ -143,10 +143,10 @@ def unpack_wiki_files(archive: Path, folder: Path) -> dict[str, Path]:
     """Write the wiki.* files of a zip to ``folder`` and return {split: path}.
 
     Only the last component of a member's name counts, and only WikiText's file names are accepted, so nothing else is
-    written and nothing outside ``folder``.
+    written, and nothing outside ``folder``.
 
     Raises:
-        PrepareError: the archive is damaged, or has a split twice or not at all.
+        PrepareError: the archive is damaged, has a split twice, or lacks one.
     """
     found: dict[str, Path] = {}
     try:

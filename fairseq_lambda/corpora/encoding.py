@@ -1,4 +1,4 @@
-"""Sentences to the pieces of a SentencePiece model, each literal ``<unk>`` to exactly one ``<unk>``."""
+"""From sentences to the pieces of a SentencePiece model; each literal ``<unk>`` becomes exactly one ``<unk>``."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +16,7 @@ _UNK_BYTES = [f"<0x{byte:02X}>" for byte in UNK_CHARACTER.encode()]
 
 @dataclass(frozen=True)
 class EncodedSentence:
-    """The pieces of a sentence, with ``<unk>`` for text that has none, and the reasons for each ``<unk>``."""
+    """The pieces of a sentence, with ``<unk>`` for text that has none, and why there are ``<unk>``."""
 
     pieces: list[str]
     literal_unknowns: int  # <unk> written in the text, as in WikiText's .tokens files
@@ -24,14 +24,14 @@ class EncodedSentence:
 
 
 class PieceEncoder:
-    """Sentences to SentencePiece pieces.
+    """Encodes sentences as SentencePiece pieces.
 
     Args:
         model: a SentencePiece model: its path, or its content.
 
     Raises:
         OSError: the model is missing or cannot be read.
-        PrepareError: it is no model, or has a piece with white space, which fairseq would split.
+        PrepareError: it is not a model, or has a piece with white space, which fairseq would split.
     """
 
     def __init__(self, model: Path | bytes):
@@ -54,14 +54,14 @@ class PieceEncoder:
     def encode(self, sentences: list[str]) -> list[EncodedSentence]:
         """Return one EncodedSentence per sentence; empty text gives no pieces."""
         # UNK_CHARACTER is in no training text, so it always becomes an unknown piece of its own, and the text on either
-        # side is segmented as if a word stood there.
+        # side is segmented as if a word were there.
         marked = [sentence.replace(UNK, UNK_CHARACTER) for sentence in sentences]
         return [self._mark_unknowns(pieces) for pieces in self.processor.encode(marked, out_type=str)]
 
     def encode_ids(self, sentences: list[str]) -> tuple[list[list[int]], int]:
-        """Return the pieces of each sentence as the model's own numbers, and how many literal ``<unk>`` there are.
+        """Return the pieces of each sentence as the model's own numbers, and the number of literal ``<unk>``.
 
-        The same pieces as of :meth:`encode`, without a Python string for each.
+        The pieces are those of :meth:`encode`, without a Python string for each.
         """
         rows = self.processor.encode(sentences, out_type=int)
         literal = 0
@@ -77,7 +77,7 @@ class PieceEncoder:
         literal = unknown = 0
         for surface in surfaces:
             if surface == _UNK_BYTES[-1] and pieces[-2:] == _UNK_BYTES[:-1]:
-                del pieces[-2:]  # byte fallback has spelt UNK_CHARACTER
+                del pieces[-2:]  # byte fallback has spelt out UNK_CHARACTER
                 surface = UNK_CHARACTER
             if surface in self._known:
                 pieces.append(surface)
@@ -95,9 +95,9 @@ class PieceEncoder:
 class EncodedLines:
     """A batch of lines as fairseq stores them, and its counts.
 
-    ``tokens`` holds the ids of each line, ``</s>`` at its end; ``sizes`` the tokens of each line. A lone ``</s>``, of
-    size 1, stands between two documents. ``opens`` says whether an empty line comes before the first sentence,
-    ``closes`` whether one comes behind the last.
+    ``tokens`` holds the ids of all lines, each with ``</s>`` at its end, and ``sizes`` the number of tokens in each
+    line. A ``</s>`` on its own, of size 1, separates two documents. ``opens`` says whether an empty line comes before
+    the first sentence, ``closes`` whether one comes after the last.
     """
 
     read: int  # bytes of text
@@ -105,18 +105,18 @@ class EncodedLines:
     sizes: np.ndarray
     opens: bool
     closes: bool
-    pieces: np.ndarray  # how often each of the model's pieces occurs, by the model's number; <unk> included
+    pieces: np.ndarray  # how often each piece occurs, by the model's number; including <unk>
     literal_unknowns: int
 
 
 class LineEncoder:
-    """What a worker does: sentences, one per line with empty lines between documents, to EncodedLines.
+    """What a worker does: it turns sentences, one per line with empty lines between documents, into EncodedLines.
 
     A sentence that is empty after normalisation is dropped, because its empty line would divide the document.
 
     Args:
         model: the content of a SentencePiece model.
-        ids: (pieces + 1,) the number in fairseq's dictionary of each of the model's pieces, that of ``</s>`` last.
+        ids: (pieces + 1,), the number in fairseq's dictionary of each of the model's pieces; that of ``</s>`` is last.
     """
 
     def __init__(self, model: bytes, ids: np.ndarray):

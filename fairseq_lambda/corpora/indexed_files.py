@@ -1,4 +1,4 @@
-"""fairseq's memory-mapped files, .bin and .idx, written in flat memory: fairseq keeps a Python object per line."""
+"""fairseq's memory-mapped files, .bin and .idx, written in constant memory: fairseq's own writer keeps every line."""
 
 import struct
 import tempfile
@@ -13,18 +13,18 @@ _SIZE = np.dtype(np.int32)
 
 
 class IndexedFiles:
-    """A split as ``fairseq-preprocess --dataset-impl mmap`` writes it; within ``with``, at whose end it is complete.
+    """A split as ``fairseq-preprocess --dataset-impl mmap`` writes it; a context, at whose end it is complete.
 
     Args:
-        target: the path of the split, without an ending.
-        symbols: the size of the dictionary, which decides how many bytes a token takes.
+        target: the path of the split, without a suffix.
+        symbols: the size of the dictionary, which determines the bytes per token.
     """
 
     def __init__(self, target: Path, symbols: int):
         self._target, self.dtype = target, np.dtype(best_fitting_int_dtype(symbols))
 
     def add(self, tokens: np.ndarray, sizes: np.ndarray) -> None:
-        """Append lines: their tokens, and how many of them each line has."""
+        """Append lines: their tokens, and the number of tokens in each line."""
         self._tokens.write(tokens.astype(self.dtype, copy=False))
         self._lines.write(sizes.astype(_SIZE, copy=False))
 
@@ -44,7 +44,7 @@ class IndexedFiles:
         count = self._lines.tell() // _SIZE.itemsize
         with open(f"{self._target}.idx", "wb") as index:
             index.write(MMapIndexedDataset.Index._HDR_MAGIC)
-            index.write(struct.pack("<QBQ", 1, _dtype_header_code(self.dtype), count))  # version, kind of token, lines
+            index.write(struct.pack("<QBQ", 1, _dtype_header_code(self.dtype), count))  # version, token type, lines
             for sizes in self._steps():
                 index.write(sizes)
             start = 0

@@ -14,7 +14,7 @@ _NAME = re.compile(r"\.(jsonl|ndjson)(\.|$)")
 
 
 def is_json_lines(path: Path, field: str = FIELD) -> bool:
-    """Return whether a file is JSON lines: by its name, or because its first line is an object with that field."""
+    """Return whether a file is JSON lines, judged by its name, or by an object with that field in its first line."""
     if _NAME.search(path.name):
         return True
     with TextFile(path) as file:
@@ -26,18 +26,18 @@ def is_json_lines(path: Path, field: str = FIELD) -> bool:
 
 
 def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: int = 1) -> Iterator[str]:
-    """Yield the cleaned lines of each record's text, and an empty one after each record.
+    """Yield the cleaned lines of each record's text, and an empty line after each record.
 
-    Empty lines in a text are left out, so that an empty line divides two documents and nothing else does.
+    Empty lines in a text are left out, so that documents are divided by empty lines and by nothing else.
 
     Args:
         lines: of the file; blank ones are skipped.
         file: its path, for messages.
-        field: the name of the text in an object.
+        field: the field of an object that holds the text.
         first: the number of the first line.
 
     Raises:
-        PrepareError: a line is not an object, or has no text in that field; the message gives its number.
+        PrepareError: a line is not an object, or has no text in that field; the message gives the line number.
     """
     for number, line in enumerate(lines, start=first):
         line = line.strip().removeprefix(b"\xef\xbb\xbf")
@@ -50,7 +50,7 @@ def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: in
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             found = "no object" if not isinstance(record, dict) else f"no text in the field {field!r}"
             raise PrepareError(f"{file}, line {number}: {found}; --text-field names the field that holds the text")
-        # half of a character outside the basic plane, which JSON can hold and UTF-8 cannot
+        # JSON can contain half of a character outside the basic plane, UTF-8 cannot
         text = record[field].encode("utf-8", "replace").decode()
         yield from filter(None, map(clean, text.split("\n")))
         yield ""

@@ -9,8 +9,8 @@ from fairseq_lambda.corpora.errors import PrepareError
 
 DEFAULT_LANGUAGE = "en"
 
-# Written before a full stop and followed by a name or a noun. Words that also end sentences (etc, Inc) are left out,
-# and so are words that stand before a number (vol, fig), which never starts a sentence after a full stop.
+# Words that come before a full stop and are followed by a name or a noun. Words that also end sentences (etc, Inc) are
+# left out, and so are words that come before a number (vol, fig): a number never starts a sentence after a full stop.
 _COMMON = "Dr Prof St vs ca cf"
 _ABBREVIATIONS = {
     "en": "Mr Mrs Ms Messrs Mme Mlle Rev Fr Hon Gen Brig Maj Col Lt Capt Cmdr Adm Sgt Cpl Pvt Gov Sen Rep Pres Supt "
@@ -40,7 +40,7 @@ _WITH_ORDINALS = frozenset("bs cs da de et fi fo hr hu is lb lt lv nb nn no pl s
 
 @dataclass(frozen=True)
 class Language:
-    """The words that a full stop shortens, and whether a full stop makes an ordinal of a number."""
+    """The words that a full stop abbreviates, and whether a full stop turns a number into an ordinal."""
 
     abbreviations: frozenset[str]
     has_ordinals: bool
@@ -48,10 +48,10 @@ class Language:
 
 @functools.cache
 def language_rules(code: str) -> Language:
-    """Return the rules of a language; one without a table of its own has a few titles that many languages share.
+    """Return the rules of a language; one without its own table gets a few titles that many languages share.
 
     Args:
-        code: two or three letters, such as ``de``; what follows a hyphen, as in ``de-AT``, is ignored.
+        code: two or three letters, such as ``de``; anything after a hyphen, as in ``de-AT``, is ignored.
 
     Raises:
         PrepareError: ``code`` is not of that form.

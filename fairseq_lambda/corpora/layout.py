@@ -10,15 +10,15 @@ from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.json_lines import is_json_lines, record_lines
 from fairseq_lambda.corpora.opening import TextFile
 
-_SAMPLE_PARAGRAPHS = 2000  # that tell Moses-tokenised from plain text
-_MAX_CHARACTERS = 64_000_000  # of the train split that are read to decide
+_SAMPLE_PARAGRAPHS = 2000  # read to tell Moses-tokenised from plain text
+_MAX_CHARACTERS = 64_000_000  # of the train split, read to decide
 AUTO, HEADINGS, BLANK_LINES = DIVISIONS = ("auto", "headings", "blank-lines")
 
 
 def layout_of(files: dict[str, list[Path]], documents: str, text_field: str) -> Layout:
     """Return the layout of a corpus, judged by the first 64 million characters of its train split.
 
-    In JSON lines an empty line of :func:`record_lines` divides the documents, and nothing else.
+    In JSON lines only the empty lines of :func:`record_lines` divide the documents.
 
     Args:
         files: the texts by split, train first.
@@ -26,7 +26,8 @@ def layout_of(files: dict[str, list[Path]], documents: str, text_field: str) -> 
         text_field: of JSON lines.
 
     Raises:
-        PrepareError: a text cannot be read, or some are JSON lines and some are not, or titles are to divide them.
+        PrepareError: a text cannot be read, some are JSON lines and some are not, or ``documents`` asks for headings in
+            JSON lines.
     """
     paths = [path for split in files.values() for path in split]
     kinds = {is_json_lines(path, text_field): path for path in paths}
@@ -71,13 +72,13 @@ def _lines(paths: list[Path], text_field: str) -> Iterator[str]:
 def detect_layout(train: Iterable[str], *others: Iterable[str], documents: str = AUTO) -> Layout:
     """Return the layout of a corpus.
 
-    It has titled articles if at least half of the train split's blocks of text follow a heading; a twentieth are
-    enough if each split starts with a title. A few lines that look like titles are no evidence. It is
+    It has titled articles if at least half of the train split's blocks of text follow a heading, or at least a
+    twentieth if each split starts with a title. A few lines that look like titles are no evidence. It is
     Moses-tokenised if most of the first commas and full stops have a space before them.
 
     Args:
-        train: the cleaned lines of the train split, or as many of them as are to count.
-        others: those of the other splits; only their starts are read.
+        train: the cleaned lines of the train split, or as many of them as should count.
+        others: those of the other splits; only their beginnings are read.
         documents: ``headings`` or ``blank-lines`` if it is known what divides the documents, otherwise ``auto``.
     """
     spaced = attached = paragraphs = titles = blocks = headed = 0

@@ -1,4 +1,4 @@
-"""The files of a corpus on this machine: a folder of splits, each in one file or several, or one text without."""
+"""The files of a corpus on this machine: a folder of splits, each in one file or several, or a text without splits."""
 
 import re
 import sys
@@ -23,20 +23,20 @@ _FORMS = {"raw": ["wiki.raw"], "tokens": ["wiki.tokens"], "auto": ["wiki.raw", "
 def find_splits(
     candidates: list[Path], form: str, named: Path, splits: tuple[str, ...] = SPLITS
 ) -> dict[str, list[Path]]:
-    """Return the files of each split, of the first kind and in the first folder that has all of them.
+    """Return the files of each split: of the first kind, in the first folder, that has all of them.
 
-    ``train.txt`` may also be ``train.jsonl``, packed (``train.txt.xz``), or several files: ``train-0.txt``,
+    ``train.txt`` may also be ``train.jsonl``, compressed (``train.txt.xz``), or several files: ``train-0.txt``,
     ``train.part1.jsonl.gz`` and so on, or a folder ``train`` of them. They are read in the order of their names,
-    numbers by size.
+    numbers by value.
 
     Args:
         candidates: folders to look into.
         form: ``raw`` or ``tokens`` for WikiText's files, or ``auto``.
         named: the folder that the user has named, for messages.
-        splits: which have to be there.
+        splits: the splits that have to be there.
 
     Raises:
-        PrepareError: there is none, or a split is missing.
+        PrepareError: there are no files, or a split is missing.
     """
     partial = None
     for kind in _FORMS[form]:
@@ -48,7 +48,7 @@ def find_splits(
                 missing = next(split for split in splits if not files[split])
                 partial = folder / _NAMED[kind][0].format(missing)
     if partial is not None:
-        fraction = "; or hold out a part of train by --valid-fraction" if partial.name.startswith(SPLITS[1]) else ""
+        fraction = ", or hold out a part of train with --valid-fraction" if partial.name.startswith(SPLITS[1]) else ""
         raise PrepareError(f"{partial} is missing, but the other splits are there; add it{fraction}")
     names = {"wiki.raw": "wiki.{train,valid,test}.raw", "wiki.tokens": "wiki.{train,valid,test}.tokens", "text": TEXT}
     raise PrepareError(f"{named} has no {' or '.join(names[kind] for kind in _FORMS[form])}")
@@ -68,7 +68,7 @@ def _files_of(split: str, folder: Path, kind: str) -> list[Path]:
     unpacked = {path.name for path in several}
     twice = [path for path in several if path.suffix in _PACKED[1:] and path.stem in unpacked]
     for path in twice:
-        report_progress(f"{path} is left out, because it is there unpacked")
+        report_progress(f"{path} is left out, because the same file is there uncompressed")
     return sorted((path for path in several if path not in twice), key=_natural)
 
 
@@ -81,13 +81,13 @@ def _natural(path: Path) -> list:
 
 
 def name_of(corpus: str) -> str:
-    """Return the name of the result of a corpus: of ``my.text.txt.xz``, ``my.text``."""
+    """Return the name of a corpus's result: ``my.text`` for ``my.text.txt.xz``."""
     name = Path(corpus).resolve().name
     return re.sub(rf"(?<=.){_TEXT_ENDING.pattern}$", "", name)
 
 
 def describe(paths: list[Path], names: list[str] | None = None) -> dict | list[dict]:
-    """Return name, size and SHA-256 of a file; of several files a list.
+    """Return name, size and SHA-256 of a file, or a list of them for several files.
 
     Raises:
         PrepareError: one cannot be read, or is empty.
@@ -105,10 +105,10 @@ def describe(paths: list[Path], names: list[str] | None = None) -> dict | list[d
 
 
 def keep_standard_input(path: Path, stream: BinaryIO | None = None) -> None:
-    """Copy standard input to a file, because a text is read more than once."""
+    """Copy standard input to a file, because texts are read more than once."""
     stream = stream or sys.stdin.buffer
     if stream.isatty():
-        report_progress("reading the text from the terminal, up to Ctrl-D")
+        report_progress("reading the text from the terminal; end it with Ctrl-D")
     with path.open("wb") as file:
         for block in narrate(iter(lambda: stream.read(1 << 20), b""), "reading standard input", len):
             file.write(block)

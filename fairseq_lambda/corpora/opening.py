@@ -1,4 +1,4 @@
-"""Text files as lines of bytes, packed or not: .xz, .gz and .zst are recognised by their first bytes."""
+"""Text files as lines of bytes, compressed or not: .xz, .gz and .zst are recognised by their first bytes."""
 
 import gzip
 import io
@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 from fairseq_lambda.corpora.errors import PrepareError
 
-# none of them can begin a text in UTF-8
+# no text in UTF-8 can start with any of them
 _XZ, _GZIP, _ZSTD = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-LONGEST_LINE = 64 << 20  # bytes: the most of a text that has to be in memory at once
+LONGEST_LINE = 64 << 20  # bytes: the most text that is in memory at once
 _BLOCK = 1 << 20
 
 
@@ -20,10 +20,10 @@ class TextFile:
     """A text file that is read once, from its start, in constant memory.
 
     Args:
-        path: a text, or one packed by xz, gzip or zstd.
+        path: a text, plain or compressed with xz, gzip or zstd.
 
     Raises:
-        PrepareError: it cannot be opened, or it is packed by zstd and the package ``zstandard`` is missing.
+        PrepareError: it cannot be opened, or it is compressed with zstd and the package ``zstandard`` is missing.
     """
 
     def __init__(self, path: Path):
@@ -46,7 +46,7 @@ class TextFile:
 
     @property
     def position(self) -> int:
-        """How many bytes of the file, as it is on the disk, have been read."""
+        """How many bytes have been read of the file as it is on the disk."""
         return self._file.tell()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -61,18 +61,18 @@ class TextFile:
                 number += 1
                 if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
                     raise PrepareError(
-                        f"{self.path}, line {number}: longer than {LONGEST_LINE >> 20} MB; a line is a paragraph: "
-                        "divide the text into lines"
+                        f"{self.path}, line {number}: longer than {LONGEST_LINE >> 20} MB; divide the text into lines, "
+                        "one per paragraph"
                     )
                 yield line
         except self._damage as error:
-            raise PrepareError(f"{self.path} is damaged or cut short ({error}): get or pack it again") from None
+            raise PrepareError(f"{self.path} is damaged or cut short ({error}): get or compress it again") from None
         except OSError as error:
             raise PrepareError(f"cannot read {self.path}: {error.strerror or error}") from None
 
 
 def _unpacked(file: BinaryIO, path: Path) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
-    """Return the text in a file, and the exceptions that say that the file is damaged."""
+    """Return the text in a file, and the exceptions that mean that the file is damaged."""
     start = file.peek(len(_XZ))
     if start.startswith(_XZ):
         return lzma.open(file), (lzma.LZMAError, EOFError)
@@ -83,7 +83,7 @@ def _unpacked(file: BinaryIO, path: Path) -> tuple[BinaryIO, tuple[type[Exceptio
             import zstandard
         except ImportError:
             raise PrepareError(
-                f"{path} is packed by zstd, which needs the package zstandard: pip install zstandard, or unpack it by "
+                f"{path} is compressed with zstd, which needs the package zstandard: pip install zstandard, or run "
                 f"`zstd -d {path.name}`"
             ) from None
         return io.BufferedReader(_ZstdText(file, zstandard), _BLOCK), (zstandard.ZstdError, EOFError)
@@ -91,7 +91,7 @@ def _unpacked(file: BinaryIO, path: Path) -> tuple[BinaryIO, tuple[type[Exceptio
 
 
 class _ZstdText(io.RawIOBase):
-    """The text of all frames of a file; unlike the package's own reader it sees where the last one is cut short."""
+    """The text of all frames of a file; unlike the package's own reader, it notices if the last one is cut short."""
 
     def __init__(self, file: BinaryIO, zstandard):
         self._file, self._package = file, zstandard
@@ -109,7 +109,7 @@ class _ZstdText(io.RawIOBase):
                     raise EOFError("the end of a zstd frame is missing")
                 return 0
             if self._frame is None:
-                # as zstd writes them with --ultra --long=31
+                # the largest window that zstd writes, with --ultra --long=31
                 self._frame = self._package.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
             self._text = self._frame.decompress(self._packed)
             self._packed = self._frame.unused_data if self._frame.eof else b""

@@ -1,4 +1,4 @@
-"""The options of ``lambda-bert preprocess``, and which of them go together."""
+"""The options of ``lambda-bert preprocess``, and the checks that they go together."""
 
 import argparse
 from pathlib import Path
@@ -27,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prepare a corpus for training: dict.txt, sentencepiece.model, the splits as .bin and .idx, and\n"
         "report.json. A run that finds its result intact does nothing; one that was killed resumes when it is started\n"
-        "again. Texts are plain or JSON lines, and may be packed (.xz, .gz, .zst).",
-        epilog="WIKITEXT_DIR: a folder with WikiText's files, used in place of a download.\n\n"
+        "again. Texts are plain or JSON lines, and may be compressed (.xz, .gz, .zst).",
+        epilog="WIKITEXT_DIR: a folder with WikiText's files, used instead of a download.\n\n"
         "example:\n"
         "  lambda-bert preprocess wikitext-103 --vocab-size 16000\n"
         "  zstd -dc dump.jsonl.zst | lambda-bert preprocess - --dest data-bin/dump --valid-fraction 0.001\n"
@@ -37,33 +37,37 @@ def build_parser() -> argparse.ArgumentParser:
     names = "|".join((*WIKITEXT_NAMES, VITAL))
     add = parser.add_argument
     add("corpus", metavar="{" + names + "|PATH|-}", help="a corpus, a folder of splits, one text, or standard input")
-    add("--vocab-size", type=int, help=f"pieces, 5 special symbols included ({VOCAB_SIZE})")
-    add("--character-coverage", type=float, help="share of the text whose characters are pieces (by the text)")
+    add("--vocab-size", type=int, help=f"number of pieces, including 5 special symbols ({VOCAB_SIZE})")
+    add(
+        "--character-coverage",
+        type=float,
+        help="share of the text whose characters become pieces (default: depends on the text)",
+    )
     add(
         "--byte-fallback",
         action=argparse.BooleanOptionalAction,
-        help="write other characters as bytes, not as <unk> (by the text)",
+        help="write other characters as bytes, not as <unk> (default: depends on the text)",
     )
     add(
         "--vocabulary-from",
         type=Path,
         metavar="FOLDER|MODEL",
-        help="take the vocabulary of a prepared, training or exported folder or of a checkpoint (a new one)",
+        help="use the vocabulary of a prepared, training or exported folder, or of a checkpoint (default: learn one)",
     )
     add(
         "--valid-fraction",
         type=float,
-        help="share of the documents that become the valid split, for a text without one; 0: no valid split "
-        f"({VALID_FRACTION} for one text)",
+        help="share of the documents that become the valid split, for text without one; 0: no valid split "
+        f"({VALID_FRACTION} for a single text)",
     )
     add("--text-field", default=FIELD, help="the field of JSON lines that holds the text (%(default)s)")
     add("--dest", type=Path, help="folder for the result (data-bin/NAME)")
     workers = min(available_cores(), 8)
     add("--workers", type=int, default=workers, help="processes for reading and encoding (%(default)s)")
-    add("--form", choices=FORMS, default="auto", help="which of WikiText's files; auto prefers raw (%(default)s)")
+    add("--form", choices=FORMS, default="auto", help="which WikiText files to use; auto prefers raw (%(default)s)")
     add("--raw", dest="form", action="store_const", const="raw", help="short for --form raw")
-    add("--tokens", dest="form", action="store_const", const="tokens", help="--form tokens")
-    add("--documents", choices=DIVISIONS, default=AUTO, help="what divides them (%(default)s: by the text)")
+    add("--tokens", dest="form", action="store_const", const="tokens", help="short for --form tokens")
+    add("--documents", choices=DIVISIONS, default=AUTO, help="what divides them (%(default)s: detected)")
     add("--language", default=DEFAULT_LANGUAGE, help="of plain text, for abbreviations and ordinals (%(default)s)")
     add("--keep-moses", action="store_true", help="leave Moses-tokenised text as it is")
     add("--mirror", action="append", default=[], help="download from this address only; may be repeated")
@@ -73,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Return the options of a command line; exit with code 2 and one line if they are not in order."""
+    """Return the options of a command line; exit with code 2 and a one-line message if they are wrong."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
     coverage, fraction, size = arguments.character_coverage, arguments.valid_fraction, arguments.vocab_size
@@ -91,7 +95,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         given = {"--vocab-size": size, "--character-coverage": coverage, "--byte-fallback": arguments.byte_fallback}
         for flag, value in given.items():
             if value is not None:
-                parser.error(f"{flag} is for a new vocabulary, and --vocabulary-from takes one: leave either out")
+                parser.error(f"{flag} is for a new vocabulary, but --vocabulary-from takes one: leave one of them out")
     if arguments.corpus == "-" and not arguments.dest:
-        parser.error("standard input has no name: say where the result goes, such as --dest data-bin/my-text")
+        parser.error("standard input has no name: choose a folder for the result, such as --dest data-bin/my-text")
     return arguments

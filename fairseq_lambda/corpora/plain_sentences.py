@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001 - letters and marks of other scripts are meant here
-"""Paragraphs of ordinary text, in any script, to sentences.
+"""From paragraphs of ordinary text, in any script, to sentences.
 
-Two kinds of marks end a sentence. Those of scripts that use them for nothing else (``。``, ``؟``, ``।``, ``։``) end one
-wherever they stand. The full stop, ``?`` and ``!`` end one if a space follows and then what can start a sentence: a
-capital letter, or any letter of a script or of a text that has no capitals. Thai and Lao mark no ends.
+Two kinds of marks end a sentence. Those that a script uses for nothing else (``。``, ``؟``, ``।``, ``։``) always end
+one. The full stop, ``?`` and ``!`` end one if they are followed by a space and something that can start a sentence: a
+capital letter, or any letter in a script or a text without capitals. Thai and Lao do not mark the ends of sentences.
 """
 
 import re
@@ -14,19 +14,19 @@ from typing import NamedTuple
 from fairseq_lambda.corpora.languages import DEFAULT_LANGUAGE, Language, language_rules
 from fairseq_lambda.symbols import UNK
 
-# Unicode's Sentence_Terminal characters of living scripts, less the ASCII ones and those that are commas
+# Unicode's Sentence_Terminal characters of living scripts, except the ASCII ones and those that are commas
 _STRONG = "։؞؟۔।॥။።፧។៕᠃᠉᱾᱿꓿꘎꘏꛳꛷꣎꣏꯫。｡！？．⸮﹒﹖﹗"
 _QUESTIONS = "?!‼‽⁇⁈⁉"
 _WEAK = f".…{_QUESTIONS}"
 _GREEK_QUESTION, _ARMENIAN_STOP = ";\u037e", ":"
 _MARKS = re.compile(f"[{_STRONG}{_WEAK}]+|[{_GREEK_QUESTION}{_ARMENIAN_STOP}]")
 _CLOSERS = frozenset(")]}”’」』）】》〉］｝｣〕〗〙〛")
-_EITHER = frozenset("\"'“‘«‹»›")  # they close in one language what they open in another
+_EITHER = frozenset("\"'“‘«‹»›")  # they open quotations in one language and close them in another
 _SPACED_CLOSERS = (" »", " ›")  # as in French
 _OPENERS = frozenset("([{¿¡„‚「『（【《〈［｛｢〔〖〘〚—–-") | _EITHER
 _MAX_OPENERS = 8
-_LONGEST_WORD = 30  # that can be an abbreviation
-_GOES_ON = frozenset("、，,;；:：・")  # after a strong mark
+_LONGEST_WORD = 30  # longest word that can be an abbreviation
+_GOES_ON = frozenset("、，,;；:：・")  # the sentence continues if one follows a strong mark
 _QUOTES_WITH_TO = frozenset("とっ")  # Japanese: 「…。」と言った
 _FOOTNOTES = re.compile(r"(?:\[\w{1,3}\])+(?= |$)")
 _ROMAN = re.compile(r"[IVXLC]+")
@@ -34,25 +34,28 @@ _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 
 
 class _Mark(NamedTuple):
-    """A place where a sentence may end: ``text[start:stop]`` is the mark, and closing quotes reach to ``end``."""
+    """A place where a sentence may end: ``text[start:stop]`` is the mark, and closing quotes extend to ``end``."""
 
     start: int
     stop: int
     end: int
     following: int  # where the text continues
-    first: str  # its first character, opening quotes left out, or <unk>; empty if there is none
+    first: str  # the first character there, skipping opening quotes, or <unk>; empty if there is none
     is_strong: bool
 
 
 def split_plain(paragraph: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
-    """Return the sentences of a paragraph: its text, cut at spaces or, in scripts that have none, between characters.
+    """Return the sentences of a paragraph: its text, cut at spaces or, in scripts without spaces, between characters.
 
-    Nothing else is lost or changed, but each run of white space becomes one space. A piece without a letter or a digit
-    is no sentence of its own.
+    Each run of white space becomes one space; nothing else is lost or changed. A part without a letter or a digit is
+    not a sentence of its own.
 
     Args:
         paragraph: text in any script.
-        language: whose abbreviations and ordinal numbers do not end a sentence, such as ``de``.
+        language: the language, such as ``de``; its abbreviations and ordinal numbers do not end sentences.
+
+    Raises:
+        PrepareError: ``language`` is not a language code.
     """
     text = " ".join(paragraph.split())
     rules = language_rules(language)
@@ -170,7 +173,7 @@ def _is_uncased(character: str) -> bool:
 
 
 def _is_georgian(character: str) -> bool:
-    """Georgian letters have capitals in Unicode, which no sentence starts with."""
+    """Return whether a letter is Georgian: these have capitals in Unicode, but sentences do not start with them."""
     return "\u10d0" <= character <= "\u10ff"
 
 

@@ -1,7 +1,8 @@
-"""``python -m fairseq_lambda.corpora.prepare CORPUS``: text to a data folder for fairseq-train.
+"""``python -m fairseq_lambda.corpora.prepare CORPUS``: from text to a data folder for fairseq-train.
 
-Three stages: texts to sentences, sentences to a vocabulary, sentences to binary files. Their results are kept in a
-folder beside the destination, from which an interrupted run resumes. The destination is whole or absent.
+There are three stages: from texts to sentences, from sentences to a vocabulary, from sentences to binary files. Their
+results are kept in a folder beside the destination, from which an interrupted run resumes. The destination is complete
+or absent.
 """
 
 import argparse
@@ -35,20 +36,23 @@ from fairseq_lambda.corpora.vocabulary import Lesson, check_size, learner, sampl
 from fairseq_lambda.corpora.workers import Workers
 from fairseq_lambda.files import sha256, whole_folder
 
-# raise this number with every change to reading, splitting or encoding that alters the result
+# raise this number with every change in reading, splitting or encoding that alters the result
 RECIPE = 2
-_SMALL = 4 << 20  # bytes; with less, starting processes takes longer than the work
+_SMALL = 4 << 20  # bytes; below this, starting processes takes longer than the work
 
 
 def main(argv: list[str] | None = None, read_other: Callable[[Path], Vocabulary] | None = None) -> int:
-    """Prepare a corpus and return the exit code: 0, 1 for an error, 2 for wrong usage, 130 for an interruption.
+    """Prepare a corpus and return the exit code: 0, 1 for an error, 130 for an interruption.
 
     Args:
         argv: the command line; by default that of the process.
-        read_other: reads the vocabulary of a model, which this package cannot.
+        read_other: reads the vocabulary of a model, which this package cannot do.
+
+    Raises:
+        SystemExit: with code 2 for wrong usage, 143 if terminated.
     """
     arguments = parse(argv)
-    # so that a terminated job ends its processes
+    # so that a terminated job ends its worker processes, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         prepare(arguments, read_other)
@@ -57,7 +61,7 @@ def main(argv: list[str] | None = None, read_other: Callable[[Path], Vocabulary]
         return 1
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"error: {what}; make room or choose another place, and run again", file=sys.stderr)
+        print(f"error: {what}; free some space or choose another place, and run again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; the same command resumes", file=sys.stderr)
@@ -115,7 +119,7 @@ def _is_there(dest: Path, settings: dict, force: bool, splits: tuple[str, ...]) 
 
 
 def _settings(arguments: argparse.Namespace, source: Source, fraction: float | None, given: Vocabulary | None) -> dict:
-    """Return all that the result depends on. What is None was not an option when some folders were prepared."""
+    """Return everything that the result depends on; None for options newer than the oldest prepared folders."""
     return {
         "recipe": RECIPE,
         "corpus": Path(arguments.corpus).name,
@@ -202,8 +206,8 @@ def _sentences(source: Source, settings: dict, folder: Path, workers: int) -> di
     for split, file in found.items():
         if not file.path.stat().st_size:
             if fraction and found[TRAIN].path.stat().st_size:
-                raise PrepareError(f"no document fell to the valid split: raise --valid-fraction {fraction}")
-            raise PrepareError(f"{files.get(split, files[TRAIN])[0]} holds no sentence: the {split} split is empty")
+                raise PrepareError(f"no document fell into the valid split: raise --valid-fraction {fraction}")
+            raise PrepareError(f"{files.get(split, files[TRAIN])[0]} contains no sentence: the {split} split is empty")
         same_size = split != TRAIN and file.path.stat().st_size == found[TRAIN].path.stat().st_size
         if same_size and sha256(file.path) == sha256(found[TRAIN].path):
             raise PrepareError(f"the {split} split is the train split; use another text for it")

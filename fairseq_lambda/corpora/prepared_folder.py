@@ -22,7 +22,7 @@ OUTPUTS = outputs(SPLITS)
 
 
 def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ...] = SPLITS) -> bool:
-    """Return whether ``dest`` is an intact result of the same settings.
+    """Return whether ``dest`` is an intact result with the same settings.
 
     Raises:
         PrepareError: ``dest`` was not made by this command, or, without ``force``, was made with other settings.
@@ -40,7 +40,7 @@ def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ..
         report = json.loads((dest / REPORT).read_text(encoding="utf-8"))
         before, hashes = dict(report["settings"]), dict(report["outputs"])
     except (OSError, ValueError, KeyError, TypeError):
-        report_progress(f"{dest} has no usable {REPORT}: building it again")
+        report_progress(f"{dest} has no usable {REPORT}: rebuilding it")
         return False
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
@@ -57,13 +57,13 @@ def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ..
     for name in outputs(splits):
         path = dest / name
         if not path.is_file() or sha256(path) != hashes.get(name):
-            report_progress(f"{path} is missing or damaged: building {dest} again")
+            report_progress(f"{path} is missing or damaged: rebuilding {dest}")
             return False
     return True
 
 
 def write_report(report: dict, folder: Path) -> None:
-    """Write the report beside the files that it is about."""
+    """Write the report beside the files that it describes."""
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def format_report(report: dict) -> str:
         form += ", written out as ordinary English"
     others = "bytes" if report["byte_fallback"] else "<unk>"
     lines.append(
-        f"vocabulary: {report['vocabulary_size']} pieces, special symbols included; {report['characters']} characters "
+        f"vocabulary: {report['vocabulary_size']} pieces with special symbols; {report['characters']} characters "
         f"cover {report['character_coverage']:.4%} of the text, others become {others}"
     )
     for split, entry in report["inputs"].items():

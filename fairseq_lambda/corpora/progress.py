@@ -1,4 +1,4 @@
-"""Progress on standard error, in whole lines, so that it reads the same in a terminal and in a file."""
+"""Progress messages on standard error, in whole lines, so that they read the same in a terminal and in a log file."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 def report_progress(message: str) -> None:
-    """Print one line on standard error, at once."""
+    """Print one line on standard error, without buffering."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -25,15 +25,15 @@ def narrate(
     position: Callable[[], int] | None = None,
     total: int | None = None,
 ) -> Iterator[Item]:
-    """Yield the items; print what is being done, and every SECONDS how much is done, how fast, and what is left.
+    """Yield the items; print what is being done and, every SECONDS, how much is done, how fast, and the time left.
 
     Args:
         items: what to yield.
         doing: the activity, such as "reading FILE".
-        size: the bytes of an item.
-        done: bytes that were done before.
-        position: how far it is on the way to ``total``, where that is not in the bytes of the items.
-        total: where it ends, if that is known.
+        size: returns the bytes of an item.
+        done: bytes done before.
+        position: returns the progress towards ``total``, if that is not counted in the bytes of the items.
+        total: where it ends, if known.
     """
     report_progress(doing)
     before, first = done, position() if position else done
@@ -54,7 +54,7 @@ def narrate(
 
 @contextmanager
 def heartbeat(doing: str) -> Iterator[None]:
-    """Within, print every SECONDS for how long it has been done: for work that does not tell how far it is."""
+    """A context that prints the elapsed time every SECONDS, for work that does not report its progress."""
     report_progress(doing)
     began, ended = time.monotonic(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Moses-tokenised paragraphs to sentences."""
+"""From Moses-tokenised paragraphs to sentences."""
 
 _ENDS = frozenset(".?!")
 _CLOSERS = frozenset([")", "]", "}", "\u201d", "\u2019", "''"])
@@ -6,11 +6,11 @@ _QUOTES = frozenset(['"', "'"])
 
 
 def split_tokenised(paragraph: str) -> list[str]:
-    """Return the sentences of a Moses-tokenised paragraph; joined by spaces they are its tokens.
+    """Return the sentences of a Moses-tokenised paragraph; joined by spaces, they are its tokens.
 
     A sentence ends at a token ``.``, ``?`` or ``!`` and includes the closing brackets and quotes that follow. A
-    straight quote closes if an odd number of them came before it. After a closing quote, a lower-case word continues
-    the sentence, as in ``" Who ? " asked he``.
+    straight quote is a closing one if an odd number of them came before it. After a closing quote, a lower-case word
+    continues the sentence, as in ``" Who ? " asked he``.
     """
     tokens = paragraph.split()
     sentences: list[str] = []
@@ -50,7 +50,7 @@ def _count_quote(tokens: list[str], position: int, quotes_seen: dict[str, int]) 
 
 
 def _attach_wordless(sentences: list[str]) -> list[str]:
-    """Return the sentences, with those that have no letter or digit joined to a neighbour."""
+    """Return the sentences, with those that have neither letter nor digit joined to a neighbour."""
     joined: list[str] = []
     for sentence in filter(None, sentences):
         has_word = any(character.isalnum() for character in sentence)

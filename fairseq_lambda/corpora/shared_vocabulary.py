@@ -1,6 +1,6 @@
-"""A vocabulary to binarise with: a SentencePiece model and the order of its pieces in dict.txt, learned or given.
+"""The vocabulary to binarise with: a SentencePiece model and the order of its pieces in dict.txt, learned or given.
 
-Given ones come from a prepared folder, an exported model, or whatever the caller can read besides.
+A given one comes from a prepared folder, an exported model, or anything else that the caller can read.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Vocabulary:
 
         Args:
             model: the content of its SentencePiece model.
-            symbols: all symbols of its dictionary, fairseq's own and ``<mask>`` included or not.
+            symbols: all symbols of its dictionary, with or without fairseq's own and ``<mask>``.
             origin: where they come from, for messages.
 
         Raises:
@@ -54,7 +54,7 @@ class Vocabulary:
         if missing:
             raise PrepareError(
                 f"--vocabulary-from {origin}: its dictionary lacks {len(missing)} pieces of its {MODEL}, such as "
-                f"{missing[0]!r}: the two are of different trainings"
+                f"{missing[0]!r}: the two do not belong together"
             )
         return cls(model, symbols)
 
@@ -64,12 +64,12 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """The number of the model's pieces, special symbols included."""
+        """The number of the model's pieces, including special symbols."""
         return len(self._encoder.processor)
 
     @property
     def digest(self) -> str:
-        """A SHA-256 that only the same vocabulary has."""
+        """A SHA-256 that identifies the vocabulary."""
         return hashlib.sha256(self.model + "\n".join(self.symbols).encode()).hexdigest()
 
     def dictionary(self, counts: Counter[str] | None = None) -> Dictionary:
@@ -80,19 +80,19 @@ class Vocabulary:
         return dictionary
 
     def names(self) -> list[str | None]:
-        """Return the piece of each of the model's numbers; None for unknown text and for control symbols."""
+        """Return the piece for each of the model's numbers; None for unknown text and for control symbols."""
         processor, known = self._encoder.processor, frozenset(self._encoder.pieces)
         pieces = map(processor.id_to_piece, range(len(processor)))
         return [piece if piece in known else None for piece in pieces]
 
     def ids(self) -> np.ndarray:
-        """Return (pieces + 1,) the dictionary's number of each of the model's, and that of ``</s>``."""
+        """Return (pieces + 1,): the dictionary's number for each of the model's, and that of ``</s>`` at the end."""
         dictionary = self.dictionary()
         numbers = [dictionary.unk() if name is None else dictionary.index(name) for name in self.names()]
         return np.array([*numbers, dictionary.eos()], dtype=np.int32)
 
     def characters(self, found: Counter[str]) -> CharacterPlan:
-        """Return what becomes of the characters of a text, as far as they are pieces by themselves."""
+        """Return which characters of a text are pieces by themselves, and how the others are written."""
         processor = self._encoder.processor
         kept = frozenset(piece for piece in self._encoder.pieces if len(piece) == 1)
         covered = sum(count for character, count in found.items() if character in kept or character == " ")
@@ -104,11 +104,11 @@ def read_vocabulary(origin: Path, read_other: Callable[[Path], Vocabulary] | Non
     """Return the vocabulary of ``origin``.
 
     Args:
-        origin: a folder with dict.txt and sentencepiece.model, or what ``read_other`` reads.
-        read_other: for a training folder or a checkpoint.
+        origin: a folder with dict.txt and sentencepiece.model, or anything that ``read_other`` reads.
+        read_other: reads the vocabulary of a training folder or a checkpoint.
 
     Raises:
-        PrepareError: there is no vocabulary, or one that cannot be used.
+        PrepareError: there is no vocabulary, or it cannot be used.
     """
     files = [origin / name for name in (MODEL, DICTIONARY)]
     if all(file.is_file() for file in files) and (read_other is None or not (origin / "config.json").is_file()):
@@ -118,5 +118,5 @@ def read_vocabulary(origin: Path, read_other: Callable[[Path], Vocabulary] | Non
             raise PrepareError(f"{files[1]} is not a fairseq dictionary: {error}") from None
         return Vocabulary.given(files[0].read_bytes(), symbols, origin)
     if read_other is None:
-        raise PrepareError(f"--vocabulary-from {origin}: no folder with {MODEL} and {DICTIONARY}")
+        raise PrepareError(f"--vocabulary-from {origin}: not a folder with {MODEL} and {DICTIONARY}")
     return read_other(origin)

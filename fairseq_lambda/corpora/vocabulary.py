@@ -1,4 +1,4 @@
-"""The vocabulary: a SentencePiece model learned from a text, or from an even sample of a long one.
+"""The vocabulary: a SentencePiece model learned from a text, or from evenly spaced sentences of a long one.
 
 Each row of the model's embedding belongs to one symbol. To SentencePiece, ``<unk> <s> </s> <pad> <mask>`` are unknown
 and control pieces, which no text can produce. They are not in dict.txt, because fairseq puts its own four first and the
@@ -21,16 +21,16 @@ from fairseq_lambda.symbols import MASK
 
 SPECIALS = 5  # <unk> <s> </s> <pad> <mask>
 
-# the trainer holds its text in memory, some 20 bytes per character
+# the trainer keeps its text in memory, some 20 bytes per character
 _MAX_LINES, _MAX_CHARACTERS = 1_000_000, 32_000_000
 # the result depends on the number of threads, so --workers must not set it
 _TRAINING_THREADS = 4
-_MIN_COVERAGE = 0.98  # that the trainer accepts
+_MIN_COVERAGE = 0.98  # the lowest that the trainer accepts
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the trainer gets: every ``step``-th sentence of a file, and how many pieces to make of which characters."""
+    """What to learn from: every ``step``-th sentence of a file, the number of pieces, and the characters to keep."""
 
     sentences: Path
     step: int
@@ -39,27 +39,27 @@ class Lesson:
 
 
 def sampling_step(statistics: TextStatistics) -> int:
-    """Return n, where every n-th sentence of a text is enough for a vocabulary."""
+    """Return n such that every n-th sentence of a text is enough to learn a vocabulary."""
     lines, characters = statistics.lines, statistics.characters.total()
     return max(-(-lines // _MAX_LINES), -(-characters // _MAX_CHARACTERS), 1)
 
 
 def learner():
-    """Return :func:`learn`, as a worker wants it."""
+    """Return :func:`learn`: workers need a factory."""
     return learn
 
 
 def learn(lesson: Lesson) -> bytes:
     """Return a unigram SentencePiece model. The same lesson gives the same bytes.
 
-    It has fewer pieces than asked for if the text is too short for that many useful ones.
+    It has fewer pieces than requested if the text is too short for that many useful ones.
 
     Raises:
         PrepareError: the size is too small for the text's characters, or too large for the text.
     """
     plan = lesson.plan
     lines = training_lines(_sample(lesson.sentences, lesson.step))
-    # the trainer cannot be asked for a small coverage, but does not count what is not in its text
+    # the trainer refuses a low coverage, so the other characters are removed from its text instead
     drops = plan.coverage < _MIN_COVERAGE
     if drops:
         lines = ("".join(c if c in plan.kept else " " for c in line).strip() for line in lines)
@@ -83,7 +83,7 @@ def learn(lesson: Lesson) -> bytes:
     except (RuntimeError, OSError, ValueError) as error:
         raise _training_error(error, lesson.vocab_size, plan.byte_fallback) from None
     size = len(sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()))
-    # the limit is soft, so that a text may fill a little less; less than half is a mistake
+    # the limit is soft, so a text may give a few pieces less; less than half is a mistake
     if size < lesson.vocab_size // 2:
         raise _too_large(lesson.vocab_size, size)
     return model.getvalue()

@@ -1,7 +1,7 @@
-"""What runs in a worker process (see workers.py): takes items from standard input, writes results to standard output.
+"""The program of a worker process (see workers.py): items from standard input, results to standard output.
 
-It is run as a file, and puts an empty package in the place of ours, whose ``__init__`` would import fairseq and torch,
-hundreds of megabytes in each worker.
+It runs as a file and replaces our package with an empty one, because our ``__init__`` would import fairseq and torch,
+which take hundreds of megabytes in each worker.
 """
 
 import importlib
@@ -14,10 +14,10 @@ from types import ModuleType
 
 
 def serve() -> None:
-    """Make the function that the first message names, and apply it to each item that follows."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent decides
+    """Create the function that the first message describes, and apply it to each item that follows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; the parent decides
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # so that nothing that is printed gets among the replies
+    os.dup2(2, 1)  # so that nothing printed gets mixed into the replies
     package = ModuleType("fairseq_lambda")
     package.__path__ = [str(Path(__file__).resolve().parents[1])]
     sys.modules["fairseq_lambda"] = package
@@ -28,7 +28,7 @@ def serve() -> None:
         try:
             item = pickle.load(requests)
         except (EOFError, pickle.UnpicklingError):
-            return  # there is no more, or the parent was killed
+            return  # there are no more items, or the parent was killed
         if function is None:
             module, name, arguments = item
             function = getattr(importlib.import_module(module), name)(*arguments)
@@ -45,6 +45,6 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    # the folder of this file, which Python puts first, has modules with names of others
+    # Python puts this file's folder first, and its modules would hide others of the same names
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != Path(__file__).resolve().parent]
     serve()

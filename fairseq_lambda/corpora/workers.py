@@ -1,6 +1,6 @@
-"""Processes that work on text beside this one: an ordered map with few items under way at a time.
+"""Worker processes for text: an ordered map that keeps few items in memory at a time.
 
-Not those of multiprocessing: their children import the program that started them, with torch and fairseq in it.
+They are not multiprocessing's, whose children import the program that started them, including torch and fairseq.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ _SCRIPT = Path(__file__).with_name("worker_process.py")
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use, which under a batch system are not all of the machine's."""
+    """Return how many cores this process may use; under a batch system these are not all of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Workers:
-    """Several processes with one function each; within ``with``.
+    """Several processes that apply the same function; a context.
 
     Args:
-        count: how many; 0: the function is applied in this process.
-        factory: returns the function when it is called with ``arguments``. It is imported in each process by its name,
-            without fairseq and torch.
+        count: number of processes; 0: the function is applied in this process.
+        factory: returns the function when called with ``arguments``. Each process imports it by name, without fairseq
+            and torch.
         arguments: of the factory; they are pickled.
     """
 
@@ -67,7 +67,7 @@ class Workers:
         """Yield the function's result for each item, in order; at most two items per process are in memory.
 
         Raises:
-            PrepareError: raised by the function, or a process has ended.
+            PrepareError: the function raised it, or a process has ended.
         """
         if self._function is not None:
             yield from map(self._function, items)
@@ -88,8 +88,7 @@ class Workers:
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             process.kill()
             raise PrepareError(
-                f"a worker process has ended (code {process.wait()}): if it was killed for want of memory, pass fewer "
-                "--workers"
+                f"a worker process has ended (code {process.wait()}): if memory ran out, pass fewer --workers"
             ) from None
         finally:
             self._idle.put(process)

@@ -46,7 +46,7 @@ REFUSED = {
     "random bytes": (edit(lambda t: random.Random(0).randbytes(5000)), "not UTF-8"),
     "empty train": (edit(lambda t: b""), "train.txt is empty"),
     "empty valid": (edit(lambda t: b"", "valid"), "valid.txt is empty"),
-    "white space only": (edit(lambda t: b" \n\t\n \n", "test"), "holds no sentence"),
+    "white space only": (edit(lambda t: b" \n\t\n \n", "test"), "contains no sentence"),
     "no train": (replace("train"), "train.txt is missing"),
     "no test": (replace("test"), "test.txt is missing"),
     "a folder for a file": (replace("valid", lambda path: path.mkdir()), "valid.txt"),

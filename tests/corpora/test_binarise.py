@@ -1,4 +1,4 @@
-"""Binarised text against fairseq's own encoding of the same pieces, and its own files."""
+"""Binarised text compared with fairseq's own encoding of the same pieces, and with its own files."""
 
 from collections import Counter
 
@@ -41,7 +41,7 @@ def test_ids_are_those_of_fairseq_and_no_empty_line_divides_a_document(
     tmp_path, vocabulary, monkeypatch, block, workers
 ):
     monkeypatch.setattr(module, "_BYTES_PER_CALL", block)
-    # without pieces: U+2028 alone, wherever it stands
+    # U+2028 on its own has no pieces, wherever it is
     documents = [["\u2028"], ["ba ke.", "\u2028", "li."], ["\u2028"], ["mo <unk> \u6f22."], ["\u2028", "ba."]]
     text = write(tmp_path / "text", documents)
     counts, pieces = binarise(text, tmp_path / "split", vocabulary, workers)

@@ -1,4 +1,4 @@
-"""Vocabularies for text with many characters: coverage, byte fallback, and the non-joiner of Persian."""
+"""Vocabularies for text with many characters: coverage, byte fallback, and the non-joiner in Persian."""
 
 import random
 from collections import Counter
@@ -27,7 +27,7 @@ def chinese(count, seed=0):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A vocabulary by default settings for 4,072 Chinese characters, of 8,000 pieces."""
+    """A vocabulary of 8,000 pieces with default settings, for 4,072 Chinese characters."""
     path = tmp_path_factory.mktemp("chinese") / "sentencepiece.model"
     size, plan = learned(chinese(6000), 8000, path)
     assert size == 8000 and len(plan.kept) == 4000 and plan.byte_fallback
@@ -63,7 +63,7 @@ def test_options_override_what_the_text_suggests(tmp_path):
     _, plan = learned(text, 6000, path, coverage=1.0, byte_fallback=False)
     assert len(plan.kept) == len(set("".join(text))) and not plan.byte_fallback
     assert "<0xE4>" not in PieceEncoder(path).pieces
-    # below 0.98, which SentencePiece itself refuses
+    # SentencePiece itself refuses values below 0.98
     size, plan = learned(text, 1000, path, coverage=0.7, byte_fallback=False)
     assert size == 1000 and 0.7 <= plan.coverage < 0.98
     assert sum(len(piece) == 1 for piece in PieceEncoder(path).pieces) <= len(plan.kept) + 1
@@ -101,7 +101,7 @@ def test_the_plan_keeps_what_it_says(counts, vocab_size):
 def test_english_keeps_an_eighth_for_characters():
     counts = Counter({chr(0x100 + i): 10**6 // (i + 1) ** 3 + 2 for i in range(3000)})
     plan = plan_characters(counts, 2000)
-    assert len(plan.kept) == 1000  # two of each are too many to leave out
+    assert len(plan.kept) == 1000  # with two of each, too much text would be left out
     counts = Counter({chr(0x100 + i): 10**9 // (i + 1) ** 3 + 2 for i in range(3000)})
     plan = plan_characters(counts, 2000)
     assert len(plan.kept) == 250 and not plan.byte_fallback and plan.normalisation == "nmt_nfkc"

@@ -1,4 +1,4 @@
-"""Documents read from text: articles, paragraphs, and what divides them."""
+"""Reading documents from text: articles, paragraphs, and what divides them."""
 
 import os
 from collections import Counter

@@ -23,7 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.requests: list[tuple[str, str | None, str]] = []
 
     def handle_error(self, *_):
-        """Print nothing: a client that is offered the wrong size closes the connection."""
+        """Print nothing: a client that is offered the wrong size just closes the connection."""
 
     def url(self, behaviour: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{behaviour}/{NAME}"
@@ -183,7 +183,7 @@ def test_a_zip_without_exactly_three_splits_is_refused(tmp_path, members, reason
 
 def test_a_damaged_zip_is_refused(tmp_path):
     data = bytearray(zip_of(tmp_path / "a.zip", "wiki.train.raw").read_bytes())
-    data[45] ^= 255  # inside the stored text: its checksum no longer fits
+    data[45] ^= 255  # inside the stored text, so that its checksum is wrong
     (tmp_path / "a.zip").write_bytes(data)
     (tmp_path / "b.zip").write_bytes(b"no zip")
     for name in ("a.zip", "b.zip"):

@@ -1,4 +1,4 @@
-"""Files of a corpus: several for a split, packed, JSON lines, and what is missing."""
+"""The files of a corpus: several per split, compressed, JSON lines, and missing ones."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""One text without splits: a file or standard input, of which a fraction of the documents is held out."""
+"""One text without splits, a file or standard input: a fraction of its documents is held out."""
 
 import gzip
 import io
@@ -81,9 +81,9 @@ def test_a_folder_of_train_alone_and_standard_input_give_the_same(text, tmp_path
         (["{text}", "--valid-fraction", 1], 2, "--valid-fraction is 1.0; it must be at least 0 and below 1"),
         (["{text}", "--valid-fraction", -0.1], 2, "--valid-fraction is -0.1"),
         (["{text}", "--valid-fraction", 1e-6], 1, "raise --valid-fraction 1e-06"),
-        (["-"], 2, "say where the result goes, such as --dest"),
-        (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split of its own: leave --valid-fraction out"),
-        (["wikitext-2", "--valid-fraction", 0.1], 1, "wikitext-2 has a valid split of its own"),
+        (["-"], 2, "choose a folder for the result, such as --dest"),
+        (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split already: leave --valid-fraction out"),
+        (["wikitext-2", "--valid-fraction", 0.1], 1, "wikitext-2 has its own valid split"),
         (["{empty}", "--dest", "x"], 1, "empty.txt is empty"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Texts that are packed: the same lines as unpacked, and an error where one is damaged."""
+"""Compressed texts: the same lines as uncompressed, and an error if one is damaged."""
 
 import gzip
 import io
@@ -30,7 +30,7 @@ def lines(path):
 @pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_lines_are_those_of_the_text_whatever_packs_it(tmp_path, pack, parts):
-    path = tmp_path / "a text"  # the name says nothing
+    path = tmp_path / "a text"  # the name does not matter
     step = len(TEXT) // parts + 1
     path.write_bytes(b"".join(pack(TEXT[i : i + step]) for i in range(0, len(TEXT), step)))
     assert lines(path) == io.BytesIO(TEXT).readlines()

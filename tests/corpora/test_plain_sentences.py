@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.plain_sentences import split_plain
 
-# "|" stands where a sentence ends; where the language writes no space there, so do we
+# "|" marks the end of a sentence; there is no space in languages that do not use one
 DIVIDED = {
     "Chinese": "昨天上午3开展行动。|执法人员觉得蹊跷！|院内发现原料？|“走吧。”|他说。|“不。”",
     "Chinese with ASCII marks": "价格是3.5元.|他买了!|她走了?|好的。",
@@ -75,7 +75,7 @@ def test_no_character_is_lost_or_changed(parts, language):
     text = "".join(parts)
     sentences = split_plain(text, language)
     rest = " ".join(text.split())
-    for sentence in sentences:  # in order, with nothing but a space between two
+    for sentence in sentences:  # in order, with only a space between two
         assert rest.removeprefix(" ").startswith(sentence) and sentence == sentence.strip()
         rest = rest.removeprefix(" ")[len(sentence) :]
     assert not rest

@@ -50,7 +50,7 @@ def test_a_corpus_becomes_a_data_folder_and_is_left_alone_afterwards(corpus, tmp
     text = first.replace(" ", "").replace(WORD_START, " ").strip()
     assert text.endswith("<unk>.") and " ," not in text and "=" not in text
 
-    # again: the same settings, others, a damaged file
+    # again, with the same settings, with others, with a damaged file
     monkeypatch.setattr(command, "build", refuse_to_build)
     assert prepare(corpus, "--dest", dest) == 0
     assert "up to date" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A prepared folder that is there: when it is left alone, and when it is built again."""
+"""An existing prepared folder: when it is left alone, and when it is rebuilt."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Progress: how much, how fast, and what is left."""
+"""Progress: how much is done, how fast, and the time left."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from fairseq_lambda.corpora import progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes by 5 seconds each time it is asked."""
+    """A clock that advances by 5 seconds each time it is read."""
     now = iter(range(0, 10**6, 5))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
 

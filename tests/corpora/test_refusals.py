@@ -1,4 +1,4 @@
-"""What a preparation refuses: with one line that says what to do, and without a trace on the disk."""
+"""What preparation refuses: with one line that says what to do, and without leaving anything on the disk."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from preparing import moses_text, only_error, prepare
 @pytest.mark.parametrize(
     ("split", "text", "reason"),
     [
-        ("valid", " \n = T = \n \n", "wiki.valid.tokens holds no sentence"),
+        ("valid", " \n = T = \n \n", "wiki.valid.tokens contains no sentence"),
         ("train", " \n = T = \n \n <unk> \n \n = U = \n \n <unk> \n", "no text to learn a vocabulary from"),
         ("train", moses_text("train").replace(" \n", "\n").replace("\n\n", "\n"), "a blank line divides them"),
         ("train", re.sub(" = Title [1-9].* = ", "", moses_text("train")), "= Title = ` between blank lines starts one"),
@@ -61,7 +61,7 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(corpus, tmp_path, capsys, 
         arguments += ["--dest", str(tmp_path / "new" / "out")]
     try:
         got = prepare(*arguments)
-    except SystemExit as exit_:  # argparse's way out
+    except SystemExit as exit_:  # from argparse
         got = exit_.code
     assert got == code
     assert reason in only_error(capsys)

@@ -1,4 +1,4 @@
-"""scripts/preprocess_wikitext.sh, and a corpus from a server."""
+"""scripts/preprocess_wikitext.sh, and a corpus downloaded from a server."""
 
 import os
 import subprocess

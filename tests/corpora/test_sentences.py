@@ -1,4 +1,4 @@
-"""Sentences of tokenised text, and tokenised sentences as ordinary English."""
+"""Splitting tokenised text into sentences, and turning these into ordinary English."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Shards of a corpus, prepared apart with one vocabulary: together they are the whole."""
+"""Shards of a corpus, prepared separately with one vocabulary: together they are the whole."""
 
 import json
 
@@ -16,10 +16,10 @@ SUMS = ("documents", "paragraphs", "sentences", "tokens", "literal_unknowns", "e
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """The folders of the whole and of three shards, of which the first has learned the vocabulary."""
+    """The folders of the whole and of three shards; the vocabulary was learned on the first shard."""
     folder = tmp_path_factory.mktemp("shards")
     documents = plain_documents(300)
-    for document in documents[250:280]:  # of the last shard: characters that the first one lacks
+    for document in documents[250:280]:  # the last shard has characters that the first one lacks
         document[0] += " \u00e9t\u00e9 <unk>."
     for name, part in {"whole": documents, "0": documents[:120], "1": documents[120:200], "2": documents[200:]}.items():
         (folder / f"{name}.txt").write_text(as_text(part))
@@ -85,7 +85,7 @@ def test_counts_in_dict_txt_are_of_the_shard(shards):
 @pytest.mark.parametrize(
     ("origin", "more", "code", "reason"),
     [
-        ("nowhere", [], 1, "--vocabulary-from nowhere: no folder with sentencepiece.model and dict.txt"),
+        ("nowhere", [], 1, "--vocabulary-from nowhere: not a folder with sentencepiece.model and dict.txt"),
         ("part-0", ["--vocab-size", 100], 2, "--vocab-size is for a new vocabulary"),
         ("part-0", ["--no-byte-fallback"], 2, "--byte-fallback is for a new vocabulary"),
         ("damaged", [], 1, "its sentencepiece.model: it is not a SentencePiece model"),

@@ -1,4 +1,4 @@
-"""Texts to sentences: the same whatever the batches and the number of processes; documents held out for validation."""
+"""From texts to sentences: batches and processes do not change the result; documents are held out for validation."""
 
 import json
 import random
@@ -64,7 +64,7 @@ def test_documents_are_held_out_by_their_text_alone(tmp_path, monkeypatch, size)
     monkeypatch.setattr(batches, "SIZE", size)
     monkeypatch.setattr(batches, "MOST", 10 * size)
     written = plain_documents(400)
-    written += written[:50]  # twice: both on the same side
+    written += written[:50]  # duplicates: both copies are on the same side
     path, shuffled = tmp_path / "train.txt", tmp_path / "shuffled.txt"
     path.write_text(as_text(written))
     sentences, counts = split({"train": [path]}, tmp_path, fraction=0.25)

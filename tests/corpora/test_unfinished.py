@@ -1,4 +1,4 @@
-"""A preparation that is interrupted or killed: run again it resumes, or begins cleanly, and ends as if it never was."""
+"""An interrupted or killed preparation: run again, it resumes or starts over, and gives the uninterrupted result."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def outputs_of(path):
 
 
 def interrupt(monkeypatch, name, call, how=KeyboardInterrupt):
-    """Let the ``call``-th call of a function of prepare.py raise."""
+    """Make the ``call``-th call of a function in prepare.py raise."""
     original, calls = getattr(command, name), 0
 
     def wrapped(*arguments):
@@ -66,7 +66,7 @@ def test_an_interrupted_run_resumes_behind_the_stages_that_are_done(
     assert "error: interrupted; the same command resumes" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ([".out.unfinished"] if kept else [])
     assert prepare(folder / "corpus", "--dest", dest, "--workers", 2) == 0
-    said = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines() if "was interrupted" in line]
+    said = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines() if "interrupted run" in line]
     assert said == (kept or [])
     assert outputs_of(dest) == outputs_of(folder / "whole") and os.listdir(tmp_path) == ["out"]
 
@@ -77,12 +77,12 @@ def test_with_other_settings_or_after_an_error_it_begins_cleanly(folder, tmp_pat
         interrupt(patch, "binarise", 1)
         assert prepare(folder / "corpus", "--dest", dest) == 130
     assert prepare(folder / "corpus", "--dest", dest, "--vocab-size", 70) == 0
-    assert "was interrupted" not in capsys.readouterr().err
+    assert "interrupted run" not in capsys.readouterr().err
     assert outputs_of(dest) != outputs_of(folder / "whole")
     with monkeypatch.context() as patch:
         interrupt(patch, "binarise", 1, OSError(28, "No space left on device"))
         assert prepare(folder / "corpus", "--dest", dest, "--force") == 1
-    assert "No space left on device; make room" in only_error(capsys)
+    assert "No space left on device; free some space" in only_error(capsys)
     assert os.listdir(tmp_path) == ["out"]
 
 
@@ -90,7 +90,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(folder, tm
     dest = tmp_path / "out"
     with Unfinished(dest):
         assert prepare(folder / "corpus", "--dest", dest) == 1
-        assert "another process prepares" in only_error(capsys)
+        assert "another process is preparing" in only_error(capsys)
     assert prepare(folder / "corpus", "--dest", dest) == 0
 
 

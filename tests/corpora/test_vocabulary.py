@@ -55,7 +55,7 @@ def test_the_dictionary_has_every_piece_once_and_no_special(model, encoder, tmp_
     dictionary = Dictionary.load(str(path))
     assert dictionary.symbols[dictionary.nspecial :] == encoder.pieces
     assert dictionary.count[dictionary.nspecial :] == [counts[piece] for piece in encoder.pieces]
-    # with the <mask> that the task appends: one symbol for each of the model's rows
+    # including the <mask> that the task appends, there is one symbol per row of the model
     assert len(dictionary) + 1 == 110 == len(encoder.pieces) + SPECIALS
     assert not {"<pad>", MASK, "<s>", "</s>", UNK} & set(encoder.pieces)
 
@@ -153,5 +153,5 @@ def test_of_a_long_text_an_even_sample_is_enough(tmp_path, monkeypatch):
     (tmp_path / "third").write_text("".join(f"{s}\n" for s in sentences(300)[::3]))
     expected = vocabulary.learn(vocabulary.Lesson(tmp_path / "third", 1, 100, plan))
     assert vocabulary.learn(vocabulary.Lesson(text, 3, 100, plan)) == expected
-    with Workers(1, vocabulary.learner) as pool:  # the result is not that of a machine or of a process
+    with Workers(1, vocabulary.learner) as pool:  # the result does not depend on the machine or the process
         assert list(pool.map([vocabulary.Lesson(text, 3, 100, plan)])) == [expected]

@@ -1,4 +1,4 @@
-"""Worker processes: an ordered map that holds little, passes errors on, and leaves nothing behind."""
+"""Worker processes: an ordered map that keeps few items in memory, passes errors on, and leaves nothing behind."""
 
 import functools
 import operator
