@@ -1,4 +1,4 @@
-"""Looking inside a model: contributions of tokens, content lambdas, interventions, pictures. torch and numpy alone."""
+"""Looking inside a model: contributions of tokens, content lambdas, interventions. Needs torch and numpy alone."""
 
 from fairseq_lambda.inspection.contributions import Contributions, contributions
 from fairseq_lambda.inspection.interventions import (

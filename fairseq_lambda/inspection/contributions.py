@@ -1,4 +1,4 @@
-"""What each token contributes to a layer's output: an exact sum, as the layer is linear in its values."""
+"""What each token contributes to a layer's output: an exact sum, because the layer is linear in its values."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,31 @@ from torch import Tensor, nn
 
 from fairseq_lambda.inspection.reader import LayerTrace, Reader, Text, is_lambda_layer, reader, reading, trace
 
-ROWS = 64  # query positions at a time: contribution vectors are n times as large as the layer's output
+ROWS = 64  # query positions at a time, because contribution vectors are n times as large as the layer's output
 
 
 @dataclass
 class Contributions:
     """A layer's output for one text as a sum over its tokens m.
 
-    Of a lambda layer, which is linear in V given q, K and E, with both terms apart::
+    For a lambda layer, which is linear in V given q, K and E, with separate terms::
 
         y[n, h, :] = gate[n, h, :] * sum_m,u (content[n, h, m, u] + position[n, h, m, u]) V[m, :, u]
         content[n, h, m, u] = q[n, h] . K[m, :, u]        position[n, h, m, u] = q[n, h] . E[m - n, :, u]
 
-    Of a softmax layer: y[n] = bias + sum_h projection[h] sum_m attention[n, h, m] V[m, h].
+    For a softmax layer: y[n] = bias + sum_h projection[h] sum_m attention[n, h, m] V[m, h].
 
-    The sum is exact given the normaliser of K's softmax, the gate, and the norms of queries and values, which depend on
-    the text themselves: taking a token out of the text changes these, too (:mod:`.interventions` does that).
+    The sum is exact given the normaliser of K's softmax, the gate, and the norms of queries and values. These depend on
+    the text themselves, so taking a token out of the text changes them, too (:mod:`.interventions` does that).
 
     Attributes:
         tokens: n symbols.
         layer: its index, from 0.
-        parts: (n, h, m, u) each: "content" and "position", or "attention" (u = 1). Signed; rows do not sum to 1,
-            except those of "attention".
-        values: V (m, v, u), or (m, h, v, 1) of a softmax layer, which has values per head.
+        parts: (n, h, m, u) each: "content" and "position", or "attention" (u = 1). They are signed; only the rows of
+            "attention" sum to 1.
+        values: V (m, v, u), or (m, h, v, 1) for a softmax layer, which has values per head.
         gate: (n, h, v); None: no gate.
-        projection, bias: (h, C, v) and (C,) of a softmax layer, else None.
+        projection, bias: (h, C, v) and (C,) for a softmax layer, else None.
     """
 
     tokens: list[str]
@@ -56,13 +56,13 @@ class Contributions:
         return self.parts[name]
 
     def weights(self, part: str = "all") -> Tensor:
-        """Return A (n, h, m, u) of one part, or of "all": their sum."""
+        """Return the weights A (n, h, m, u) of one part, or for "all" the sum of the parts."""
         return sum(self.parts.values()) if part == "all" else self._part(part)
 
     def head_vectors(self, part: str = "all", rows: slice = slice(None)) -> Tensor:
-        """Return what token m contributes to head h at n: (n, h, m, v), or (n, h, m, C) of a softmax layer.
+        """Return what token m contributes to head h at n: (n, h, m, v), or (n, h, m, C) for a softmax layer.
 
-        ``rows`` chooses among n.
+        ``rows`` selects among n.
         """
         weights = self.weights(part)[rows]
         if self.projection is None:
@@ -77,13 +77,13 @@ class Contributions:
         return vectors.transpose(1, 2).flatten(2) if self.projection is None else vectors.sum(1)
 
     def norms(self, part: str = "all") -> Tensor:
-        """Return the norms of :meth:`head_vectors`, (n, h, m), as Kobayashi et al. (2020) weigh attention."""
+        """Return the norms of :meth:`head_vectors`, (n, h, m), as in Kobayashi et al. (2020)."""
         return torch.cat([self.head_vectors(part, rows).norm(dim=-1) for rows in self.row_slices()])
 
     def along(self, part: str = "all") -> Tensor:
         """Return the length of :meth:`head_vectors` along the head's output, signed, (n, h, m).
 
-        Of "all" parts it sums over m to the norm of the head's output at n: positive where token m makes it longer,
+        For "all", the sum over m is the norm of the head's output at n: positive where token m makes it longer,
         negative where m works against it.
         """
         rows_found = []
@@ -93,7 +93,7 @@ class Contributions:
         return torch.cat(rows_found)
 
     def output(self, part: str = "all") -> Tensor:
-        """Return the sum over m, (n, C): of "all" parts the layer's output, its bias included."""
+        """Return the sum over m, (n, C); for "all", this is the layer's output, including its bias."""
         total = torch.cat([self.vectors(part, rows).double().sum(1) for rows in self.row_slices()])
         if part == "all" and self.bias is not None:
             total = total + self.bias
@@ -106,13 +106,13 @@ class Contributions:
 def contributions(model, text: Text, layer: int, tokenizer=None) -> Contributions:
     """Return the :class:`Contributions` of a text's tokens to the output of a layer, lambda or softmax.
 
-    Memory is that of (n, h, n, u) twice. Computed in float64 from what the model's layer reads, and kept in float32,
-    or in the model's dtype if that is wider.
+    It takes the memory of two tensors (n, h, n, u). Contributions are computed in float64 from the layer's input, and
+    kept in float32, or in the model's dtype if that is wider.
 
     Args:
         model, tokenizer: see :func:`fairseq_lambda.inspection.reader`.
         text: a text, a pair of texts, or ids (n,).
-        layer: its index from 0; negative: from the top.
+        layer: its index from 0; negative ones count from the top.
 
     Raises:
         ValueError: no such layer.
@@ -136,7 +136,7 @@ def check_layer(reads: Reader, layer: int) -> int:
 
 
 def from_trace(reads: Reader, ids: Tensor, layer: int, traced: LayerTrace) -> Contributions:
-    """Return the contributions of a text that was traced."""
+    """Return the contributions for a text that has been traced."""
     mixing, tokens = reads.mixings[layer], reads.tokens(ids)
     with reading(reads.core):
         of_layer = _of_lambda_layer if is_lambda_layer(mixing) else _of_softmax_layer
@@ -149,7 +149,7 @@ def from_trace(reads: Reader, ids: Tensor, layer: int, traced: LayerTrace) -> Co
 def _of_lambda_layer(mixing: nn.Module, x: Tensor) -> dict:
     q, keys, values, embedding = (t.detach().double() for t in mixing.projections(x))
     q, keys, values = q[0], keys[0], values[0]
-    # the scores of every query and offset first, (n, h, u, r), as E[m - n] itself would be (n, m, k, u)
+    # the scores per query and offset first, (n, h, u, r), because E[m - n] itself would take (n, m, k, u)
     position = _by_token(torch.einsum("nhk,kur->nhur", q, embedding))
     fields = {"parts": {"content": torch.einsum("nhk,mku->nhmu", q, keys), "position": position}, "values": values}
     gate = mixing.gate(x)
@@ -157,7 +157,7 @@ def _of_lambda_layer(mixing: nn.Module, x: Tensor) -> dict:
 
 
 def _by_token(scores: Tensor) -> Tensor:
-    """Return scores of query n and token m (n, h, m, u) from those of query and offset (n, h, u, r)."""
+    """Return the scores per query n and token m (n, h, m, u) from those per query and offset (n, h, u, r)."""
     length, reach = scores.size(0), scores.size(-1) // 2
     position = torch.arange(length, device=scores.device)
     offset = position[None] - position[:, None]  # (n, m)

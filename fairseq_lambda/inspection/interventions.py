@@ -1,4 +1,4 @@
-"""What a prediction owes to the content lambda: swap it, zero it, take one token out, and read the mask again."""
+"""What a prediction owes to the content lambda: swap it, zero it or take one token out, and predict the mask again."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -13,24 +13,24 @@ from fairseq_lambda.inspection.reader import Reader, Text, is_lambda_layer, read
 TERMS = ("content", "both")
 MAX_TOKENS = 8192  # of a batch
 
-# (layer index, its mixing, x (b, n, C), padding mask, content lambda (b, k, v)) to the content lambda that counts
+# (layer index, its mixing, x (b, n, C), padding mask, content lambda (b, k, v)) -> the content lambda to use
 Edit = Callable[[int, nn.Module, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def zero(layer: int, mixing: nn.Module, x: Tensor, padding_mask: Tensor | None, content_lambda: Tensor) -> Tensor:
-    """An edit: no content lambda."""
+    """An edit: a content lambda of zeros."""
     return torch.zeros_like(content_lambda)
 
 
 def replaced_by(lambdas: list[Tensor | None]) -> Edit:
-    """An edit: content lambdas of another text, one per layer, as ``LambdaBert`` returns them."""
+    """Return an edit: the content lambdas of another text, one per layer, as ``LambdaBert`` returns them."""
     return lambda layer, mixing, x, padding_mask, content_lambda: lambdas[layer].expand_as(content_lambda)
 
 
 def without(hidden: Tensor) -> Edit:
-    """An edit: the content lambda as if the tokens in ``hidden`` (b, n) bool were not there.
+    """Return an edit: the content lambda as if the tokens in ``hidden`` (b, n) bool were not there.
 
-    The softmax of the keys runs over the others, so this is the definition, and not a subtraction.
+    This follows the definition and is not a subtraction: the softmax of the keys runs over the other tokens.
     """
 
     def edit(layer, mixing, x, padding_mask, content_lambda):
@@ -42,17 +42,17 @@ def without(hidden: Tensor) -> Edit:
 
 @contextlib.contextmanager
 def edited(model, edit: Edit, layers: Iterable[int] | None = None) -> Iterator[None]:
-    """Within, the content lambdas of ``layers`` are what ``edit`` returns; all else is as it was.
+    """A context in which ``edit`` replaces the content lambdas of ``layers`` and nothing else changes.
 
-    The layer's output is linear in its content lambda, so it changes by gate * (new - old)^T q, for every backend.
+    The layer's output is linear in its content lambda, so with any backend it changes by gate * (new - old)^T q.
 
     Args:
         model: see :func:`fairseq_lambda.inspection.reader`.
-        edit: :func:`zero`, or what :func:`replaced_by` and :func:`without` return, or your own.
+        edit: :func:`zero`, the result of :func:`replaced_by` or :func:`without`, or your own.
         layers: indices; None: all lambda layers. Softmax layers have nothing to edit.
 
     Raises:
-        ValueError: no such layer, or not one with a content lambda.
+        ValueError: no such layer, or a layer without a content lambda.
     """
     reads = reader(model)
 
@@ -80,9 +80,17 @@ def edited(model, edit: Edit, layers: Iterable[int] | None = None) -> Iterator[N
 
 @contextlib.contextmanager
 def hidden_from(model, hidden: Tensor, layers: Iterable[int] | None = None) -> Iterator[None]:
-    """Within, the tokens in ``hidden`` (b, n) bool reach no other one through ``layers``, by any term.
+    """A context in which the tokens in ``hidden`` (b, n) bool reach no other token through ``layers``, by any term.
 
-    They are padding to these layers' mixing, and keep their own place in the residual stream.
+    These layers treat them as padding when they mix tokens. The tokens stay in the residual stream.
+
+    Args:
+        model: see :func:`fairseq_lambda.inspection.reader`.
+        hidden: (b, n) bool, True for the tokens to hide.
+        layers: indices; None: all layers.
+
+    Raises:
+        ValueError: no such layer.
     """
     reads = reader(model)
 
@@ -105,13 +113,13 @@ def _with_content(reads: Reader, layers: Iterable[int] | None) -> list[int]:
         return having
     chosen = [check_layer(reads, i) for i in layers]
     if missing := sorted(set(chosen) - set(having)):
-        raise ValueError(f"layers={missing}: have no content lambda; those that have one: {having}")
+        raise ValueError(f"layers={missing}: have no content lambda; choose from {having}")
     return chosen
 
 
 @dataclass
 class MaskChange:
-    """The distribution at the masks, ``before`` (masks, V), and ``after`` (masks, V), or (n, masks, V) of n edits."""
+    """The distribution at the masks, ``before`` (masks, V) and ``after`` (masks, V), or (n, masks, V) for n edits."""
 
     before: Tensor
     after: Tensor
@@ -119,18 +127,18 @@ class MaskChange:
 
     @property
     def divergence(self) -> Tensor:
-        """KL(before || after) in nats, (masks,) or (n, masks): 0 where nothing changed."""
+        """KL(before || after) in nats, (masks,) or (n, masks); 0 where nothing changed."""
         before, after = (p.double().clamp(min=torch.finfo(torch.float64).tiny) for p in (self.before, self.after))
         return (before * (before.log() - after.log())).sum(-1).clamp(min=0).to(self.before.dtype)
 
     def top(self, count: int = 5) -> list[list[tuple[str, float, float]]]:
-        """Return, per mask, the likeliest symbols before or after: (symbol, probability before, after).
+        """Return, per mask, the most likely symbols before or after: (symbol, probability before, after).
 
         Raises:
-            ValueError: of several edits.
+            ValueError: there are several edits.
         """
         if self.after.dim() != 2:
-            raise ValueError("top is of one edit; choose one: MaskChange(before, after[i], symbol)")
+            raise ValueError("top works on one edit; choose one: MaskChange(before, after[i], symbol)")
         rows = []
         for before, after in zip(self.before, self.after, strict=True):
             best = dict.fromkeys([*before.topk(count).indices.tolist(), *after.topk(count).indices.tolist()])
@@ -139,14 +147,22 @@ class MaskChange:
 
 
 def mask_distribution(model, text: Text, tokenizer=None) -> Tensor:
-    """Return the probabilities (masks, V) at the masks of a text."""
+    """Return the probabilities (masks, V) at the masks of a text.
+
+    Raises:
+        ValueError: no mask in the text, or no masked-LM head.
+    """
     reads = reader(model, tokenizer)
     with reading(reads.core):
         return reads.mask_logits(reads.ids(text)[None])[0].softmax(dim=-1)
 
 
 def zero_content(model, text: Text, layers: Iterable[int] | None = None, tokenizer=None) -> MaskChange:
-    """Return the change at the masks if the content lambdas of ``layers`` (None: all) are zero."""
+    """Return the change at the masks if the content lambdas of ``layers`` (None: all) are zero.
+
+    Raises:
+        ValueError: no mask in the text, or a layer without a content lambda.
+    """
     return _change(reader(model, tokenizer), text, zero, layers)
 
 
@@ -156,6 +172,9 @@ def swap_content(
     """Return the changes at the masks of both texts if each has the other's content lambdas in ``layers`` (None: all).
 
     The second is None if ``other`` has no mask. The lambdas are those of the unchanged texts.
+
+    Raises:
+        ValueError: no mask in ``text``, or a layer without a content lambda.
     """
     reads = reader(model, tokenizer)
     ids = [reads.ids(text), reads.ids(other)]
@@ -171,17 +190,17 @@ def swap_content(
 def leave_one_out(
     model, text: Text, layers: Iterable[int] | None = None, terms: str = "content", tokenizer=None
 ) -> MaskChange:
-    """Return the change at the masks if one token is taken out, for each token: ``after`` is (n, masks, V).
+    """Return the change at the masks when each token in turn is taken out: ``after`` is (n, masks, V).
 
     Args:
         model, tokenizer: see :func:`fairseq_lambda.inspection.reader`.
         text: with ``<mask>``.
-        layers: in which; None: all.
+        layers: the layers to take it out of; None: all.
         terms: "content": out of the content lambdas (:func:`without`); "both": out of the position lambdas, too, and in
             a hybrid out of softmax attention (:func:`hidden_from`).
 
     Raises:
-        ValueError: no mask; terms out of its choices; no such layer.
+        ValueError: no mask; unknown ``terms``; no such layer.
     """
     if terms not in TERMS:
         raise ValueError(f"terms={terms}: choose one of {', '.join(TERMS)}")

@@ -1,4 +1,4 @@
-"""The content lambdas of many texts, into an array on the disk."""
+"""The content lambdas of many texts, written to an array on the disk."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ import torch
 from fairseq_lambda.files import whole
 from fairseq_lambda.inspection.reader import Text, is_lambda_layer, reader, reading
 
-MAX_TOKENS = 8192  # of a batch, padding included
-WINDOW = 4096  # texts that are sorted by length together
+MAX_TOKENS = 8192  # of a batch, including padding
+WINDOW = 4096  # texts sorted by length together
 
 
 def lambdas(
@@ -24,19 +24,19 @@ def lambdas(
 ) -> np.ndarray:
     """Return the content lambdas of texts as a memory-mapped array (texts, lambda layers, k, v), float32.
 
-    It is written to ``path`` in numpy's format and appears there whole or not at all; later,
-    ``numpy.load(path, mmap_mode="r")`` opens it. Softmax layers have no lambda and are left out. Memory is that of one
-    batch, whatever the number of texts.
+    It is written to ``path`` in numpy's format, whole or not at all; later, ``numpy.load(path, mmap_mode="r")`` opens
+    it. Softmax layers have no lambda and are left out. It takes the memory of one batch, whatever the number of texts.
 
     Args:
         model, tokenizer: see :func:`fairseq_lambda.inspection.reader`.
         texts: each a text, a pair of texts, or ids (n,).
         path: an .npy file to write; an earlier one is replaced.
-        max_tokens: of a batch, padding included; a longer text is read alone.
-        progress: called with (texts done, texts) after each batch.
+        max_tokens: of a batch, including padding; a longer text is read alone.
+        progress: called with (texts done, texts in all) after each batch.
 
     Raises:
-        ValueError: no text, a model without content lambdas, or a text that the model cannot read, with its index.
+        ValueError: no texts, a model without content lambdas, or a text that the model cannot read; the message gives
+            its index.
     """
     reads = reader(model, tokenizer)
     layers = [i for i, m in enumerate(reads.mixings) if is_lambda_layer(m) and m.k_proj is not None]
@@ -62,10 +62,10 @@ def lambdas(
 
 
 def batches(reads, texts: Sequence[Text], max_tokens: int = MAX_TOKENS):
-    """Yield (texts so far, rows, ids of these rows), texts of about one length together.
+    """Yield batches of texts of similar length: (texts so far, rows, ids of these rows).
 
     Raises:
-        ValueError: a text that cannot be encoded or is too long for the model, with its index.
+        ValueError: a text that cannot be encoded or is too long for the model; the message gives its index.
     """
     done = 0
     for start in range(0, len(texts), WINDOW):
@@ -77,8 +77,8 @@ def batches(reads, texts: Sequence[Text], max_tokens: int = MAX_TOKENS):
                 raise ValueError(f"texts[{row}]: {error}") from error
             if len(window[row]) > reads.core.max_positions:
                 raise ValueError(
-                    f"texts[{row}] has {len(window[row])} tokens, and the model {reads.core.max_positions} positions: "
-                    "shorten it"
+                    f"texts[{row}] has {len(window[row])} tokens, but the model has {reads.core.max_positions} "
+                    "positions: shorten it"
                 )
         rows: list[int] = []
         for row in sorted(window, key=lambda row: len(window[row])):

@@ -1,4 +1,4 @@
-"""Token-to-token maps: what a layer moves from token m to token n, through all layers, and for bertviz."""
+"""Token-to-token maps: what moves from token m to token n in one layer or through all of them, and for bertviz."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from fairseq_lambda.inspection.reader import LayerTrace, Reader, Text, reader, t
 
 
 def contributions_of_layers(model, text: Text, tokenizer=None) -> list[Contributions]:
-    """Return the :class:`Contributions` of every layer, from one reading of the text."""
+    """Return the :class:`Contributions` of every layer, from one forward pass over the text."""
     reads = reader(model, tokenizer)
     ids = reads.ids(text)
     return [from_trace(reads, ids, i, traced) for i, traced in enumerate(trace(reads, ids))]
 
 
 def norm_maps(model, text: Text, tokenizer=None) -> Tensor:
-    """Return the norms of what token m contributes to layer l's output at n, all heads: (layers, n, m).
+    """Return the norms of what token m contributes to each layer's output at n, all heads: (layers, n, m).
 
-    Kobayashi et al. (2020), "Attention is not only a weight": the norm of the weighted vector, gate included.
+    Kobayashi et al. (2020), "Attention is not only a weight": the norm of the weighted vector, including the gate.
     """
     return torch.stack([norm_map(c) for c in contributions_of_layers(model, text, tokenizer)])
 
@@ -37,10 +37,10 @@ def term_norms(model, text: Text, tokenizer=None) -> list[dict[str, Tensor]]:
 def rollout(model, text: Text, tokenizer=None) -> Tensor:
     """Return how much of token m is in the state of n above each layer: (layers, n, m), rows sum to 1.
 
-    Abnar & Zuidema (2020): the product of the layers' maps. A layer's map is, after Kobayashi et al. (2021),
-    the norm of what m contributes to the sum of residual and mixing at n, divided by the sum over m; the LayerNorm of a
-    post-norm layer is applied to each contribution with the deviation of the sum. Biases, and the feed-forward network,
-    which mixes no tokens, are left out; so this is an estimate, and not exact as a layer's contributions are.
+    It is the product of the layers' maps (Abnar & Zuidema, 2020). A layer's map (Kobayashi et al., 2021) is the norm of
+    what m contributes to the sum of residual and mixing at n, divided by its sum over m. In a post-norm layer, the
+    LayerNorm is applied to each contribution with the deviation of the sum. Biases are left out, and so is the
+    feed-forward network, which mixes no tokens. So this is an estimate, whereas a layer's contributions are exact.
     """
     reads = reader(model, tokenizer)
     ids = reads.ids(text)
@@ -53,7 +53,7 @@ def rollout(model, text: Text, tokenizer=None) -> Tensor:
 
 
 def layer_map(reads: Reader, c: Contributions, traced: LayerTrace) -> Tensor:
-    """Return a layer's map with its residual (n, m), rows sum to 1; see :func:`rollout`."""
+    """Return a layer's map (n, m), including the residual; rows sum to 1. See :func:`rollout`."""
     layer = reads.core.encoder.layers[c.layer]
     rows_of_map = []
     for rows in c.row_slices():
@@ -71,10 +71,10 @@ def layer_map(reads: Reader, c: Contributions, traced: LayerTrace) -> Tensor:
 
 
 def to_bertviz(model, text: Text, tokenizer=None, part: str = "all") -> dict:
-    """Return what bertviz's ``head_view(**to_bertviz(model, text))`` takes: ``attention`` and ``tokens``.
+    """Return ``attention`` and ``tokens`` for bertviz: ``head_view(**to_bertviz(model, text))``.
 
-    ``attention`` is a list with a tensor (1, h, n, m) per layer: the norms of what m contributes to head h at n
-    over their sum over m, as bertviz draws shares. ``part`` is "all", "content" or "position".
+    ``attention`` is a list with a tensor (1, h, n, m) per layer: the norms of what m contributes to head h at n,
+    divided by their sum over m, because bertviz draws shares. ``part`` is "all", "content" or "position".
     """
     layers = contributions_of_layers(model, text, tokenizer)
     norms = [c.norms(part).transpose(0, 1)[None] for c in layers]

@@ -1,4 +1,4 @@
-"""One page about one text: all pictures, and the predictions with and without content lambdas."""
+"""A page about one text: all pictures, and the predictions with and without content lambdas."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from fairseq_lambda.inspection.maps import norm_map, rollout
 from fairseq_lambda.inspection.reader import Reader, Text, is_lambda_layer, trace
 from fairseq_lambda.inspection.slots import position_kernels, slots
 
-MAX_TOKENS = 128  # of a text whose maps can still be read
+MAX_TOKENS = 128  # maps of longer texts are illegible
 
 
 @dataclass
 class Section:
-    """A heading, what one sees, and pictures (name without ending, description) or a table, its header first."""
+    """A heading, an explanation, and pictures (name without suffix, description) or a table, header first."""
 
     title: str
     text: str
@@ -37,18 +37,18 @@ def write_page(
     other: Text | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> list[str]:
-    """Draw all pictures of a text into ``folder``, which is there, with ``index.html``; return the names of the files.
+    """Draw all pictures of a text into an existing ``folder``, with ``index.html``; return the file names.
 
     Args:
         reads: the model.
-        text: a text, a pair of texts, or ids (n,), of at most ``MAX_TOKENS`` tokens; with ``<mask>`` there are the
-            sections about predictions.
-        folder: of the pictures.
+        text: a text, a pair of texts, or ids (n,), of at most ``MAX_TOKENS`` tokens; if it has a ``<mask>``, there are
+            sections about the predictions.
+        folder: where to write.
         name: of the model, for the title.
-        layers: those that get pictures of their own; None: all.
-        head: whose contributions are drawn; None: in each layer the one with the largest at the mask.
-        other: a text whose content lambdas take the place of this one's, in a section of its own.
-        progress: called with what is being drawn.
+        layers: the layers to draw pictures of; None: all.
+        head: the head whose contributions are drawn; None: per layer, the one that contributes most at the mask.
+        other: a text whose content lambdas replace this one's, in a further column of predictions.
+        progress: called with a description of each picture before it is drawn.
 
     Raises:
         ValueError: a text that is too long; no such layer or head.
@@ -56,7 +56,7 @@ def write_page(
     ids = reads.ids(text)
     if len(ids) > MAX_TOKENS:
         raise ValueError(
-            f"the text has {len(ids)} tokens, and pictures of more than {MAX_TOKENS} cannot be read: give a shorter "
+            f"the text has {len(ids)} tokens, and pictures of more than {MAX_TOKENS} are illegible: give a shorter "
             "one, or call fairseq_lambda.inspection from Python"
         )
     chosen = range(len(reads.mixings)) if layers is None else [check_layer(reads, layer) for layer in layers]
@@ -99,8 +99,8 @@ class _Page:
             row = [str(mask + 1), self.best(before[mask])]
             row += [f"{self.best(c.after[mask])} (KL {c.divergence[mask]:.3f})" for c in columns.values()]
             rows.append(row)
-        text = "The likeliest fillings and their probabilities."
-        text += " KL is the change of the whole distribution, in nats." if columns else ""
+        text = "The most likely predictions and their probabilities."
+        text += " KL measures the change of the whole distribution, in nats." if columns else ""
         if other is not None:
             text += f" The other text: {_shown(self.reads, other)}"
         return Section("What the model predicts", text, table=rows)
@@ -113,8 +113,8 @@ class _Page:
             figure = pictures.draw_leave_one_out(changes, self.tokens, mask, at)
             drawn.append(self.draw(f"leave-one-out-mask{mask + 1}", f"The effect on mask {mask + 1}", figure))
         text = (
-            "Each token is taken out of all layers at once, exactly: the softmax of the keys runs over the others. It "
-            "keeps its own place. The two panels have scales of their own."
+            "Each token is taken out of all layers at once, exactly: the softmax of the keys runs over the others. Its "
+            "own position stays. Each panel has its own scale."
         )
         return Section("What each token does for the prediction", text, drawn)
 
@@ -138,8 +138,8 @@ class _Page:
             ),
         ]  # fmt: skip
         text = (
-            "First the norms of what each token adds within a layer; then the product of the layers' maps, with "
-            "residual and norms (rollout), which is an estimate."
+            "First, the norms of what each token adds within a layer. Then, the product of the layers' maps, with "
+            "residuals and norms (rollout), which is an estimate."
         )
         return Section("What reaches it, layer by layer", text, drawn)
 
@@ -156,9 +156,9 @@ class _Page:
             )
         which = "the head that adds most to the mask" if self.masks else "the head that adds most to the first token"
         text = (
-            f"Of each layer {which if self.head is None else f'head {self.head}'}. A row is a token that is written, a "
-            "column one that is read. White adds nothing, red makes the head's output longer, blue works against it; "
-            "the numbers of a row, over all panels, sum to the output's length."
+            f"In each layer, {which if self.head is None else f'head {self.head}'}. Rows are the tokens written to, "
+            "columns the tokens read. White adds nothing, red makes the head's output longer, blue works against it. "
+            "The numbers of a row, over all panels, sum to the length of the output."
         )
         return Section("What each token adds to each other", text, drawn)
 
@@ -167,7 +167,7 @@ class _Page:
         if not any({"content", "position"} <= set(parts) for parts in terms):
             return None
         drawn = self.draw("content-over-position", "Content over position by layer", pictures.draw_terms(terms))
-        return Section("Content over position", "How much the content lambdas move beside the neighbours.", [drawn])
+        return Section("Content over position", "How much content lambdas add, relative to the neighbours.", [drawn])
 
     def slots(self) -> Section | None:
         drawn = [
@@ -180,7 +180,7 @@ class _Page:
         ]
         text = (
             "A content lambda has one row per slot, a weighted mean of all tokens' values. White: the token has the "
-            "share that a plain mean gives it; red: more, blue: less. Evenness 1: a plain mean."
+            "same share as in a plain mean; red: more; blue: less. Evenness 1: a plain mean."
         )
         return Section("What fills the slots of the content lambda", text, drawn) if drawn else None
 
@@ -189,7 +189,7 @@ class _Page:
         if not kernels:
             return None
         drawn = self.draw("position-kernels", "Position kernels of all layers", pictures.draw_position_kernels(kernels))
-        text = "The mean weight over this text's tokens; it depends on the token, too. White: not read."
+        text = "The mean weight over this text's tokens; the weight also depends on the token. White: not read."
         return Section("Which neighbours the heads read", text, [drawn])
 
     def best(self, probabilities: Tensor, count: int = 5) -> str:
@@ -220,7 +220,7 @@ table { border-collapse: collapse; min-width: 40rem; } th, td { text-align: left
 
 
 def render(name: str, text: str, sections: list[Section]) -> str:
-    """Return the page, which needs nothing but the pictures beside it."""
+    """Return the page as HTML; it needs no files except the pictures beside it."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -1,4 +1,4 @@
-"""Pictures of what inspection finds. They need matplotlib: ``pip install "fairseq_lambda[inspection]"``."""
+"""Pictures of the results of inspection. They need matplotlib: ``pip install "fairseq_lambda[inspection]"``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from fairseq_lambda.inspection.slots import PositionKernel, Slots
 from fairseq_lambda.symbols import WORD_START
 
 SIGNED, SIZES = "RdBu_r", "viridis"
-CELL, SMALL_CELL = 0.24, 0.15  # inches that a token's row or column takes, and in a map of many
+CELL, SMALL_CELL = 0.24, 0.15  # inches per row or column of a token, normally and in a large map
 BAR = {"fraction": 0.05, "aspect": 25, "shrink": 0.9}
 MARGIN = 1.5  # inches beside the axes, for labels and the colour bar
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Devanagari")
 
 
 def labels(tokens: Sequence[str]) -> list[str]:
-    """Return symbols as one reads them: words as they are, pieces within a word as ``+ing``."""
+    """Return readable names of symbols: words as they are, pieces within a word as ``+ing``."""
     starts = any(token.startswith(WORD_START) for token in tokens)
     found = []
     for token in tokens:
@@ -40,14 +40,14 @@ def save(figure: Figure, path: Path) -> list[str]:
     names = [f"{path.name}.png", f"{path.name}.svg"]
     for name in names:
         figure.savefig(path.with_name(name), dpi=130)
-        figure.set_layout_engine("none")  # laid out once: it takes most of the time
+        figure.set_layout_engine("none")  # lay out once only: it takes most of the time
     return names
 
 
 def draw_contributions(c: Contributions, head: int) -> Figure:
-    """Draw what each token adds to a head's output, along that output, the parts beside each other on one scale."""
+    """Draw what each token adds to a head's output, along that output; the parts are side by side on one scale."""
     parts = {part: c.along(part)[:, head].numpy() for part in c.parts}
-    # A few large cells would leave all others white: these take the colour at the end of the scale.
+    # A few large cells would leave all others white, so these get the colour at the end of the scale.
     most = max(np.quantile(np.abs(values), 0.98) for values in parts.values()) or 1.0
     side = max(len(c.tokens) * min(CELL, max(SMALL_CELL, 9 / len(c.tokens))), 2.0)
     figure = _figure(MARGIN + (side + 1.0) * len(parts), side + 1.6)
@@ -66,8 +66,8 @@ def draw_contributions(c: Contributions, head: int) -> Figure:
 
 
 def draw_slots(found: Slots) -> Figure:
-    """Draw how much more of each token than of the average one is in each slot of the content lambda."""
-    share = found.keys.clamp(min=1e-9) * len(found.tokens)  # (m, k, u); 1: what a mean of the values has
+    """Draw each token's share in each slot of the content lambda, relative to the average share."""
+    share = found.keys.clamp(min=1e-9) * len(found.tokens)  # (m, k, u); 1: the share in a plain mean of the values
     rows = share.flatten(1).T.log2().clamp(-3, 3).numpy()
     evenness = found.evenness.flatten().tolist()
     dim_u = found.keys.size(2)
@@ -80,7 +80,7 @@ def draw_slots(found: Slots) -> Figure:
     axis.set_ylabel("slot (evenness)")
     bar = figure.colorbar(image, ax=axis, pad=0.01, **BAR, ticks=range(-3, 4))
     bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
-    bar.set_label("share of the token, times the mean's\n1 (white): as in a plain mean", fontsize=9)
+    bar.set_label("share of the token, relative to the mean\n1 (white): as in a plain mean", fontsize=9)
     _title(figure, f"Layer {found.layer}: which tokens fill which slot")
     return figure
 
@@ -103,7 +103,7 @@ def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
         _name_rows(axis, [f"{i // dim_u}.{i % dim_u}" if dim_u > 1 else str(i) for i in range(heads)])
         axis.set_ylabel(f"layer {kernel.layer}\nhead", fontsize=9)
         axis.set_title(
-            "mean distance of the weight per head: " + ", ".join(f"{reach:.1f}" for reach in kernel.reach), fontsize=8
+            "mean distance read, per head: " + ", ".join(f"{reach:.1f}" for reach in kernel.reach), fontsize=8
         )
     axes[-1].set_xlabel("offset of the token that is read (negative: before)")
     bar = figure.colorbar(image, ax=axes, pad=0.01, **BAR)
@@ -113,7 +113,7 @@ def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
 
 
 def draw_terms(terms: list[dict[str, Tensor]]) -> Figure:
-    """Draw the norm of the content part over that of the position part, for each token and layer."""
+    """Draw the ratio of the norms of the content part and the position part, for each token and layer."""
     ratios = {
         layer: (parts["content"] / parts["position"].clamp(min=1e-9)).numpy()
         for layer, parts in enumerate(terms)
@@ -137,12 +137,12 @@ def draw_terms(terms: list[dict[str, Tensor]]) -> Figure:
     axis.spines[["top", "right"]].set_visible(False)
     medians = [float(np.median(values)) for values in ratios.values()]
     moved = f"{min(medians):.2f} to {max(medians):.2f}"
-    _title(figure, f"Content moves {moved} of what position moves\n(medians in red, a point per token; 1: as much)")
+    _title(figure, f"Content adds {moved} times as much as position\n(medians in red, one point per token)")
     return figure
 
 
 def draw_layers(maps: Tensor, tokens: Sequence[str], at: int, title: str, label: str) -> Figure:
-    """Draw what reaches token ``at`` from each token, by layer, of maps (layers, n, m)."""
+    """Draw what reaches token ``at`` from each token, by layer, given maps (layers, n, m)."""
     rows = maps[:, at].numpy()
     figure = _figure(MARGIN + 1.2 + max(len(tokens) * CELL, 2.5), 2.1 + len(rows) * CELL)
     axis = figure.subplots()
@@ -156,10 +156,10 @@ def draw_layers(maps: Tensor, tokens: Sequence[str], at: int, title: str, label:
 
 
 def draw_leave_one_out(changes: dict[str, MaskChange], tokens: Sequence[str], mask: int, at: int) -> Figure:
-    """Draw how far the distribution at a mask moves when each token is taken out; a panel for each kind of change.
+    """Draw how much the distribution at a mask changes when each token is taken out; one panel per kind of change.
 
     Args:
-        changes: title of the panel to the change.
+        changes: the change for each panel, by title.
         tokens: n symbols.
         mask: which of the text's masks, from 0.
         at: its position.
@@ -201,19 +201,19 @@ def _name_rows(axis, names: Sequence[str]) -> None:
 
 
 def _set_labels(setter, names: Sequence[str], **options) -> None:
-    """Write labels in fonts that are there; a dollar is a dollar and no formula."""
+    """Write labels in installed fonts; a dollar sign does not start a formula."""
     installed = set(font_manager.get_font_names())
     fonts = [name for name in FONTS if name in installed]
     setter(names, fontsize=8, family=fonts or None, parse_math=False, **options)
 
 
 def strongest_head(c: Contributions, at: int | None) -> int:
-    """Return the head whose contributions to token ``at`` are largest in norm, of all tokens if None."""
+    """Return the head whose contributions to token ``at`` (None: to all tokens) have the largest norms."""
     norms = c.norms()
     return int((norms if at is None else norms[at : at + 1]).sum(dim=(0, 2)).argmax())
 
 
 def stack_shares(maps: Sequence[Tensor]) -> Tensor:
-    """Return maps (n, m) as (layers, n, m), their rows summing to 1."""
+    """Return maps (n, m) stacked as (layers, n, m), with rows that sum to 1."""
     stacked = torch.stack(list(maps))
     return stacked / stacked.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(stacked.dtype).tiny)

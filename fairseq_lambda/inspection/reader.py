@@ -1,4 +1,4 @@
-"""What inspection needs of a model, whatever wraps it: the core, its masked-LM head, and text to ids and back."""
+"""What inspection needs from a model, whatever wraps it: the core, its masked-LM head, and text to ids and back."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ Text = str | tuple[str, ...] | Tensor  # a text, a pair of texts, or ids (n,)
 
 @dataclass
 class Reader:
-    """A core model that reads texts; :func:`reader` makes one of what users have.
+    """A core model that reads texts; :func:`reader` makes one from any of the models that users have.
 
     Args:
         core: a :class:`fairseq_lambda.modules.LambdaBert`.
-        lm_head: features (..., C) to logits (..., V); None: the model has none.
-        encode: one text, or a pair, to ids (n,); None: ids only.
-        symbol: an id to its symbol.
+        lm_head: turns features (..., C) into logits (..., V); None: the model has no head.
+        encode: turns one text, or a pair, into ids (n,); None: the model reads ids only.
+        symbol: returns the symbol of an id.
         mask_index: the id of ``<mask>``; None: unknown.
     """
 
@@ -40,7 +40,7 @@ class Reader:
         """Return the ids (n,) of a text, a pair of texts, or of ids themselves, on the model's device.
 
         Raises:
-            ValueError: a text, and the model came without a vocabulary; ids of another shape.
+            ValueError: a text, but the model came without a vocabulary; ids of another shape.
         """
         if isinstance(text, str | tuple):
             if self.encode is None:
@@ -66,7 +66,7 @@ class Reader:
         return positions
 
     def mask_logits(self, ids: Tensor) -> Tensor:
-        """Return the logits (b, masks, V) at the masks of ids (b, n), whose rows have them at the same positions.
+        """Return the logits (b, masks, V) at the masks of ids (b, n); all rows must have the same mask positions.
 
         Raises:
             ValueError: no mask, or no masked-LM head.
@@ -77,7 +77,7 @@ class Reader:
         return self.lm_head(features[:, self.masks(ids[0])]).float()
 
     def padded(self, texts: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Return a batch (b, n) of ids, right-padded, and its padding mask, None if there is no padding."""
+        """Return a batch (b, n) of ids, right-padded, and its padding mask, or None if there is no padding."""
         lengths = torch.tensor([len(ids) for ids in texts], device=texts[0].device)
         batch = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self.core.options.padding_idx)
         padding = torch.arange(batch.size(1), device=batch.device) >= lengths[:, None]
@@ -85,23 +85,23 @@ class Reader:
 
 
 def reader(model, tokenizer=None) -> Reader:
-    """Return a :class:`Reader` of a model.
+    """Return a :class:`Reader` for a model.
 
     Args:
-        model: fairseq's hub interface (``LambdaBertModel.from_pretrained(folder)``), a model of transformers, a
+        model: fairseq's hub interface (``LambdaBertModel.from_pretrained(folder)``), a transformers model, a
             :class:`fairseq_lambda.modules.LambdaBert`, which reads ids only, or a Reader.
-        tokenizer: of transformers, for its models.
+        tokenizer: the tokenizer of a transformers model.
 
     Raises:
-        ValueError: there is no lambda_bert in ``model``.
+        ValueError: there is no LambdaBert in ``model``.
     """
     if isinstance(model, Reader):
         return model
-    # By name: transformers loads the code in a model's folder as classes of its own.
+    # By name, because transformers loads the code in a model's folder as separate classes.
     modules = model.modules() if isinstance(model, nn.Module) else ()
     core = next((module for module in modules if type(module).__name__ == "LambdaBert"), None)
     if core is None:
-        raise ValueError(f"{type(model).__name__} holds no LambdaBert, which inspection reads")
+        raise ValueError(f"{type(model).__name__} contains no LambdaBert, the only model that inspection reads")
     head = next((h for h in (core.lm_head, getattr(model, "lm_head", None)) if h is not None), None)
     if tokenizer is not None:
         return Reader(
@@ -124,7 +124,7 @@ def is_lambda_layer(mixing: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def reading(core: nn.Module) -> Iterator[None]:
-    """Within, the model is in evaluation mode and records no gradients."""
+    """A context in which the model is in evaluation mode and records no gradients."""
     training = [module for module in core.modules() if module.training]
     core.eval()
     try:
@@ -136,7 +136,7 @@ def reading(core: nn.Module) -> Iterator[None]:
 
 
 class LayerTrace(NamedTuple):
-    """What went through an encoder layer for one text, (n, C) each: into it, into its mixing, and out of its mixing."""
+    """An encoder layer's tensors for one text, (n, C) each: its input, its mixing's input and its mixing's output."""
 
     residual: Tensor
     mixing_input: Tensor
@@ -144,7 +144,7 @@ class LayerTrace(NamedTuple):
 
 
 def trace(reads: Reader, ids: Tensor) -> list[LayerTrace]:
-    """Return what goes through each layer when the model reads ids (n,)."""
+    """Return the trace of each layer for ids (n,)."""
     found: list[dict[str, Tensor]] = [{} for _ in reads.mixings]
     hooks = []
     for layer, record in zip(reads.core.encoder.layers, found, strict=True):

@@ -1,4 +1,4 @@
-"""What stands in the parameters' place: the slots of a content lambda, and the kernels of the position lambdas."""
+"""The slots of a content lambda, and the kernels of the position lambdas."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Slots:
         layer: its index.
         keys: K (m, k, u): the share of token m in slot k, summing to 1 over m.
         content_lambda: lc (k, v) = sum_m,u K[m] V[m].
-        evenness: (k, u), the entropy of the shares over log m: 1 where a slot is the plain mean of the values.
+        evenness: (k, u), the entropy of the shares divided by log m: 1 where a slot is the plain mean of the values.
     """
 
     tokens: list[str]
@@ -40,7 +40,7 @@ def slots(model, text: Text, layer: int, tokenizer=None) -> Slots:
     Args:
         model, tokenizer: see :func:`fairseq_lambda.inspection.reader`.
         text: a text, a pair of texts, or ids (n,).
-        layer: its index from 0; negative: from the top.
+        layer: its index from 0; negative ones count from the top.
 
     Raises:
         ValueError: no such layer, or one without a content lambda.
@@ -49,7 +49,7 @@ def slots(model, text: Text, layer: int, tokenizer=None) -> Slots:
     index = check_layer(reads, layer)
     mixing = reads.mixings[index]
     if not is_lambda_layer(mixing) or mixing.k_proj is None:
-        raise ValueError(f"layer={layer}: has no content lambda, so no slots")
+        raise ValueError(f"layer={layer}: this layer has no content lambda and thus no slots")
     ids = reads.ids(text)
     x = trace(reads, ids)[index].mixing_input[None]
     with reading(reads.core):
@@ -67,8 +67,8 @@ class PositionKernel:
     Attributes:
         layer: its index.
         offsets: (r,), m - n.
-        mean, deviation: (h, u, r) of q[n, h] . E[offset] over the queries n: the part of the weight that every token
-            gets, and how much it depends on the token.
+        mean, deviation: (h, u, r), of q[n, h] . E[offset] over the queries n: the part of the weight that is the same
+            for every query, and how much it depends on the query.
     """
 
     layer: int
@@ -78,7 +78,7 @@ class PositionKernel:
 
     @property
     def reach(self) -> Tensor:
-        """(h,): the mean distance |m - n| under the mean square weight."""
+        """(h,): the mean distance |m - n|, weighted by the mean square weight."""
         square = (self.mean**2 + self.deviation**2).sum(1)
         return (square * self.offsets.abs()).sum(-1) / square.sum(-1)
 
@@ -86,8 +86,8 @@ class PositionKernel:
 def position_kernels(model, texts: Iterable[Text], tokenizer=None) -> list[PositionKernel]:
     """Return the :class:`PositionKernel` of every lambda layer that has position lambdas.
 
-    The table E is one for all heads; what makes it a kernel of a head are the head's queries. Of a global context, only
-    the offsets that the longest text has are kept.
+    All heads share the table E; a head's queries turn it into that head's kernel. With a global context, only the
+    offsets that occur in the longest text are kept.
 
     Raises:
         ValueError: no text.

@@ -1,4 +1,4 @@
-"""What the tests of inspection share: a core model whose weights are all random, and ids for it."""
+"""What the inspection tests share: a core model with random weights, and ids for it."""
 
 import torch
 
@@ -6,11 +6,11 @@ from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
 
 
 def make_core(**options):
-    """A core of three layers and a vocabulary of 60, its norms' statistics and its biases random, too."""
+    """A core with three layers and a vocabulary of 60; biases and the norms' statistics are random, too."""
     shape = {"vocab_size": 60, "layers": 3, "embed_dim": 16, "ffn_embed_dim": 32, "heads": 2, "dim_k": 4}
     core = LambdaBert(LambdaBertOptions(**(shape | {"local_context": 5, "max_positions": 40} | options)))
     with torch.no_grad():
-        core.embed_tokens.weight.mul_(20)  # else all predictions are nearly even
+        core.embed_tokens.weight.mul_(20)  # else all predictions are nearly uniform
         for layer in core.encoder.layers:
             if hasattr(layer.mixing, "out_proj"):
                 layer.mixing.qkv_proj.weight.mul_(10)

@@ -1,4 +1,4 @@
-"""Contributions sum to what a forward hook catches; maps and rollout against loops."""
+"""Contributions sum to what a forward hook records; maps and rollout are compared with loops."""
 
 import itertools
 
@@ -19,7 +19,7 @@ from fairseq_lambda.modules.lambda_layer import NORMS
 
 
 def caught(core, tokens):
-    """What the layers' mixing returns, by a forward hook, in training's dtype and without gradients."""
+    """Return what the layers' mixing returns, recorded by forward hooks, without gradients."""
     outputs, hooks = [], []
     for layer in core.encoder.layers:
         hooks.append(layer.mixing.register_forward_hook(lambda module, args, output: outputs.append(output[0])))
@@ -58,7 +58,7 @@ def test_so_they_do_without_a_gate_with_one_term_and_in_hybrids(options):
 
 
 def test_long_texts_too():
-    """More rows than are summed at a time, and rounding of many terms."""
+    """More rows than are summed at a time, and the rounding of many terms."""
     core = make_core()
     for layer, output in enumerate(caught(core, ids(300))):
         torch.testing.assert_close(contributions(core, ids(300), layer).output(), output, atol=1e-5, rtol=0)
@@ -108,7 +108,7 @@ def test_rollout_is_the_product_of_maps_with_residual_and_norm(options):
         map_ = torch.zeros(9, 9)
         for n, m in itertools.product(range(9), range(9)):
             moved = vectors[n, m] + (states[layer][0, n].detach() if n == m else 0)
-            if block.post_norm:  # linear but for the deviation of the whole, which this takes from the layer's own norm
+            if block.post_norm:  # linear given the deviation of the sum, which this takes from the layer's own norm
                 norm = block.mixing_layer_norm
                 whole = (states[layer][0, n].detach() + c.output()[n])[None]
                 deviation = (whole - whole.mean()).norm() / (norm(whole).detach() - norm.bias).div(norm.weight).norm()
@@ -157,5 +157,5 @@ def test_what_cannot_be_read_is_said():
         contributions(core, "a text", 0)
     with pytest.raises(ValueError, match="one text"):
         contributions(core, ids()[None], 0)
-    with pytest.raises(ValueError, match="Linear holds no LambdaBert"):
+    with pytest.raises(ValueError, match="Linear contains no LambdaBert"):
         reader(torch.nn.Linear(2, 2))

@@ -34,7 +34,7 @@ def reads_of(core):
 
 
 def by_definition(layer: LambdaLayer, x, content_out, position_out):
-    """y (n, C) in loops over tokens, with those in ``content_out`` and ``position_out`` not there for that term."""
+    """y (n, C) in loops over tokens, leaving those in ``content_out`` and ``position_out`` out of that term."""
     length, heads, dim_v = x.shape[1], layer.heads, layer.dim_v
     (q,), _, (values,), offsets = layer.projections(x)
     logits = layer.k_proj(x)[0].unflatten(-1, (layer.dim_k, layer.dim_u)) if layer.k_proj is not None else None
@@ -74,7 +74,7 @@ def test_taking_a_token_out_is_the_definition_without_it(backend, norm, dim_u, c
         torch.testing.assert_close(layer(x, return_lambda=True)[1], content_lambda)
     with edited(core, zero, layers=[1]):
         torch.testing.assert_close(layer(x)[0], by_definition(layer, x, set(range(9)), ()))
-    torch.testing.assert_close(layer(x)[0], by_definition(layer, x, (), ()))  # and then all is as before
+    torch.testing.assert_close(layer(x)[0], by_definition(layer, x, (), ()))  # afterwards all is as before
 
 
 def test_taking_the_only_token_out_leaves_zero():
@@ -85,7 +85,7 @@ def test_taking_the_only_token_out_leaves_zero():
 
 
 def test_a_token_out_beside_padding():
-    """A batch with padding: as the shorter text alone."""
+    """In a batch with padding, the shorter text gives the same as alone."""
     core = make_core().eval()
     short, long = masked(9, (4,)), masked(15, (4,))
     tokens, padding = reads_of(core).padded([short, long])
@@ -133,7 +133,7 @@ def test_swapping_with_itself_changes_nothing_and_with_another_text_what_it_shou
 
 
 def test_zero_is_the_model_without_the_term():
-    """In a model of position lambdas alone there is nothing to zero; in one of both it is that model."""
+    """A model with position lambdas alone has nothing to zero; with both terms, zeroing gives that model."""
     torch.manual_seed(0)
     both = make_core()
     position = make_core(terms="position")
@@ -151,7 +151,7 @@ def test_hybrids():
     assert leave_one_out(reads, tokens, terms="both").after.shape == (15, 2, 60)
     only_softmax = leave_one_out(reads, tokens, layers=[1], terms="both")
     assert only_softmax.divergence[7].min() > 0
-    with pytest.raises(ValueError, match=r"layers=\[1\]: have no content lambda; those that have one: \[0, 2\]"):
+    with pytest.raises(ValueError, match=r"layers=\[1\]: have no content lambda; choose from \[0, 2\]"):
         zero_content(reads, tokens, layers=[1, 2])
 
 
@@ -165,7 +165,7 @@ def test_top_and_errors():
         leave_one_out(reads, ids())
     with pytest.raises(ValueError, match="terms=position: choose one of content, both"):
         leave_one_out(reads, masked(), terms="position")
-    with pytest.raises(ValueError, match="top is of one edit"):
+    with pytest.raises(ValueError, match="top works on one edit"):
         leave_one_out(reads, masked()).top()
     with pytest.raises(ValueError, match="no masked-LM head"):
         mask_distribution(Reader(reads.core, None, mask_index=MASK), masked())

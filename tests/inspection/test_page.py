@@ -1,4 +1,4 @@
-"""``lambda-bert inspect`` and the page it makes, on a trained folder and on cores of every kind."""
+"""``lambda-bert inspect`` and the page that it writes, for a trained folder and for cores of every kind."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ from fairseq_lambda.models import LambdaBertModel
 
 
 class Links(HTMLParser):
-    """Every address on a page, and its texts."""
+    """The addresses and texts on a page."""
 
     def __init__(self, page):
         super().__init__()
@@ -122,7 +122,7 @@ def test_every_kind_of_model_has_its_page(options, tmp_path):
 
 
 def test_a_text_too_long_for_pictures(tmp_path):
-    with pytest.raises(ValueError, match="has 129 tokens, and pictures of more than 128 cannot be read"):
+    with pytest.raises(ValueError, match="has 129 tokens, and pictures of more than 128 are illegible"):
         write_page(reader(make_core()), ids(129), tmp_path, "x")
 
 
@@ -137,7 +137,7 @@ def test_along_sums_to_the_norm_of_the_output():
 def test_labels():
     shown = labels(["<s>", "\u2581The", "ing", "\u2581", "<mask>", "\u2581$5", "</s>"])
     assert shown == ["<s>", "The", "+ing", "\u2423", "<mask>", "$5", "</s>"]
-    assert labels(["The\u2581", "a"]) == ["The", "a"]  # a vocabulary with its spaces behind
+    assert labels(["The\u2581", "a"]) == ["The", "a"]  # a vocabulary with the spaces at the ends of words
 
 
 def test_whose_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""Slots and position kernels are what the layer computes; many texts go into an array as each would alone."""
+"""Slots and position kernels are what the layer computes; in an array of many texts, each is the same as alone."""
 
 import numpy as np
 import pytest
@@ -85,13 +85,13 @@ def test_lambdas_of_many_texts_are_those_of_each(tmp_path):
 
 def test_what_cannot_be_read_is_said(tmp_path):
     core = make_core(lambda_layers="0,2")
-    with pytest.raises(ValueError, match="layer=1: has no content lambda, so no slots"):
+    with pytest.raises(ValueError, match="layer=1: this layer has no content lambda"):
         slots(core, ids(), 1)
     with pytest.raises(ValueError, match="texts is empty"):
         position_kernels(core, [])
     with pytest.raises(ValueError, match=r"texts\[1\]: this model came without a vocabulary"):
         lambdas(core, [ids(), "text"], tmp_path / "x.npy")
-    with pytest.raises(ValueError, match=r"texts\[1\] has 41 tokens, and the model 40 positions: shorten it"):
+    with pytest.raises(ValueError, match=r"texts\[1\] has 41 tokens, but the model has 40 positions: shorten it"):
         lambdas(make_core(local_context=0), [ids(), ids(41)], tmp_path / "x.npy")
     with pytest.raises(ValueError, match="no layer with a content lambda"):
         lambdas(make_core(terms="position"), [ids()], tmp_path / "x.npy")
