@@ -1,8 +1,8 @@
-"""fairseq_lambda: BERT with lambda layers, a fairseq user-dir plugin over a core in torch alone.
+"""fairseq_lambda: BERT with lambda layers, a fairseq plugin (--user-dir) on top of a core that needs torch alone.
 
-``fairseq-train --user-dir fairseq_lambda`` imports this module, and everything is registered from here: fairseq itself
-would import ``models/`` and ``tasks/`` only, and nothing at all if the package is already imported. Without fairseq
-``modules``, ``ops`` and what stands on them work all the same.
+``fairseq-train --user-dir fairseq_lambda`` imports this module, which registers everything: fairseq itself would import
+``models/`` and ``tasks/`` only, and nothing at all if the package is already imported. ``modules``, ``ops`` and what
+builds on them work without fairseq.
 """
 
 from fairseq_lambda.fairseq_import import require_fairseq

@@ -1,4 +1,4 @@
-"""fairseq, where there is one."""
+"""The check that fairseq is installed."""
 
 import logging
 
@@ -10,7 +10,7 @@ def require_fairseq() -> None:
         ImportError: it cannot; the message says what to install.
     """
     root, taken = logging.getLogger(), logging.NullHandler()
-    root.addHandler(taken)  # else fairseq's import sets up logging for the whole process, and advertises tensorboardX
+    root.addHandler(taken)  # else importing fairseq sets up logging for the whole process and advertises tensorboardX
     try:
         import fairseq  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, also when the power fails; and the SHA-256 of a file."""
+"""Files and folders that appear whole or not at all, even when the power fails; and the SHA-256 of a file."""
 
 import contextlib
 import errno
@@ -8,15 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-UNFINISHED = ".tmp"  # ending of what is being written, as fairseq ends its own
+UNFINISHED = ".tmp"  # suffix of what is being written, the same as fairseq's
 
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a path beside ``path`` for the caller to write a file to; at the end the file is renamed to ``path``.
 
-    An earlier file of that name stays until the new one is on the disk. If the body raises, it stays for good, and what
-    was written is removed.
+    An earlier file of that name stays until the new one is on the disk. If the body raises, the earlier file is kept
+    and what was written is removed.
 
     Raises:
         OSError: nothing was written, or the file cannot be synced or renamed.
@@ -36,9 +36,9 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty folder for the caller to fill; at the end it is renamed to ``path``.
 
-    It takes the place of an earlier folder of that name. The two renames are not one step: a process that is killed
-    between them leaves the earlier folder beside ``path``, as ``.NAME.*.tmp/old``. If the body raises, the earlier
-    folder stays and what was written is removed.
+    It replaces an earlier folder of that name. The two renames are not one step: a process that is killed between them
+    leaves the earlier folder beside ``path``, as ``.NAME.*.tmp/old``. If the body raises, the earlier folder is kept
+    and what was written is removed.
 
     Raises:
         OSError: the folder cannot be made, synced or renamed, or ``path`` is a file.

@@ -1,4 +1,4 @@
-"""What the hardware can do, asked in one place."""
+"""What the hardware supports."""
 
 import platform
 

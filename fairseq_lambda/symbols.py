@@ -1,4 +1,4 @@
-"""Symbols that mean something to the code, and the comparison of two dictionaries."""
+"""Symbols with a special meaning, and the comparison of two dictionaries."""
 
 from collections.abc import Sequence
 
