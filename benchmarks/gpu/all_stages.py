@@ -1,16 +1,16 @@
-"""Checks and measures the lambda layer on one CUDA GPU, within --minutes; --device cpu tries the command without one.
+"""Checks and benchmarks the lambda layer on one CUDA GPU, within --minutes; --device cpu tries it without a GPU.
 
-  card      the versions, the card, and its two ceilings: copy bandwidth and a large bfloat16 product
+  card      the versions, the GPU, and its two limits: copy bandwidth and a large bfloat16 product
   kernels   the Triton kernels against a float64 reference: output, every gradient, equal bits, unwritten memory
-  tiles     times of the tile candidates; the fastest ones serve the stages that follow
+  tiles     times of the tile candidates; later stages use the fastest
   mixing    the mixing of tokens alone, against FlashAttention, the convolution form and the banded backend
   step      a whole training step of base, against a Transformer with rotary positions, RoBERTa, BERT, ModernBERT
   updates   fifty updates of mini on the GPU and on the CPU, --fp16, --amp, resuming
   sanitizer compute-sanitizer on one small case
 
-Each stage runs in a process of its own and has a share of the minutes, so that one that breaks or hangs costs only
-itself. Its rows are in FOLDER/STAGE.jsonl as they come, its output in FOLDER/STAGE.log; FOLDER/gpu.json has all of
-them, and a table ends the output. The exit code is 1 if a stage failed or ran out of time.
+Each stage runs in its own process and has a share of the minutes, so that a stage that breaks or hangs does not affect
+the others. Rows are written to FOLDER/STAGE.jsonl as they are measured, output to FOLDER/STAGE.log. FOLDER/gpu.json has
+all rows, and the output ends with a table. The exit code is 1 if a stage failed or ran out of time.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from summary import summary
 
 HERE = Path(__file__).resolve().parent
 
-GRACE = 10  # seconds that a stage may take beyond its time: it looks at the time itself, between two measurements
-LEAST = 5  # seconds that each stage gets
-# stage -> its share of the time; what a stage leaves goes to those behind it
+GRACE = 10  # seconds that a stage may exceed its time, because it checks the time only between measurements
+LEAST = 5  # fewest seconds for a stage
+# stage -> its share of the time; unused time goes to the later stages
 SHARES = {"card": 0.05, "kernels": 0.24, "tiles": 0.12, "mixing": 0.16, "step": 0.27, "updates": 0.1, "sanitizer": 0.06}
 
 
@@ -35,7 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(%(default)s)")
     parser.add_argument("--minutes", type=float, default=7, help="for all stages together (%(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets the results")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the results")
     parser.add_argument("--stages", nargs="+", choices=SHARES, default=list(SHARES), help="default: all, in this order")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     options = parser.parse_args(argv)
@@ -50,7 +50,7 @@ def read_rows(path: Path) -> list[dict]:
 
 def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
     """Run one stage and return its outcome."""
-    # Triton decides at import whether it interprets; only the kernels are worth that
+    # Triton decides at import whether it interprets kernels; only the stage that checks them needs that
     interpret = {"TRITON_INTERPRET": "1"} if options.device == "cpu" and stage == "kernels" else {}
     command = [sys.executable, str(HERE / f"{stage}.py"), "--device", options.device, "--out", str(options.out)]
     command += ["--seconds", f"{seconds:.0f}", "--seed", str(options.seed)]

@@ -1,4 +1,4 @@
-"""The versions, the card, and its two ceilings."""
+"""The versions, the GPU, and its two limits."""
 
 from stage import Stage  # isort: skip  sets the path
 

@@ -1,4 +1,4 @@
-"""What Triton's compiler makes of the kernels with the tables of tiles, for an H100; needs no GPU."""
+"""The resources of the kernels with the tables of tiles, compiled by Triton for an H100; needs no GPU."""
 
 import itertools
 import re
@@ -12,17 +12,17 @@ import torch
 from fairseq_lambda.ops.triton import tiles
 
 SHAPE = 12, 16, 64  # heads, dim_k, dim_v
-CONTEXTS = {16: 11, 32: 23, 64: 63}  # block -> a context that it is for
+CONTEXTS = {16: 11, 32: 23, 64: 63}  # block -> a context that uses it
 
 
 def tables(contexts: dict[int, int]) -> list[tuple[torch.dtype, int, int]]:
-    """Return dtype, block and context of the entries of the tables."""
+    """Return dtype, block and context for each entry of the tables."""
     kinds = itertools.product(measuring.DTYPES.values(), contexts.items())
     return [(dtype, block, r) for dtype, (block, r) in kinds if (dtype.itemsize, block) in tiles.FORWARD]
 
 
 class Recorder:
-    """Stands in for a kernel: keeps what it is launched with, launches nothing."""
+    """Stands in for a kernel: records its launches and runs nothing."""
 
     def __init__(self, kernel):
         self.kernel, self.launches = kernel, []
@@ -32,7 +32,7 @@ class Recorder:
 
 
 def compile_for_hopper(kernel, args: tuple, constants: dict) -> dict[str, int]:
-    """Return registers, bytes spilled and of shared memory of a launch, compiled for sm_90 as it would be."""
+    """Return registers, spilled bytes and bytes of shared memory of a launch, compiled for sm_90."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -60,7 +60,7 @@ def compile_for_hopper(kernel, args: tuple, constants: dict) -> dict[str, int]:
 
 @torch.no_grad()
 def compile_tables(contexts: dict[int, int] = CONTEXTS) -> list[dict]:
-    """Return what the compiler makes of each kernel with each entry of the tables."""
+    """Return the resources of each kernel with each entry of the tables."""
     from fairseq_lambda.ops.triton import mix as kernels_mix
 
     kernels = {name: kernel for name, kernel in vars(kernels_mix).items() if name.endswith("_kernel")}
@@ -68,7 +68,7 @@ def compile_tables(contexts: dict[int, int] = CONTEXTS) -> list[dict]:
     for dtype, _, context in tables(contexts):
         recorders = {name: Recorder(kernel) for name, kernel in kernels.items()}
         vars(kernels_mix).update(recorders)
-        for u in (1, 2):  # u = 2 has more than one slice, hence query_kernel
+        for u in (1, 2):  # u = 2 has more than one slice and so uses query_kernel
             q, k, v, e = measuring.layer_inputs(1, 256, *SHAPE, u, context, dtype)
             content = kernels_mix.content_lambda(k, v)
             y = kernels_mix.mix(q, v, e, content, tiles.forward_tile(q, e))

@@ -1,6 +1,6 @@
-"""The Triton kernels against a float64 reference: output and every gradient, equal bits, memory that nobody wrote.
+"""The Triton kernels against a float64 reference: output and every gradient, equal bits, unwritten memory.
 
-Each case runs a hundred times: what goes wrong on a card need not go wrong at once.
+Each case runs a hundred times, because errors on a GPU may be rare.
 """
 
 from stage import Stage, in_processes  # isort: skip  sets the path
@@ -16,7 +16,7 @@ from comparisons import draw, errors, poison, results
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops.reference import lambda_mix_reference
 
-# length, dim_u, context, batch, heads, dim_k, dim_v; the first two are what models have
+# length, dim_u, context, batch, heads, dim_k, dim_v; the first two are those of models
 SIZES = [
     (512, 1, 23, 2, 12, 16, 64),
     (128, 1, 23, 3, 4, 16, 64),
@@ -28,7 +28,7 @@ SIZES = [
     (1001, 1, 11, 1, 16, 20, 64),
     (5000, 1, 23, 1, 2, 16, 64),
 ]
-SHORT = 1, 3  # those that the interpreter gets, in float32 and bfloat16
+SHORT = 1, 3  # sizes for the interpreter, in float32 and bfloat16
 PADDED = 45, 3, 16, 23  # length, heads, dim_k, context
 
 
@@ -44,7 +44,7 @@ def agrees(case: tuple) -> dict:
     once = results(lambda_mix_triton, tensors)
     repeats = 100 if device == "cuda" else 1
     same = all(all(map(torch.equal, once, results(lambda_mix_triton, tensors))) for _ in range(repeats))
-    # float32 products of the kernels are exact to float32; half precision errs as the plain equations do
+    # the kernels' float32 products have full precision; half precision may err twice as much as the plain equations
     allowed = {name: max(2e-6 if dtype == "float32" else 0, 2 * error) for name, error in plain.items()}
     return {
         "length, u, r, b, h, k, v": str(size),
@@ -58,7 +58,7 @@ def agrees(case: tuple) -> dict:
 
 
 def padding_is_ignored(case: tuple) -> dict:
-    """Return whether a layer with NaN where it is padded gives what the reference gives without."""
+    """Return whether a layer with NaN in the padding returns what the reference returns without NaN."""
     dtype, device, seed = case
     torch.manual_seed(seed)
     length, heads, dim_k, context = PADDED

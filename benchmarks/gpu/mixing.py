@@ -1,8 +1,8 @@
 """The mixing of tokens alone, forward and with backward: Triton, banded, FlashAttention, the convolution form.
 
-A batch has 32,768 tokens; a longer text stands alone. ``eager`` is the time per call of calls queued one behind the
-other, ``device`` that of the same work replayed from a CUDA graph, without the processor's part. ``over floor`` is the
-device's time over the larger of bytes and products over the ceilings of the stage ``card``.
+A batch has 32,768 tokens; a longer text is a batch by itself. ``eager`` is the time per call for calls queued one after
+another, ``device`` that of the same work replayed from a CUDA graph, without the CPU's part. ``over floor`` is the
+device's time over its lower bound: bytes or products over the limits from the stage ``card``, whichever is larger.
 """
 
 from stage import Stage  # isort: skip  sets the path
@@ -15,13 +15,13 @@ import torch
 
 from fairseq_lambda.ops import resolve_backend
 
-# The first ones are those that the goals are about
+# the most important ones first
 LENGTHS = [512, 256, 2048, 8192, 128, 1024, 4096, 32768, 65536, 16384]
 SHAPE = {"embed_dim": 768, "heads": 12, "dim_k": 16, "dim_u": 1, "local_context": 23}
 
 
 def peers():
-    """Return benchmarks/speed/mixing.py, which has this file's name."""
+    """Return benchmarks/speed/mixing.py, which cannot be imported by name because this file has the same one."""
     path = measuring.ROOT / "benchmarks/speed/mixing.py"
     spec = importlib.util.spec_from_file_location("speed_mixing", path)
     module = importlib.util.module_from_spec(spec)
@@ -30,7 +30,7 @@ def peers():
 
 
 def floor(tokens: int, batch: int, backward: bool) -> tuple[int, int]:
-    """Return the bytes that must move and the floating-point operations of bfloat16 mixing."""
+    """Return the fewest bytes to move, and the floating-point operations, of bfloat16 mixing."""
     h, k, r = SHAPE["heads"], SHAPE["dim_k"], SHAPE["local_context"]
     v = SHAPE["embed_dim"] // h
     ends = h * k + k + v  # queries, keys, values; the output and its gradient have h v numbers
@@ -43,7 +43,7 @@ def floor(tokens: int, batch: int, backward: bool) -> tuple[int, int]:
 
 
 def profile(stage: Stage, function) -> None:
-    """Print the kernels of one call with their times on the device."""
+    """Write a row for each kernel of one call, with its time on the device."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
         function()
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""compute-sanitizer on one small case of the kernels, forward and backward, where it is installed."""
+"""compute-sanitizer on one small case of the kernels, forward and backward, if it is installed."""
 
 from stage import HERE, Stage  # isort: skip  sets the path
 
@@ -23,7 +23,7 @@ def main() -> None:
         stage.finish()
     command = [program, "--error-exitcode", "3", "--kernel-regex", "kernel_regex:kernel$", sys.executable]
     command += [str(HERE / "sanitizer.py"), "--out", str(stage.out), "--seed", str(stage.seed)]
-    # each allocation apart, else a read beyond a tensor would fall into another one
+    # separate allocations, else a read beyond a tensor would hit another one
     environment = {**os.environ, "LAMBDA_BERT_SANITIZED": "1", "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the stages of gpu.sh share: flags, the clock, rows that are on disk as they come, and times on the device."""
+"""What the stages of gpu.sh share: flags, the clock, rows that are written as they are measured, and device times."""
 
 import argparse
 import json
@@ -50,11 +50,11 @@ class Stage:
 
     @property
     def left(self) -> float:
-        """Seconds that are left."""
+        """The remaining seconds."""
         return self.seconds - (time.monotonic() - self.start)
 
     def write(self, **row) -> dict:
-        """Append one row, printed as well."""
+        """Append one row to the file, and print it."""
         with open(self.out / f"{self.name}.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
@@ -72,7 +72,7 @@ class Stage:
         sys.exit(1 if self.failures else 0)
 
     def use_tiles(self) -> None:
-        """Take the tiles that the stage ``tiles`` found the fastest, if it ran."""
+        """Use the fastest tiles found by the stage ``tiles``, if it ran."""
         path = self.out / "tiles.json"
         if path.exists():
             for name, table in json.loads(path.read_text()).items():
@@ -80,14 +80,14 @@ class Stage:
                     getattr(tiles, name)[size, block] = tiles.Tile(*tile)
 
     def ceiling(self, key: str) -> float | None:
-        """Return a ceiling that the stage ``card`` measured: ``bytes_per_second`` or ``flop_per_second``."""
+        """Return a limit from the stage ``card``: ``bytes_per_second`` or ``flop_per_second``; None if it is missing."""
         path = self.out / "card.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return next((row[key] for row in rows if key in row), None)
 
     def times(self, function: Callable, budget: float = 0.3) -> dict[str, float]:
-        """Return seconds per call: ``eager``, calls queued one behind the other as in training, the processor's work
-        included where it is the slower; on CUDA ``device`` as well, the same work replayed from a graph."""
+        """Return seconds per call: ``eager``, for calls queued one after another as in training, which includes the
+        CPU's work if that is slower; on CUDA also ``device``, for the same work replayed from a graph."""
         result = {"eager": self._per_call(function, budget)}
         if self.cuda:
             graph = torch.cuda.CUDAGraph()
@@ -109,13 +109,12 @@ class Stage:
 
 
 def in_processes(calls: list[tuple]) -> Iterator[tuple]:
-    """Yield (call, result) of each call (function, argument), as they end, from several processes on one device.
+    """Run calls (function, argument) in several processes on one device; yield (call, result) as they finish.
 
-    What takes long is Triton's compiler, on one core each. Where a call raised an exception, that is its
-    result.
+    Triton's compiler takes most of the time, on one core per call. If a call raised an exception, that is its result.
     """
     workers = max(1, min(len(calls), (os.cpu_count() or 2) - 1, 14))
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(function, argument): (function, argument) for function, argument in calls}
         for future in as_completed(futures):

@@ -1,8 +1,8 @@
 """A whole training step of base: lambda, hybrid, a Transformer with rotary positions, RoBERTa, BERT, ModernBERT.
 
-A step has 32,768 tokens in bfloat16 autocast: forward, losses, backward, gradient norm, Adam. The first four are
-fairseq's Trainer.train_step; BERT and ModernBERT, if transformers is installed, a plain loop with fused AdamW. All
-have 12 layers of width 768, a vocabulary of 16,000 and no dropout. ``float16`` is fairseq's --amp.
+A step has 32,768 tokens in bfloat16 autocast: forward, losses, backward, gradient norm, Adam. The first four models use
+fairseq's Trainer.train_step; BERT and ModernBERT, if transformers is installed, a plain loop with fused AdamW. All have
+12 layers of width 768, a vocabulary of 16,000 and no dropout. ``float16`` is fairseq's --amp.
 """
 
 from stage import Stage  # isort: skip  sets the path
@@ -30,7 +30,7 @@ MODELS = {
     "hybrid": ["--lambda-layers", "0-5,7-11", *ROTARY],
     "RoBERTa, fairseq": ["--arch", "roberta_base", "--criterion", "masked_lm", "--sentence-objective", "none"],
 }
-KINDS = {  # part of a step -> what the names of its kernels contain; the first that fits
+KINDS = {  # part of a step -> strings in the names of its kernels; the first match counts
     "mixing": (
         "content_kernel",
         "forward_kernel",
@@ -48,7 +48,7 @@ KINDS = {  # part of a step -> what the names of its kernels contain; the first 
 
 
 def fairseq_step(flags: list[str], device: str, seed: int, folder: Path, precision: str):
-    """Return a function that makes a training step of a batch."""
+    """Return a function that makes a training step with a batch, and the number of parameters."""
     (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
     plain = "roberta_base" in flags  # fairseq's own criterion has no --autocast
     size = "base" if device == "cuda" else "tiny"
@@ -60,7 +60,7 @@ def fairseq_step(flags: list[str], device: str, seed: int, folder: Path, precisi
     flags += ["--amp"] if precision == "float16" else [] if plain else ["--autocast", "bfloat16"]
     flags = [str(flag) for flag in [*flags, *["--cpu"] * (device == "cpu")]]
     trainer = make_trainer([str(folder), *recipe_flags(read_recipe(size), flags), *flags], seed)
-    if plain and precision == "bfloat16":  # around the criterion: fairseq leaves autocast in train_step
+    if plain and precision == "bfloat16":  # around the criterion, because train_step leaves autocast
         forward = trainer._criterion.forward
         trainer._criterion.forward = torch.autocast(device, torch.bfloat16)(forward)
 
@@ -71,7 +71,7 @@ def fairseq_step(flags: list[str], device: str, seed: int, folder: Path, precisi
 
 
 def transformers_step(name: str, device: str, seed: int):
-    """Return the same of a model of transformers, or None without the package."""
+    """Return the same for one of transformers' models, or None if it cannot be built."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     layers, width, heads = SIZES["base" if device == "cuda" else "tiny"]
     shape = {"vocab_size": VOCABULARY + 5, "hidden_size": width, "num_hidden_layers": layers, "pad_token_id": 1}
@@ -103,13 +103,13 @@ def transformers_step(name: str, device: str, seed: int):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad()
-        loss.item()  # as a trainer's log reads it
+        loss.item()  # as for a trainer's log
 
     return step, sum(p.numel() for p in model.parameters())
 
 
 def peak_bytes(step, device: str) -> int:
-    """As the shared function; fairseq's Trainer resets torch's record of the peak at each step, but not here."""
+    """Return the peak as the shared function does, but keep fairseq's Trainer from resetting it at each step."""
     with mock.patch.object(torch.cuda, "reset_peak_memory_stats"):
         if device == "cuda":
             torch.cuda.memory.reset_peak_memory_stats()
@@ -117,7 +117,7 @@ def peak_bytes(step, device: str) -> int:
 
 
 def shares(stage: Stage, step) -> dict[str, float]:
-    """Return the milliseconds of the device in each kind of kernel of one step."""
+    """Return the device's milliseconds in each kind of kernel during one step."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
         step()
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The table of a gpu.json: ``python benchmarks/gpu/summary.py FILE``; gpu.sh ends with it."""
+"""The tables for a gpu.json: ``python benchmarks/gpu/summary.py FILE``; gpu.sh ends with them."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def summary(results: list[dict]) -> str:
-    """Return Markdown: the outcome of each stage, mixing and training steps against softmax attention."""
+    """Return Markdown tables: the outcome of each stage; mixing and training steps against softmax attention."""
     rows = {result["stage"]: result["rows"] for result in results}
     parts = [_table(["stage", "outcome"], [[r["stage"], r["outcome"]] for r in results])]
     mixing = {(row["length"], row["model"]): row for row in rows.get("mixing", ()) if "model" in row}

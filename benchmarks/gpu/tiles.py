@@ -1,6 +1,6 @@
-"""Times of the tile candidates of the Triton kernels, forward and backward apart; the fastest go to FOLDER/tiles.json.
+"""Times of the tile candidates for the Triton kernels, forward and backward; the fastest go to FOLDER/tiles.json.
 
-Without a GPU the tables as they are are compiled for an H100; the registers and spills are the numbers.
+Without a GPU, the current tables are compiled for an H100, and the rows have registers and spills instead.
 """
 
 from stage import Stage, in_processes  # isort: skip  sets the path
@@ -15,7 +15,7 @@ from compiled import SHAPE, compile_tables
 from fairseq_lambda.ops.triton import tiles
 
 TOKENS, LENGTH = 32768, 512
-CONTEXTS = {32: 23, 64: 63, 16: 11}  # the key of the tables -> a context that it is for
+CONTEXTS = {32: 23, 64: 63, 16: 11}  # key of the tables -> a context that uses it
 
 
 def candidates(size: int) -> list[tiles.Tile]:
@@ -47,12 +47,12 @@ def prepared(name: str, dtype: str, context: int, seed: int):
 
 
 def compiles(case: tuple) -> str:
-    """Compile one candidate into the cache; return why it cannot serve, "" if it can."""
+    """Compile one candidate into the cache; return why it cannot be used, or "" if it can."""
     name, dtype, context, tile, seed = case
     try:
         prepared(name, dtype, context, seed)(tile)
         torch.cuda.synchronize()
-    except Exception as error:  # out of shared memory, or the compiler's: this candidate is out, whatever it is
+    except Exception as error:  # out of shared memory, or any compiler error: skip this candidate
         return f"{type(error).__name__}: {error}"[:200]
     return ""
 

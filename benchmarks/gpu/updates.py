@@ -47,7 +47,7 @@ def main() -> None:
     stage = Stage("updates")
     logging.disable(logging.INFO)
     updates = 50 if stage.cuda else 4
-    batches = [random_batch(LENGTH, BATCH, stage.seed + i % 10) for i in range(updates)]  # seen again, so loss falls
+    batches = [random_batch(LENGTH, BATCH, stage.seed + i % 10) for i in range(updates)]  # repeated, so loss falls
     with tempfile.TemporaryDirectory(dir=stage.out) as folder:
         folder = Path(folder)
         expected = losses(trainer("cpu", stage.seed, folder, "--autocast", "none"), batches)
@@ -60,7 +60,7 @@ def main() -> None:
             usable = [(f, e) for f, e in zip(found, expected, strict=True) if f == f]
             worst = max(abs(f - e) / e for f, e in usable)
             stage.write(run=f"{stage.device}, {name}", last=found[-1], worst=worst, skipped=len(found) - len(usable))
-            # an update that is skipped at the start shifts those that follow
+            # an update skipped at the start shifts the later ones
             stage.check(
                 len(usable) > updates // 2 and (worst < CLOSE or name == "--fp16"), f"{name} differs by {worst:.3g}"
             )

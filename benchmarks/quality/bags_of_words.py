@@ -1,4 +1,4 @@
-"""What can be had without a pretrained model: the majority, a bag of words, each word's most frequent tag."""
+"""Controls without a pretrained model: the majority, a bag of words, each word's most frequent tag."""
 
 import shlex
 from collections import Counter
@@ -16,7 +16,7 @@ from fairseq_lambda.finetuning.metrics import names_of, scores
 
 
 def control(kind: str, task: dict, files: dict[str, Path]) -> dict:
-    """Return ``metric`` and ``test``: the scores of a control that has read the training file, on the test file."""
+    """Return ``metric`` and ``test``: the scores on the test file of a control trained on the training file."""
     parser = Parser("control", "", "")
     labelled.add_columns(parser)
     parser.add_argument("--metric")
@@ -34,7 +34,7 @@ def control(kind: str, task: dict, files: dict[str, Path]) -> dict:
 
 
 def texts(kind: str, train: list, target: list[int], test: list) -> list[int]:
-    """Return an index per text of ``test``; of pairs, each text has words of its own."""
+    """Return a label index per text of ``test``; in pairs, each text has its own words."""
     if kind == "majority":
         return [Counter(target).most_common(1)[0][0]] * len(test)
     columns = []
@@ -47,7 +47,7 @@ def texts(kind: str, train: list, target: list[int], test: list) -> list[int]:
 
 
 def words(kind: str, train: list, target: list[list[int]], test: list) -> list[int]:
-    """Return an index per word of ``test``; words that training does not have get the most frequent label of all."""
+    """Return a label index per word of ``test``; words unknown from training get the most frequent label."""
     everything = Counter(label for row in target for label in row)
     most = everything.most_common(1)[0][0]
     seen: dict[str, Counter] = {}

@@ -1,4 +1,4 @@
-"""What the log of a training says: the curve of its validations, and the time of an update."""
+"""What a training log says: the validation curve, and the time per update."""
 
 import json
 import re
@@ -10,9 +10,9 @@ TRAINING = {"mlm_ppl": "train_ppl", "sop_acc": "train_order_acc"}
 
 
 def log_lines(log: str, kind: str) -> dict[int, dict]:
-    """Return the values of a log's lines of a kind, ``valid`` or ``train_inner``, by their updates.
+    """Return the values of a log's lines of a kind, ``valid`` or ``train_inner``, by number of updates.
 
-    A run that was interrupted logs some updates twice, and the later line counts; one may be cut off.
+    A run that was interrupted logs some updates twice; the later line counts. Lines that are cut off are skipped.
     """
     updates = "valid_num_updates" if kind == "valid" else "num_updates"
     lines = {}
@@ -26,7 +26,7 @@ def log_lines(log: str, kind: str) -> dict[int, dict]:
 
 
 def curve(log: str) -> list[dict]:
-    """Return the validations: updates, seconds spent in updates, scores; of the training text those logged last."""
+    """Return the validations: updates, seconds spent in updates, scores, and the latest scores on the training text."""
     training, points = log_lines(log, "train_inner"), []
     for updates, values in log_lines(log, "valid").items():
         before = [n for n in training if n <= updates]
@@ -38,7 +38,7 @@ def curve(log: str) -> list[dict]:
 
 
 def ms_per_update(log: str) -> float | None:
-    """Return the quick quartile of the log's lines, which leaves out validation, saves and most other disturbance."""
+    """Return the fast quartile of the log's lines, which leaves out validation, saves and most disturbances."""
     rates = [float(values["ups"]) for values in log_lines(log, "train_inner").values()]
     rates = [rate for rate in rates if rate > 0]
     return round(1000 / np.quantile(rates, 0.75), 1) if rates else None

@@ -1,9 +1,9 @@
-"""Asks models for common knowledge: how often the right piece is the likeliest, or one of five, in 100 sentences.
+"""Tests models for common knowledge: how often the right piece is the most likely, or one of five, in 100 sentences.
 
 ``python benchmarks/quality/facts.py checkpoints/one checkpoints/two --data data-bin/enwiki`` prints a table of the
 models, and of the unigram distribution of the data: its most frequent pieces, whatever the sentence. Every model has a
-line with all its predictions in benchmarks/results/quality/facts.jsonl, in place of an earlier one of that name. The
-sentences, each with one mask, are in facts.yaml.
+line with all its predictions in benchmarks/results/quality/facts.jsonl, which replaces an earlier line of that name.
+The sentences, each with one mask, are in facts.yaml.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Fact(NamedTuple):
 
 
 def read_facts(path: Path) -> list[Fact]:
-    """Return the facts of a YAML file: category to a list of [text, answer].
+    """Return the facts in a YAML file, which maps each category to a list of [text, answer].
 
     Raises:
         ValueError: a text without exactly one mask.
@@ -49,7 +49,7 @@ def read_facts(path: Path) -> list[Fact]:
 
 
 def by_model(hub: LambdaBertHubInterface, facts: list[Fact]) -> list[list[str]]:
-    """Return for each fact the likeliest pieces, best first; a piece that starts no word is written ##piece."""
+    """Return for each fact the most likely pieces, best first; a piece within a word is written ##piece."""
     found = hub.fill_mask([fact.text for fact in facts], topk=TOP)
     return [
         [p.token if p.text == fact.text.replace(MASK, p.token) else f"##{p.token}" for p in predictions]
@@ -58,7 +58,7 @@ def by_model(hub: LambdaBertHubInterface, facts: list[Fact]) -> list[list[str]]:
 
 
 def by_frequency(dictionary: Dictionary, facts: list[Fact]) -> list[list[str]]:
-    """Return for each fact the pieces that are most frequent in the data, always the same."""
+    """Return for each fact the same list: the pieces that are most frequent in the data."""
     symbols = range(dictionary.nspecial, len(dictionary))
     often = sorted(symbols, key=lambda index: -dictionary.count[index])[:TOP]
     pieces = [dictionary[index] for index in often]
@@ -79,13 +79,13 @@ def result(facts: list[Fact], predictions: list[list[str]]) -> dict:
 
 
 def in_several_pieces(hub: LambdaBertHubInterface, facts: list[Fact]) -> list[str]:
-    """Return the answers that this vocabulary has not as one piece that starts a word: they cannot be given."""
+    """Return the answers that are not a single piece at the start of a word, so that the model cannot give them."""
     symbols = hub.task.source_dictionary
     return sorted({fact.answer for fact in facts if WORD_START + fact.answer not in symbols})
 
 
 def seen(data: Path, hub: LambdaBertHubInterface, facts: list[Fact]) -> list[str]:
-    """Return the sentences that the training text of a data folder has word for word, but for their final mark."""
+    """Return the sentences that the training text contains word for word, except for the final full stop."""
     size = np.dtype(MMapIndexedDataset.Index(str(data / "train.idx")).dtype)
     found = []
     with (data / "train.bin").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -93,7 +93,7 @@ def seen(data: Path, hub: LambdaBertHubInterface, facts: list[Fact]) -> list[str
             sentence = fact.text.replace(MASK, fact.answer)
             wanted = hub.encode(sentence)[1:-2].numpy().astype(size).tobytes()
             place = text.find(wanted)
-            while place > 0 and place % size.itemsize:  # between two pieces
+            while place > 0 and place % size.itemsize:  # not at the start of a piece
                 place = text.find(wanted, place + 1)
             if place >= 0:
                 found.append(sentence)
@@ -102,7 +102,7 @@ def seen(data: Path, hub: LambdaBertHubInterface, facts: list[Fact]) -> list[str
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path, help="training or exported folders of one vocabulary")
+    parser.add_argument("models", nargs="+", type=Path, help="training or exported folders with the same vocabulary")
     parser.add_argument("--data", type=Path, required=True, help="the data folder that they were trained on")
     parser.add_argument("--facts", type=Path, default=FACTS, help="the sentences (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (%(default)s)")

@@ -1,24 +1,24 @@
-"""What each layer knows of a text: probes of content lambdas, of hidden states, and of the controls.
+"""What each layer encodes about a text: probes of content lambdas, of hidden states, and of controls.
 
 ``python benchmarks/quality/probing.py MODEL --baseline ROTARY`` computes the features of all texts once, into files in
-``--work``, and trains the probes: a line per task, feature, layer and seed in benchmarks/results/quality/probing.jsonl,
-behind a first line that says what they were made of.
-Run it again and it resumes. benchmarks/quality/probing_report.py prints the tables and draws the pictures.
+``--work``, and trains the probes. benchmarks/results/quality/probing.jsonl has a line per task, feature, layer and
+seed, after a first line with the models and data. Run it again, and it resumes. benchmarks/quality/probing_report.py
+prints the tables and draws the pictures.
 
-The tasks, and the rules that make them, are in probing_tasks.py; the data is not part of the repository. Features:
+The tasks and their rules are in probing_tasks.py; the data is not part of the repository. Features:
 
 | feature | of each layer | dimension |
 | --- | --- | --- |
 | lambda | its content lambda, flattened | k v |
 | lambda-small | the same, through a random projection | C |
-| values | the mean of its values V over the tokens: a content lambda whose keys are even | v u |
-| mean | the mean over the tokens of the hidden states that it reads; above the top layer, those that it writes | C |
+| values | the mean of its values V over the tokens: a content lambda with uniform keys | v u |
+| mean | the mean over the tokens of the hidden states that it reads; above the top layer, of those that it writes | C |
 | mean-wide | the same, through a random projection | k v |
 | first | the state of <s> | C |
 
-All are standardised, and so centred over the texts. ``part_of_speech`` has ``states`` and ``values`` of a word's
-pieces. Beside the model stand ``untrained``, its own architecture with new weights; ``baseline``, a model of softmax
-layers that was trained alike; and the texts themselves, as ``bag of words`` and as their ``length``.
+All are standardised, and so centred over the texts. ``part_of_speech`` uses the ``states`` and ``values`` of a word's
+pieces. The model is compared with ``untrained``, its architecture with new weights; ``baseline``, a model of softmax
+layers that was trained in the same way; and the texts themselves, as ``bag of words`` and as their ``length``.
 """
 
 import argparse
@@ -43,13 +43,13 @@ from fairseq_lambda.commands.inspect import open_model
 from fairseq_lambda.inspection import Reader
 
 RESULTS = measuring.ROOT / "benchmarks/results/quality/probing.jsonl"
-DRAWN = 0.8  # of the training examples, which a seed draws
+DRAWN = 0.8  # share of the training examples that a seed draws
 TEXT_FEATURES = ("bag of words", "length")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A probe: of a feature of a layer of a model, or of the texts themselves (``model`` "text", ``layer`` 0)."""
+    """A probe of a model's feature at a layer, or of the texts themselves (``model`` "text", ``layer`` 0)."""
 
     task: str
     model: str
@@ -59,7 +59,7 @@ class Job:
 
 
 def jobs_of(task: Task, models: dict[str, Path], seeds: int) -> list[Job]:
-    """Return the probes of a task, given each model's folder of features of its texts."""
+    """Return the probes of a task, given each model's folder with the features of its texts."""
     found = []
     for model, folder in models.items():
         for feature, layers in available(folder, model).items():
@@ -74,7 +74,7 @@ def available(folder: Path, model: str) -> dict[str, range]:
         path.stem: np.load(path, mmap_mode="r").shape[1] for path in folder.glob("*.npy") if path.stem != "offsets"
     }
     found = {name: range(count) for name, count in layers.items()}
-    if "first" in found:  # at the embeddings it may be the same for all texts
+    if "first" in found:  # in the embeddings it may be the same for all texts
         found["first"] = range(1, layers["first"])
     if model == "model" and "lambda" in found:
         found["lambda-small"], found["mean-wide"] = found["lambda"], found["lambda"]
@@ -92,7 +92,7 @@ def matrix(job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
 
 
 def text_features(feature: str, group: Group, task: Task) -> dict[str, np.ndarray]:
-    """Return "bag of words", counts of words that two training texts have, or "length": words and characters."""
+    """Return "bag of words", counts of words that occur in two training texts, or "length": words and characters."""
     if task.types:
         chosen = task.types
     else:
@@ -108,7 +108,7 @@ def text_features(feature: str, group: Group, task: Task) -> dict[str, np.ndarra
     from sklearn.feature_extraction.text import CountVectorizer
 
     columns = []
-    for part in range(count):  # of a pair each text has its own bag
+    for part in range(count):  # each text of a pair has its own bag
         bag = CountVectorizer(min_df=1 if task.types else 2, token_pattern=r"\S+" if task.types else r"\w+")
         train, *others = ([text[part] for text in side] for side in sides)
         columns.append([bag.fit_transform(train), *(bag.transform(texts) for texts in others)])
@@ -148,7 +148,7 @@ def run_job(job: Job) -> dict:
 
 
 def read_lines(path: Path) -> tuple[dict, list[dict]]:
-    """Return the first line of the results, what they were made of, and the probes' lines; of no file, nothing.
+    """Return the first line of the results, with the models and data, and the probes' lines; nothing without a file.
 
     A last line that was cut off by a kill is left out.
     """
@@ -161,15 +161,15 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data, probing = (os.environ.get(name) for name in ("TASKS_DIR", "PROBING_DIR"))
     made.add_argument("model", help="folder of the model")
-    made.add_argument("--baseline", help="folder of a model of softmax layers, trained alike (default: none)")
+    made.add_argument("--baseline", help="folder of a model of softmax layers, trained the same way (default: none)")
     made.add_argument("--data", type=Path, default=data, help="folder with ud_ewt and 20ng (TASKS_DIR)")
     made.add_argument("--probing", type=Path, default=probing, help="folder with bso (PROBING_DIR)")
-    made.add_argument("--work", type=Path, default=Path("checkpoints/probing"), help="of the features (%(default)s)")
+    made.add_argument("--work", type=Path, default=Path("checkpoints/probing"), help="feature folder (%(default)s)")
     made.add_argument("--out", type=Path, default=RESULTS, help="file of JSON lines (%(default)s)")
-    made.add_argument("--tasks", nargs="*", metavar="TASK", help="some of the tasks (default: all)")
-    made.add_argument("--seeds", type=int, default=3, help="(%(default)s)")
-    made.add_argument("--train", type=int, default=6000, help="training examples of a task, at most (%(default)s)")
-    made.add_argument("--heldout", type=int, default=2000, help="dev and test examples, at most, each (%(default)s)")
+    made.add_argument("--tasks", nargs="*", metavar="TASK", help="the tasks to run (default: all)")
+    made.add_argument("--seeds", type=int, default=3, help="number of seeds (%(default)s)")
+    made.add_argument("--train", type=int, default=6000, help="most training examples per task (%(default)s)")
+    made.add_argument("--heldout", type=int, default=2000, help="most dev and test examples, each (%(default)s)")
     made.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     return made
 
@@ -183,10 +183,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compute the features that are not there, and train the probes that have no line yet.
+    """Compute the missing features, and train the probes that have no line yet.
 
     Raises:
-        ValueError: no data, no such task, or lines of another model.
+        ValueError: no data, no such task, or lines of other models or data.
     """
     for flag, value in (("--data", options.data), ("--probing", options.probing)):
         if value is None:
@@ -195,7 +195,7 @@ def run(options: argparse.Namespace) -> None:
     most = {"train": options.train, "dev": options.heldout, "test": options.heldout}
     groups, tasks = make_tasks(options.data, options.probing, most)
     if unknown := {*(options.tasks or ())} - {task.name for task in tasks}:
-        raise ValueError(f"--tasks {' '.join(sorted(unknown))}: choose of {', '.join(task.name for task in tasks)}")
+        raise ValueError(f"--tasks {' '.join(sorted(unknown))}: choose from {', '.join(task.name for task in tasks)}")
     digest = hashlib.sha256(repr([groups, tasks]).encode()).hexdigest()[:16]
     tasks = [task for task in tasks if not options.tasks or task.name in options.tasks]
     groups = {group.name: group for group in groups if any(task.group == group.name for task in tasks)}
@@ -211,7 +211,7 @@ def run(options: argparse.Namespace) -> None:
     }
     header, lines = read_lines(options.out)
     if header and (other := {k: header.get(k) for k in wanted if header.get(k) != wanted[k]}):
-        raise ValueError(f"{options.out} holds probes of {other}: choose another --out, or remove it")
+        raise ValueError(f"{options.out} contains probes of {other}: choose another --out, or remove it")
     header = header or wanted | {"setting": measuring.setting("cpu", options.seeds)}
     measuring.write_lines(options.out, [header, *lines])
     folders = compute_features(models, groups, options.work)
@@ -220,11 +220,11 @@ def run(options: argparse.Namespace) -> None:
     done = {tuple(line[k] for k in Job.__dataclass_fields__) for line in lines}
     jobs = [job for task in tasks for job in jobs_of(task, folders[task.group], options.seeds)]
     jobs = [job for job in jobs if tuple(asdict(job).values()) not in done]
-    jobs.sort(key=lambda job: job.seed)  # so that there is a whole table after a third of the time
+    jobs.sort(key=lambda job: job.seed)  # so that there is a complete table after a third of the time
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"  # of the workers, which read it when they start
+        os.environ[name] = "1"  # workers read it when they start
     initial = ({task.name: task for task in tasks}, groups, folders)
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
+    spawn = multiprocessing.get_context("spawn")  # forking a process with torch's threads may hang
     with (
         concurrent.futures.ProcessPoolExecutor(options.workers, spawn, _start_worker, initial) as pool,
         options.out.open("a", encoding="utf-8") as file,

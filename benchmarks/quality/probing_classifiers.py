@@ -1,4 +1,4 @@
-"""One probe: logistic regression and a hidden layer of 50, chosen on dev, tested once; with its controls."""
+"""One probe: the better on dev of logistic regression and a hidden layer of 50, tested once; with its controls."""
 
 import itertools
 import warnings
@@ -15,12 +15,12 @@ from sklearn.preprocessing import StandardScaler
 STRENGTHS = (0.001, 0.01, 0.1)  # C of the logistic regression, on features of unit variance
 HIDDEN = 50
 ITERATIONS = 100  # of the logistic regression, at most
-# From so many classes on there is no hidden layer, which would be narrower than they are many, and the logistic
-# regression, whose time is in proportion to them, has fewer iterations, strengths and portions.
+# From this many classes on, there is no hidden layer, because it would be narrower than the number of classes. The time
+# of the logistic regression is proportional to the classes, so it has fewer iterations, strengths and portions.
 MANY_CLASSES, FEW_ITERATIONS, FEW_STRENGTHS = 100, 15, (0.01, 0.1)
 PORTIONS = (0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # of online coding (Voita & Titov, 2020)
 FEW_PORTIONS = PORTIONS[-4:]
-UNIFORM = 0.01  # weight of the uniform distribution in a code, as a class may not have been seen yet
+UNIFORM = 0.01  # weight of the uniform distribution in a code, because a class may not have been seen yet
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Split:
 
 
 def classifiers(classes: int, dense: bool, seed: int) -> dict[str, object]:
-    """Return the classifiers that dev chooses among."""
+    """Return the classifiers from which the best on dev is chosen."""
     many = classes >= MANY_CLASSES
     strengths, iterations = (FEW_STRENGTHS, FEW_ITERATIONS) if many else (STRENGTHS, ITERATIONS)
     found = {f"logistic C={c:g}": LogisticRegression(C=c, max_iter=iterations) for c in strengths}
@@ -45,12 +45,12 @@ def classifiers(classes: int, dense: bool, seed: int) -> dict[str, object]:
 
 
 def probe(splits: dict[str, Split], classes: int, seed: int) -> dict:
-    """Return accuracies in %, and the online code of the training labels in bits per label.
+    """Return accuracies in %, and the online code length of the training labels in bits per label.
 
-    ``test`` is of the classifier that is best on dev, chosen before it is tested. ``control`` is its accuracy where it
-    is trained and tested on the control's labels (Hewitt & Liang, 2019: ``selectivity`` is test less control).
-    ``codelength`` is the online code (Voita & Titov, 2020) with that classifier; ``compression`` is the uniform code's
-    length over it.
+    ``test`` is the accuracy of the classifier that is best on dev; only that one is tested. ``control`` is its accuracy
+    when trained and tested on the control's labels (Hewitt & Liang, 2019: ``selectivity`` is test minus control).
+    ``codelength`` is that of the online code (Voita & Titov, 2020) with that classifier; ``compression`` is the uniform
+    code's length divided by it.
     """
     train, dev, test = (splits[name] for name in ("train", "dev", "test"))
     dense = not sparse.issparse(train.x)
@@ -84,7 +84,7 @@ def accuracy(model, x, y: np.ndarray) -> float:
 
 
 def code_length(make, x, y: np.ndarray, classes: int, seed: int) -> float:
-    """Return the bits per label of the online code: each portion coded by a probe trained on all before it.
+    """Return the bits per label of the online code: each portion is coded by a probe trained on all earlier ones.
 
     The first portion is coded uniformly.
     """
@@ -102,20 +102,20 @@ def code_length(make, x, y: np.ndarray, classes: int, seed: int) -> float:
 
 
 def fit(model, x, y: np.ndarray):
-    """Return the model, trained; of one class, the model that always says so."""
+    """Return the trained model; if there is only one class, a model that always predicts it."""
     counts = np.unique(y, return_counts=True)[1]
     if len(counts) == 1:
         return DummyClassifier(strategy="most_frequent").fit(x, y)
-    if isinstance(model, MLPClassifier):  # scikit-learn holds back a tenth, in which it wants all classes
+    if isinstance(model, MLPClassifier):  # scikit-learn holds out a tenth, which must contain all classes
         model.set_params(early_stopping=counts.min() >= 2 and len(y) // 10 >= len(counts))
     return model.fit(x, y)
 
 
 def shuffled(labels: dict[str, np.ndarray], types: dict[str, list[str]], seed: int) -> dict[str, np.ndarray]:
-    """Return the labels of the control task, which has the same labels as often and nothing to learn.
+    """Return the labels of the control task, which has the same label frequencies and nothing to learn.
 
-    Without types the labels are shuffled within each split. With the types of tokens, each type has one label for good,
-    drawn from the training labels, as Hewitt & Liang (2019) have it: what can be learned is to memorise the types.
+    Without types, the labels are shuffled within each split. With the types of tokens, each type has one fixed label,
+    drawn from the training labels, as in Hewitt & Liang (2019): a probe can only memorise the types.
     """
     draw = np.random.default_rng(seed)
     if not types:
@@ -128,5 +128,5 @@ def shuffled(labels: dict[str, np.ndarray], types: dict[str, list[str]], seed: i
 
 
 def majority(train: np.ndarray, test: np.ndarray) -> float:
-    """Return the accuracy in % of the commonest training label."""
+    """Return the accuracy in % of the most frequent training label."""
     return 100 * float((test == np.bincount(train).argmax()).mean())

@@ -1,4 +1,4 @@
-"""Features of a group of texts, computed once into a folder of arrays, and what a probe reads of them."""
+"""Features of a group of texts, computed once into a folder of arrays, and their rows for a probe."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ STORED = np.float16  # of features, which are of order 1 to 100; probes compute 
 
 
 def untrained(reads: Reader, seed: int) -> Reader:
-    """Return a model of the same options with new weights."""
+    """Return a model with the same options and new weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         core = LambdaBert(reads.core.options, lm_head=False)
@@ -28,7 +28,7 @@ def untrained(reads: Reader, seed: int) -> Reader:
 
 
 def key_of(reads: Reader, group: Group) -> str:
-    """Return what the features depend on: all weights, the options, the texts."""
+    """Return a hash of all that the features depend on: weights, options, texts."""
     digest = hashlib.sha256(json.dumps([group.texts, group.per_token, str(reads.core.options)]).encode())
     for name, tensor in sorted(reads.core.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -36,12 +36,13 @@ def key_of(reads: Reader, group: Group) -> str:
 
 
 def features(reads: Reader, group: Group, folder: Path, say: Callable[[str], None]) -> Path:
-    """Return the folder with a group's features, made unless it is there.
+    """Return the folder with a group's features; compute them unless it exists.
 
-    Of texts: ``lambda`` (N, L, k v), ``values`` (N, L, v u), their mean over the tokens, ``mean`` (N, L + 1, C) of the
-    states, ``first`` (N, L + 1, C), the state of ``<s>``. Of words: ``states`` (N, L + 1, C) and ``values``, each the
-    mean over the word's pieces; ``offsets`` (texts,) is the row of a text's first word. State 0 is the embeddings,
-    state l + 1 the output of layer l, whose lambda and values are made of state l. Softmax layers have neither.
+    For texts: ``lambda`` (N, L, k v); ``values`` (N, L, v u), their mean over the tokens; ``mean`` (N, L + 1, C), the
+    mean of the states; ``first`` (N, L + 1, C), the state of ``<s>``. For words: ``states`` (N, L + 1, C) and
+    ``values``, both means over the word's pieces; ``offsets`` (texts,), the row of each text's first word. State 0 is
+    the embeddings, state l + 1 the output of layer l; the lambda and the values of layer l come from state l. Softmax
+    layers have neither.
     """
     folder = folder / f"{group.name}-{key_of(reads, group)}"
     if folder.is_dir():
@@ -107,7 +108,7 @@ def _read(reads: Reader, group: Group) -> Iterator[tuple[int, list[int], dict[st
 
 
 def _pieces(reads: Reader, words: list[str]) -> tuple[torch.Tensor, list[int]]:
-    """Return ids of a sentence, each word encoded alone, and how many pieces each word has."""
+    """Return the ids of a sentence, with each word encoded separately, and the number of pieces in each word."""
     encoded = [reads.ids(word) for word in words]
     inner = [ids[1:-1] for ids in encoded]
     return torch.cat([encoded[0][:1], *inner, encoded[0][-1:]]), [len(ids) for ids in inner]
@@ -118,14 +119,14 @@ def _words(x: torch.Tensor, rows: list[int], pieces: list[tuple[torch.Tensor, li
     found = []
     for i, row in enumerate(rows):
         begin = 1
-        for count in pieces[row][1]:  # a word may have no pieces: white space of its own
+        for count in pieces[row][1]:  # a word of white space alone has no pieces
             found.append(x[i, begin : begin + count].mean(0) if count else torch.zeros_like(x[i, 0]))
             begin += count
     return torch.stack(found)
 
 
 def rows_of(task: Task, split: str, folder: Path) -> np.ndarray:
-    """Return the rows of the arrays that a split of a task reads."""
+    """Return the rows of the arrays for a split of a task."""
     rows = task.rows[split]
     if rows and isinstance(rows[0], tuple):
         offsets = np.load(folder / "offsets.npy")

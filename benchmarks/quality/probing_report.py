@@ -1,7 +1,7 @@
 """Prints the tables of the probes and draws a picture per task, from the JSON lines of probing.py alone.
 
-``python benchmarks/quality/probing_report.py`` prints Markdown; the pictures go into a folder beside the lines. Of each
-feature the layer is the one that is best on dev, in the mean over the seeds; its test accuracy is printed.
+``python benchmarks/quality/probing_report.py`` prints Markdown; the pictures go into a folder beside the lines. The
+test accuracy of a feature is that of the layer that is best on dev, in the mean over the seeds.
 """
 
 import argparse
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
 from probing import RESULTS, read_lines
 
-# (model, feature) to how the report calls it; part_of_speech has states where the others have their mean
+# the report's name for each (model, feature); part_of_speech has states where the others have their mean
 COLUMNS = {
     ("model", "lambda"): "content lambda",
     ("model", "lambda-small"): "content lambda, C dim.",
@@ -30,7 +30,7 @@ COLUMNS = {
 }
 DRAWN = ["content lambda", "mean of values", "mean of states", "<s>", "untrained lambda", "untrained states",
          "rotary states"]  # fmt: skip
-CHANCE_MARGIN = 20  # points above chance at which a probe has found something, and a control must not
+CHANCE_MARGIN = 20  # points above chance from which a probe counts as successful
 NAMES = {"states": "mean"}
 
 
@@ -58,7 +58,7 @@ def best(layers: dict[int, list[dict]]) -> tuple[int, list[dict]]:
 
 
 def spread(lines: list[dict], key: str = "test", digits: int = 1) -> str:
-    """Return the mean, and of several seeds the least and the most."""
+    """Return the mean and, for several seeds, the least and the most."""
     values = [line[key] for line in lines]
     middle, least, most = (f"{f(values):.{digits}f}" for f in (statistics.mean, min, max))
     return middle if least == most else f"{middle} ({least} to {most})"
@@ -69,7 +69,7 @@ def tasks_of(lines: list[dict]) -> list[str]:
 
 
 def accuracy_table(lines: list[dict]) -> str:
-    """Return accuracies in %, with the layer where a feature has several."""
+    """Return accuracies in %, with the layer if a feature has several."""
     names = [name for name in COLUMNS.values() if any(column(line) == name for line in lines)]
     rows = [["task", "majority", *names]]
     for task in tasks_of(lines):
@@ -104,10 +104,10 @@ def control_table(lines: list[dict]) -> str:
 
 
 def checks(lines: list[dict]) -> list[tuple[str, bool]]:
-    """Return what has to hold if the probes are right, and whether it does.
+    """Return what must hold if the probes work, and whether it does.
 
-    A content lambda of layer 0 of a model without absolute positions is a function of a bag of pieces, and swapped
-    bigrams have the same bag.
+    Without absolute positions, the content lambda of layer 0 is a function of a bag of pieces, and a sentence with a
+    swapped bigram has the same bag.
     """
     found = []
     rules = [("word_content", "content lambda", 0, True), ("bigram_shift", "content lambda", 0, False),
@@ -127,15 +127,15 @@ def checks(lines: list[dict]) -> list[tuple[str, bool]]:
 
 
 def standard_errors(lines: list[dict], count: float = 3.0) -> float:
-    """Return so many standard errors of a test accuracy at chance, in points; the seeds share their test examples."""
+    """Return ``count`` standard errors of a test accuracy at chance, in points; seeds share their test examples."""
     p = lines[0]["majority"] / 100
     return 100 * count * (p * (1 - p) / lines[0]["examples"]["test"]) ** 0.5
 
 
 def answer(lines: list[dict]) -> str:
-    """Return whether content lambdas tell more of a text than the mean of the states, in all and per dimension."""
+    """Return whether content lambdas tell more about a text than the mean of the states, overall and per dimension."""
     states = "mean of states"
-    pairs = {"in all": ("content lambda", states), "at C dimensions": ("content lambda, C dim.", states)}
+    pairs = {"overall": ("content lambda", states), "at C dimensions": ("content lambda, C dim.", states)}
     pairs["against the mean of values"] = ("content lambda", "mean of values")
     parts = []
     for what, (one, other) in pairs.items():
@@ -146,28 +146,28 @@ def answer(lines: list[dict]) -> str:
                 gaps.append(mean(best(features[one])[1], "test") - mean(best(features[other])[1], "test"))
         if gaps:
             better = sum(gap > 0 for gap in gaps)
-            parts.append(f"{what} {statistics.mean(gaps):+.1f} points, more in {better} of {len(gaps)} tasks")
-    return "Content lambdas less the mean of states: " + "; ".join(parts) + "."
+            parts.append(f"{what} {statistics.mean(gaps):+.1f} points, better in {better} of {len(gaps)} tasks")
+    return "Content lambdas minus the mean of states: " + "; ".join(parts) + "."
 
 
 def title(task: str, features: dict[str, dict[int, list[dict]]]) -> str:
-    """Return the one message of a task's picture."""
+    """Return the title of a task's picture, its one message."""
     states = mean(best(features["mean of states"])[1], "test") if "mean of states" in features else None
     if states is None:
-        return f"{task}: not probed to the end"
+        return f"{task}: probing is not finished"
     if "content lambda" not in features:
         other = features.get("rotary states")
         compared = "" if other is None else f", those of the rotary model {mean(best(other)[1], 'test'):.1f} %"
-        return f"{task}: hidden states tell {states:.1f} %{compared}"
+        return f"{task}: hidden states reach {states:.1f} %{compared}"
     gap = mean(best(features["content lambda"])[1], "test") - states
     if abs(gap) < 1:
-        return f"{task}: content lambdas tell as much as the mean of the states"
-    more = "more" if gap > 0 else "less"
-    return f"{task}: content lambdas tell {abs(gap):.1f} points {more} than the mean of the states"
+        return f"{task}: content lambdas do as well as the mean of the states"
+    more = "better" if gap > 0 else "worse"
+    return f"{task}: content lambdas do {abs(gap):.1f} points {more} than the mean of the states"
 
 
 def draw(lines: list[dict], task: str, path: Path) -> None:
-    """Draw test accuracy by layer, a line per feature, the spread of the seeds as a band."""
+    """Draw test accuracy by layer: a line per feature, with the spread of the seeds as a band."""
     from matplotlib.figure import Figure
 
     features = by_layer(lines, task)
@@ -187,7 +187,7 @@ def draw(lines: list[dict], task: str, path: Path) -> None:
     constants |= {n: mean(features[n][0], "test") for n in ("bag of words", "length alone") if n in features}
     for name, style in zip(constants, (":", "-.", (0, (1, 3))), strict=False):
         axis.axhline(constants[name], color="0.3", linestyle=style, linewidth=1, label=name)
-    axis.set(xlabel="layer that reads it (of states, the last is above the top)", ylabel="test accuracy, %")
+    axis.set(xlabel="layer that reads it (the last states are above the top layer)", ylabel="test accuracy, %")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
@@ -203,8 +203,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     header, lines = read_lines(args.lines)
     if not lines:
-        sys.exit(f"error: {args.lines} holds no probe: benchmarks/quality/probing.py makes them")
-    print("Test accuracy in %, mean of the seeds (least to most), at the layer that is best on dev:\n")
+        sys.exit(f"error: {args.lines} contains no probe: run benchmarks/quality/probing.py first")
+    print("Test accuracy in %, mean over seeds (least to most), at the layer that is best on dev:\n")
     print(accuracy_table(lines), control_table(lines), answer(lines), sep="\n\n")
     held = checks(lines)
     print("", *(f"- {'holds' if holds else 'DOES NOT HOLD'}: {what}" for what, holds in held), sep="\n")

@@ -1,22 +1,22 @@
 """The probing tasks: texts and labels, made by the rules below from ud_ewt, binary sentence order and 20 newsgroups.
 
-After SentEval (Conneau et al., 2018) and DiscoEval (Chen et al., 2019), on texts that can be had:
+They follow SentEval (Conneau et al., 2018) and DiscoEval (Chen et al., 2019), on available texts:
 
 | task | what is predicted | rule |
 | --- | --- | --- |
 | length | words in a sentence, 6 bins | ud_ewt, 5 to 28 words: 5-8, 9-12, 13-16, 17-20, 21-25, 26-28 |
 | word_content | which of 1,000 words is there | ud_ewt and single sentences of bso, 5 to 40 words; the 1,000 words |
-| | | that follow the 1,000 most frequent of the training sentences; exactly one of them in the sentence |
+| | | after the 1,000 most frequent in the training sentences; exactly one of them in the sentence |
 | bigram_shift | two neighbours swapped or not | ud_ewt, 5 to 28 words, half of them swapped, see :func:`shifted` |
-| tense | past or present | ud_ewt: the root's, if it is finite, else of its first finite auxiliary or copula |
-| subject_number | singular or plural | ud_ewt: the root's one nominal subject, a common noun |
-| object_number | singular or plural | ud_ewt: the root's one object, a common noun |
+| tense | past or present | ud_ewt: that of the root if finite, else of its first finite auxiliary or copula |
+| subject_number | singular or plural | ud_ewt: the root's only nominal subject, a common noun |
+| object_number | singular or plural | ud_ewt: the root's only object, a common noun |
 | depth | levels of the dependency tree, 2 to 7 | ud_ewt, 10 to 25 words; more levels count as 7, fewer are left out |
 | part_of_speech | universal tag of a word | ud_ewt, per token |
 | order | two sentences in order or swapped | bso, half of them swapped |
 | topic | one of 20 newsgroups | 20ng, the first 100 words |
 
-Splits are the data's; 20ng has no dev, which is drawn from its train. All draws are fixed, whatever the probe's seed.
+Splits are those of the data; 20ng has no dev split, so it is drawn from train. Draws do not depend on the probe's seed.
 """
 
 import lzma
@@ -30,8 +30,8 @@ from fairseq_lambda.corpora.detokenise import detokenise
 
 SPLITS = ("train", "dev", "test")
 LENGTH_BINS = (8, 12, 16, 20, 25, 28)
-WORDS, SKIPPED_WORDS = 1000, 1000  # of word content: how many, and how many more frequent ones come before
-WORD_EXAMPLES = 2  # times as many training examples as of other tasks: each word has few
+WORDS, SKIPPED_WORDS = 1000, 1000  # of word_content: the number of words, and of more frequent ones that are skipped
+WORD_EXAMPLES = 2  # word_content has this many times the training examples of other tasks, since each word has few
 TOPIC_WORDS = 100
 TENSES, NUMBERS = ("Past", "Pres"), ("Sing", "Plur")
 
@@ -47,13 +47,13 @@ class Group:
 
 @dataclass
 class Task:
-    """Labels for rows of a group; a row is a text, or of a group per token a (text, word).
+    """Labels for rows of a group; a row is a text or, in a group per token, a (text, word).
 
     Attributes:
-        name, group: of the task, and of the group of its texts.
+        name, group: names of the task, and of the group of its texts.
         rows, labels: of each split.
         classes: names of the labels.
-        types: of a task per token, per split: the word of each row, for the control task.
+        types: for a task per token, by split: the word of each row, for the control task.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Word:
 
 
 def read_trees(path: Path) -> Iterator[list[Word]]:
-    """Yield the sentences of a CoNLL-U file. Of a multi-word token only its last word may have a space behind it."""
+    """Yield the sentences of a CoNLL-U file. In a multi-word token, only the last word may be followed by a space."""
     words, inside, space_behind = [], 0, True
     with open(path, encoding="utf-8") as file:
         for line in file:
@@ -107,7 +107,7 @@ def text_of(words: list[Word]) -> str:
 
 
 def depth(words: list[Word]) -> int:
-    """Return the levels of the tree: 1 of a root alone."""
+    """Return the number of levels in the tree, 1 for a root alone."""
 
     def level(index: int) -> int:
         count = 1
@@ -123,7 +123,7 @@ def root_of(words: list[Word]) -> int:
 
 
 def tense(words: list[Word]) -> str | None:
-    """Return "Past" or "Pres" of the main clause, None if no finite verb tells it."""
+    """Return the tense of the main clause, "Past" or "Pres", or None if no finite verb shows it."""
     root = root_of(words)
     helpers = [w for w in words if w.head == root + 1 and w.relation.split(":")[0] in ("aux", "cop")]
     for word in [words[root], *helpers]:
@@ -134,7 +134,7 @@ def tense(words: list[Word]) -> str | None:
 
 
 def number_of(words: list[Word], relations: tuple[str, ...]) -> str | None:
-    """Return "Sing" or "Plur" of the root's one dependent with this relation, if that is a common noun."""
+    """Return the number, "Sing" or "Plur", of the root's only dependent with this relation, if it is a common noun."""
     root = root_of(words)
     found = [w for w in words if w.head == root + 1 and w.relation in relations]
     if len(found) != 1 or found[0].tag != "NOUN":
@@ -146,7 +146,7 @@ def number_of(words: list[Word], relations: tuple[str, ...]) -> str | None:
 def swappable(words: list[Word]) -> list[int]:
     """Return where a bigram can be swapped: both words alphabetic, different, between spaces, within the sentence.
 
-    Pieces do not cross spaces, so both orders have the same pieces: a bag of them cannot tell the two apart.
+    Pieces do not cross spaces, so both orders have the same pieces, and a bag of pieces cannot tell them apart.
     """
     return [
         i
@@ -169,7 +169,7 @@ def make_tasks(data: Path, probing: Path, most: dict[str, int]) -> tuple[list[Gr
     Args:
         data: the folder with ``ud_ewt`` and ``20ng``.
         probing: the folder with ``bso``.
-        most: examples of each split that a task may have.
+        most: the most examples per task, by split.
 
     Raises:
         FileNotFoundError: a file of the data is missing.
@@ -198,7 +198,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def build(name: str, group: str, examples: dict[str, list[tuple]], most: dict[str, int]) -> Task:
-    """Return the task of (row, label) examples, at most ``most`` of each split, drawn evenly from what there is."""
+    """Return the task with (row, label) examples, at most ``most`` per split, drawn uniformly from ``examples``."""
     chosen = {}
     for split, found in examples.items():
         draw = random.Random(f"{name} {split}")
@@ -239,7 +239,7 @@ def of_trees(trees: dict[str, list[list[Word]]], most: dict[str, int]) -> tuple[
 
 
 def compact(group: Group, tasks: list[Task]) -> tuple[Group, list[Task]]:
-    """Return the group with those of its texts that a task uses."""
+    """Return the group with only the texts that a task uses."""
     used = sorted({row for task in tasks for rows in task.rows.values() for row in rows})
     new = {row: i for i, row in enumerate(used)}
     for task in tasks:
@@ -282,7 +282,7 @@ def word_content(trees, pairs, most: dict[str, int]) -> tuple[Group, list[Task]]
 
 
 def part_of_speech(trees, most: dict[str, int]) -> tuple[Group, list[Task]]:
-    """Return the task per token; its texts are lists of words, as many sentences as give the tokens wanted."""
+    """Return the task per token; its texts are lists of words, with enough sentences for the tokens wanted."""
     texts, examples = [], {split: [] for split in SPLITS}
     for split in SPLITS:
         found = list(trees[split])

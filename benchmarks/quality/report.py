@@ -22,7 +22,7 @@ def by_model(comparison: Comparison, lines: list[dict]) -> dict[str, list[dict]]
     """Return the runs of each model at its best learning rate, the best model first, unfinished ones last."""
     chosen = {}
     for model in comparison.models:
-        if model in comparison.trunks:  # which are there for others to go on from
+        if model in comparison.trunks:  # they only exist to start other runs
             continue
         runs = [line for line in lines if line["model"] == model]
         if runs:
@@ -37,7 +37,7 @@ def perplexity(run: dict, split: str = "valid") -> float:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Return the mean, and of several seeds the least and the most."""
+    """Return the mean and, for several seeds, the least and the most."""
     mean, least, most = (f"{f(values):.{digits}f}" for f in (statistics.mean, min, max))
     return mean if least == most else f"{mean} ({least} to {most})"
 
@@ -47,7 +47,7 @@ def ms(run: dict) -> float | None:
 
 
 def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
-    """Return a model's row; its perplexity over the baseline's is of the same seeds and of finished runs."""
+    """Return a model's row; the ratio to the baseline's perplexity is over finished runs with the same seeds."""
     done = [run for run in runs if "scores" in run]
     first = runs[0]
     updates = f"{first['updates']:,}"

@@ -1,13 +1,13 @@
-"""Fine-tunes pretrained models on labelled tasks, beside controls: JSON lines, a table, a picture.
+"""Fine-tunes pretrained models on labelled tasks, and compares them with controls: JSON lines, a table, a picture.
 
     python benchmarks/quality/tasks.py --data TASKS --model lambda=checkpoints/my-run --model rotary=checkpoints/other
     python benchmarks/quality/tasks.py --report
 
-TASKS is a folder with the tasks of benchmarks/quality/tasks.yaml as their sources hand them out. For each model and
-task every learning rate is run with the first seed; the one that is best on the validation data is run with the others.
-The test file is scored once per run, at its end. Controls: for each architecture the same without pretraining
+TASKS is a folder with the tasks of benchmarks/quality/tasks.yaml, as distributed by their sources. For each model and
+task, every learning rate is run with the first seed, and the one that is best on the validation data with the others.
+The test file is scored once per run, at its end. Controls are the same architecture without pretraining for each model
 (``--no-untrained``: none), the majority, and a bag of words with logistic regression, or for tags each word's most
-frequent one. Run again, it resumes: what has a line in the results is not run, and a fine-tuning resumes by itself.
+frequent one. Run again, it resumes: runs with a line in the results are skipped, and interrupted fine-tuning continues.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def read_tasks(only: str | None) -> dict[str, dict]:
     """Return the tasks of tasks.yaml by name.
 
     Raises:
-        ValueError: one of ``only`` is not there.
+        ValueError: a name in ``only`` is unknown.
     """
     tasks = yaml.safe_load((HERE / "tasks.yaml").read_text(encoding="utf-8"))
     chosen = only.split(",") if only else list(tasks)
@@ -53,19 +53,19 @@ def read_tasks(only: str | None) -> dict[str, dict]:
 
 
 def cut(path: Path, lines: int | None, work: Path) -> Path:
-    """Return a file of the first ``lines`` examples of ``path``, or the file itself."""
+    """Return a file with the first ``lines`` examples of ``path``; None: return ``path`` itself."""
     if lines is None:
         return path
     shorter = work / f"{path.parent.name}-{lines}{path.suffix}"
     if not shorter.is_file():
         with path.open(encoding="utf-8") as source:
-            text = "".join(line for _, line in zip(range(lines + 1), source, strict=False))  # and the header
+            text = "".join(line for _, line in zip(range(lines + 1), source, strict=False))  # one more for the header
         shorter.write_text(text, encoding="utf-8")
     return shorter
 
 
 def finetune(task: dict, model: Path, files: dict[str, Path], folder: Path, lr: float, seed: int, flags: list[str]):
-    """Return what ``scores.json`` of a fine-tuning holds.
+    """Run a fine-tuning and return the content of its ``scores.json``.
 
     Raises:
         ValueError: it failed.
@@ -83,7 +83,7 @@ def finetune(task: dict, model: Path, files: dict[str, Path], folder: Path, lr: 
 
 
 def untrained(model: Path, folder: Path) -> Path:
-    """Return an exported folder with the architecture and the pieces of ``model``, and new weights."""
+    """Return an exported folder with the architecture and vocabulary of ``model``, and new weights."""
     if not folder.is_dir():
         with whole_folder(folder) as part:
             export(model, part / "model")
@@ -106,7 +106,7 @@ class Results:
         self.lines = [json.loads(line) for line in text.splitlines() if line.strip()]
 
     def once(self, key: dict, run) -> dict:
-        """Return the line of ``key``; ``run()`` makes what is missing."""
+        """Return the line with the values of ``key``; if it is missing, ``run()`` makes it."""
         for line in self.lines:
             if all(line.get(name) == value for name, value in key.items()):
                 return line
@@ -122,7 +122,7 @@ class Results:
 
 
 def run_task(name: str, task: dict, models: dict[str, Path], args, results: Results) -> None:
-    """Run what is missing of a task."""
+    """Run those parts of a task that have no results yet."""
     data = args.data / name
     files = {split: data / file for split, file in task["files"].items()}
     files["train"] = cut(files["train"], task.get("lines"), args.work)
@@ -147,7 +147,7 @@ def run_task(name: str, task: dict, models: dict[str, Path], args, results: Resu
 
 
 def chosen_runs(lines: list[dict]) -> dict[tuple[str, str], list[dict]]:
-    """Return the runs that count by (task, model): all seeds of the learning rate that was best on validation data."""
+    """Return the runs that count, by (task, model): all seeds with the learning rate that was best on validation."""
     groups: dict[tuple[str, str], list[dict]] = {}
     for line in lines:
         groups.setdefault((line["task"], line["model"]), []).append(line)
@@ -160,7 +160,7 @@ def chosen_runs(lines: list[dict]) -> dict[tuple[str, str], list[dict]]:
 
 
 def cell(runs: list[dict]) -> str:
-    """Return mean and deviation of the task's score on the test file."""
+    """Return the mean and the standard deviation of the task's score on the test file."""
     metric = runs[0]["metric"]
     scale, digits = (1, 3) if metric in NOT_PERCENT else (100, 1)
     values = [scale * run["test"][metric] for run in runs]
@@ -212,15 +212,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, help="folder with the tasks")
     add("--model", action="append", default=[], metavar="NAME=FOLDER", help="a pretrained model; may be given again")
-    add("--only", metavar="TASK,...", help="(default: all of tasks.yaml)")
-    add("--seeds", default="1,2,3", help="(default: %(default)s)")
-    add("--lrs", default="1e-4,3e-4,1e-3", help="learning rates to choose among (default: %(default)s)")
-    add(
-        "--work", type=Path, default=Path("checkpoints/tasks"), help="folder of the fine-tunings (default: %(default)s)"
-    )
-    add("--results", type=Path, default=RESULTS / "tasks.jsonl", help="(default: %(default)s)")
+    add("--only", metavar="TASK,...", help="tasks to run (default: all in tasks.yaml)")
+    add("--seeds", default="1,2,3", help="random seeds (default: %(default)s)")
+    add("--lrs", default="1e-4,3e-4,1e-3", help="learning rates to choose from (default: %(default)s)")
+    add("--work", type=Path, default=Path("checkpoints/tasks"), help="folder for fine-tuning (default: %(default)s)")
+    add("--results", type=Path, default=RESULTS / "tasks.jsonl", help="file of JSON lines (default: %(default)s)")
     add("--no-untrained", action="store_true", help="leave out the architectures without pretraining")
-    add("--report", action="store_true", help="print the table and draw the picture of what there is, and run nothing")
+    add("--report", action="store_true", help="run nothing; print the table and draw the picture of existing results")
     return parser
 
 
@@ -246,7 +244,7 @@ def main(argv: list[str] | None = None) -> None:
             for name, task in read_tasks(args.only).items():
                 run_task(name, task, models, args, results)
         if not results.lines:
-            raise ValueError(f"{args.results} holds no run")
+            raise ValueError(f"{args.results} contains no run")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(report(results.lines))

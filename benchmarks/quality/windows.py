@@ -1,7 +1,7 @@
 """Perplexity of the same masked tokens, read with more or less of the text around them.
 
-Samples of different lengths are different samples: fewer tokens of a long one stand beside the start or the end of a
-sentence. So long samples are read whole, and then the same tokens under the same masks in windows of fewer tokens.
+Samples of different lengths are not comparable: in a long one, fewer tokens are next to the start or the end of a
+sentence. So long samples are read whole, and then the same tokens with the same masks in shorter windows.
 """
 
 import math
@@ -19,8 +19,8 @@ TOKENS_PER_BATCH = 8192
 def windows(tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the start of each window over ``tokens``, (windows,), and the window of each token, (tokens,).
 
-    A token belongs to the window whose middle is nearest. Windows start a quarter of their width apart, so a token has
-    at least three eighths of the width on both sides, unless the text ends before.
+    A token belongs to the window with the nearest middle. Windows start a quarter of their width apart, so a token has
+    at least three eighths of the width on both sides, unless the text ends first.
     """
     last, step = max(0, tokens - width), max(1, width // 4)
     starts = np.append(np.arange(0, last, step), last)
@@ -43,9 +43,9 @@ def in_windows(source: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def masked_samples(hub: LambdaBertHubInterface, length: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the tokens, the masked places and their labels of each validation sample of up to ``length`` tokens.
+    """Yield the tokens, the masked places and their labels for each validation sample of up to ``length`` tokens.
 
-    A sample is one text, whatever the model was trained on: most windows of a pair would lie in one half.
+    A sample is one text, even if the model was trained on pairs: most windows of a pair would lie in one half.
     """
     task = hub.task
     before = task.cfg.tokens_per_sample, task.sentence_objective
@@ -63,7 +63,7 @@ def masked_samples(hub: LambdaBertHubInterface, length: int) -> Iterator[tuple[n
 
 @torch.no_grad()
 def losses(hub: LambdaBertHubInterface, tokens, rows, columns, labels) -> torch.Tensor:
-    """Return the loss of the labels at these places of a batch without padding, (labels,) in nats."""
+    """Return the loss of the labels at these places in a batch without padding: (labels,), in nats."""
     parts = []
     step = max(1, TOKENS_PER_BATCH // tokens.shape[1])
     for start in range(0, len(tokens), step):
@@ -83,16 +83,16 @@ def losses(hub: LambdaBertHubInterface, tokens, rows, columns, labels) -> torch.
 
 
 def perplexities(hub: LambdaBertHubInterface, lengths: list[int]) -> dict[str, dict]:
-    """Return for each length the perplexity of the validation tokens, read in windows of so many tokens.
+    """Return for each length the perplexity of the validation tokens, read in windows of that many tokens.
 
     The samples and masks are those of the greatest length that the model has positions for.
 
     Returns:
-        ``mlm_ppl``; ``ratio``, over that at the least length, and its ``standard_error`` over samples, which are what
-        is independent; ``masked_tokens``.
+        ``mlm_ppl``; ``ratio``, the same over that at the least length, and its ``standard_error`` over samples, since
+        samples are independent; ``masked_tokens``.
     """
     lengths = sorted(n for n in lengths if n <= hub.model.max_positions())
-    sums = {n: [] for n in lengths}  # of each sample
+    sums = {n: [] for n in lengths}  # per sample
     counts = []
     for source, at, labels in masked_samples(hub, lengths[-1]):
         counts.append(len(at))

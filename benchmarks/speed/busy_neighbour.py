@@ -1,9 +1,9 @@
-"""A training step on a CPU beside another process that keeps a core busy, by how OpenMP's threads wait for each other.
+"""A training step on a CPU while another process keeps a core busy, for several wait policies of OpenMP's threads.
 
-They meet at a barrier after every operation. By default those that are early spin there, on the core that the late one
-waits for; with OMP_WAIT_POLICY=PASSIVE they sleep, and have to be woken; with GOMP_SPINCOUNT=10000 beside it they spin
-for some microseconds first. A process for each takes turns in both situations. A turn in which other work had more than
-5 % of the cores is done again. A step is all of fairseq's Trainer.train_step. Needs Linux.
+The threads meet at a barrier after every operation. By default, early threads spin there, on the core that the late
+thread needs. With OMP_WAIT_POLICY=PASSIVE they sleep and have to be woken; with GOMP_SPINCOUNT=10000 in addition, they
+spin for some microseconds first. One process per policy takes turns, with and without the busy process. A turn in which
+other work used more than 5 % of the cores is repeated. A step is fairseq's whole Trainer.train_step. Needs Linux.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch  # isort: skip  before measuring, which sets the variable: OpenMP reads it once, when torch loads it
+import torch  # isort: skip  before measuring sets the variable, which OpenMP reads once, when torch loads it
 import measuring
 from trainers import random_batch, trainer_of
 
@@ -28,7 +28,7 @@ POLICIES = {"default": {}, "passive": PASSIVE, "short spin": PASSIVE | {"GOMP_SP
 
 
 def work(options) -> None:
-    """Read numbers of steps from stdin; for each write the seconds of its steps and those of all cores on them."""
+    """Read numbers of steps from stdin; for each write the seconds per step, and the core seconds of all steps."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of("lambda", options.length, options, Path(folder))
     sample = random_batch(options.length, options.batch, options.seed)
@@ -43,7 +43,7 @@ def work(options) -> None:
 
 
 def core_seconds(path: str = "/proc/stat") -> float:
-    """Return the seconds that all cores have worked, or those of the process of this ``stat`` file."""
+    """Return the seconds that all cores have worked, or that the process with this ``stat`` file has used."""
     fields = Path(path).read_text().split("\n")[0].split()
     ticks = fields[13:15] if path != "/proc/stat" else fields[1:4] + fields[6:8]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
@@ -51,7 +51,7 @@ def core_seconds(path: str = "/proc/stat") -> float:
 
 @contextlib.contextmanager
 def neighbour(busy: bool):
-    """A process that computes without a pause, if ``busy``; yields a function of the seconds that it has had."""
+    """A context with a process that computes without pause, if ``busy``; yields a function that returns its seconds."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         yield (lambda: core_seconds(f"/proc/{process.pid}/stat")) if busy else (lambda: 0.0)
@@ -69,14 +69,14 @@ def worker(policy: dict[str, str], arguments: list[str]) -> subprocess.Popen:
 
 
 def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
-    """Return the median seconds of a step for each policy, quiet and busy."""
+    """Return the median seconds per step for each policy, quiet and busy."""
     times = {name: {"quiet": [], "busy": []} for name in POLICIES}
     workers = {name: worker(policy, arguments) for name, policy in POLICIES.items()}
 
     def steps(name: str, count: int) -> tuple[list[float], float]:
         workers[name].stdin.write(f"{count}\n")
         workers[name].stdin.flush()
-        return json.loads(workers[name].stdout.readline() or sys.exit("error: the process that trains has ended"))
+        return json.loads(workers[name].stdout.readline() or sys.exit("error: the training process has ended"))
 
     def turn(name: str, others) -> list[float]:
         for _ in range(options.tries):
@@ -84,7 +84,7 @@ def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
             seconds, own = steps(name, options.steps)
             if core_seconds() - others() - before - own < 0.05 * sum(seconds) * os.cpu_count():
                 return seconds
-        sys.exit(f"error: other work had more than 5 % of the cores, {options.tries} times: wait until it has ended")
+        sys.exit(f"error: other work used more than 5 % of the cores, {options.tries} times: wait until it has ended")
 
     try:
         for name in POLICIES:
@@ -106,11 +106,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = measuring.parser(__doc__, repeats=8)
     parser.set_defaults(device="cpu")
     parser.add_argument("--size", default="mini", help="of lambda_bert (%(default)s)")
-    parser.add_argument("--length", type=int, default=128, help="tokens of a sample (%(default)s)")
+    parser.add_argument("--length", type=int, default=128, help="tokens per sample (%(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="samples (%(default)s)")
-    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 where the processor has it")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn (%(default)s)")
-    parser.add_argument("--tries", type=int, default=50, help="of a turn, until nothing else runs (%(default)s)")
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 if the processor has it")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps per turn (%(default)s)")
+    parser.add_argument("--tries", type=int, default=50, help="attempts per turn if other work runs (%(default)s)")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = argv or sys.argv[1:]
     options = measuring.parse(parser, arguments)

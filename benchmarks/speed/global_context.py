@@ -1,9 +1,9 @@
 """Long contexts: the band (lambda_mix_banded) against Fourier transforms (lambda_mix_fourier), forward + backward.
 
-Every shape is run by both in turns, and the median of each is reported with the choice of the cost model
-(fairseq_lambda/ops/fourier/cost.py), and with what that choice loses against the faster one. The band is left out
-where one run of it is estimated to take longer than --band-seconds. At the end: how far off the estimates are, which
-are the factors for the constants of the cost model.
+Both run every shape in turns. The table has the median of each, the choice of the cost model
+(fairseq_lambda/ops/fourier/cost.py), and the loss of that choice against the faster one. The band is left out if the
+estimate for one run is longer than --band-seconds. The last lines say how far off the estimates are: these ratios are
+the factors by which to correct the constants of the cost model.
 """
 
 import itertools
@@ -33,7 +33,7 @@ COLUMNS = {
 
 
 def measure(model: str, dtype: str, length: int, context: int, options) -> dict:
-    """Return one row: medians in ms of both, the choice, and what it loses."""
+    """Return one row: the medians of both in ms, the choice, and its loss."""
     heads, *dims = MODELS[model]
     tensors = measuring.layer_inputs(1, length, heads, *dims, context, measuring.DTYPES[dtype], options.device)
 
@@ -58,7 +58,7 @@ def measure(model: str, dtype: str, length: int, context: int, options) -> dict:
 
 
 def factors(rows: list[dict]) -> str:
-    """Return measured over estimated time, the median of the rows: the factors for the constants of the cost model."""
+    """Return the median ratio of measured to estimated time: the factors for the constants of the cost model."""
     found = {}
     for row, name in itertools.product(rows, ("band", "fourier")):
         if row[f"{name}_ms"] is not None:
@@ -70,11 +70,11 @@ def factors(rows: list[dict]) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = measuring.parser(__doc__, repeats=3)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of sequences with global context")
-    parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, help="odd local contexts")
-    parser.add_argument("--local-length", type=int, default=4096, help="of the sequences with local context")
+    parser.add_argument("--contexts", type=int, nargs="+", default=CONTEXTS, help="local contexts, odd")
+    parser.add_argument("--local-length", type=int, default=4096, help="of sequences with local context")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["base", "mini"], help="widths 768 and 256")
     parser.add_argument("--dtype", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
-    parser.add_argument("--band-seconds", type=float, default=3.0, help="the most that one run of the band may take")
+    parser.add_argument("--band-seconds", type=float, default=3.0, help="longest run of the band (%(default)s)")
     options = measuring.parse(parser, argv)
     if even := [r for r in options.contexts if r % 2 == 0]:
         parser.error(f"--contexts {even[0]}: must be odd (centred on a token)")

@@ -1,17 +1,17 @@
 """Long texts on one machine: training on samples of 512 to 32,768 tokens, and features of up to 65,536, per token.
 
-Training is all of fairseq's Trainer.train_step of lambda_bert_SIZE with its activations recomputed, on random tokens,
+Training is fairseq's whole Trainer.train_step for lambda_bert_SIZE with recomputed activations, on random tokens, with
 the same number of tokens per update at every length:
 
   lambda    lambda layers alone
-  hybrid    every fourth layer softmax self-attention with rotary positions, through torch's fused kernel
-  baseline  all layers so
+  hybrid    every fourth layer is softmax self-attention with rotary positions, through torch's fused kernel
+  baseline  all layers are softmax self-attention with rotary positions
 
-and the same with samples that are packed with documents of random lengths (--pack-documents), new ones in each update.
+Each is also measured with samples packed with documents of random lengths (--pack-documents), new ones in each update.
 
-Features are of one text in one piece, in float32. Memory is the most that torch's allocator holds at one time beyond
-the model and its optimizer. Rows that are measured again replace those in the file of results; the others stay, so a
-long table can be made in pieces.
+Features are computed for one text in one piece, in float32. Memory is the most that torch's allocator holds at one time
+beyond the model and its optimizer. New rows replace old ones in the file of results and the others stay, so a long
+table can be measured in parts.
 """
 
 import json
@@ -50,14 +50,14 @@ FEATURES = {
 
 
 def layers_of(model: str, count: int) -> str:
-    """Return the lambda layers of a model of ``count`` layers, in the form of ``--lambda-layers``."""
+    """Return the lambda layers of a model with ``count`` layers, as a value for ``--lambda-layers``."""
     if model == "hybrid":
         return ",".join(str(i) for i in range(count) if i % 4 != 2)
     return {"lambda": "all", "baseline": "none"}[model]
 
 
 def documents(length: int, mean: int, generator: np.random.Generator) -> list[int]:
-    """Return lengths of documents that fill a sample: log-normal, as articles are."""
+    """Return lengths of documents that fill a sample: log-normal, like those of articles."""
     lengths = []
     while (missing := length - sum(lengths)) > 0:
         drawn = int(mean * generator.lognormal(-0.5, 1.0))
@@ -66,7 +66,7 @@ def documents(length: int, mean: int, generator: np.random.Generator) -> list[in
 
 
 def train(model: str, length: int, options, folder: Path) -> dict:
-    """Return a row of the table of training."""
+    """Return a row of the training table."""
     batch = max(1, options.tokens // length)
     flags = ["--lambda-layers", layers_of(model, SIZES[options.size][0]), "--attention-rotary"]
     flags += ["--checkpoint-activations", "--sentence-objective", "none"]
@@ -98,7 +98,7 @@ def train(model: str, length: int, options, folder: Path) -> dict:
 
 @torch.no_grad()
 def features(model: str, length: int, options) -> dict:
-    """Return a row of the table of features."""
+    """Return a row of the features table."""
     layers, width, heads = SIZES[options.size]
     torch.manual_seed(options.seed)
     core = LambdaBertOptions(
@@ -119,7 +119,7 @@ def features(model: str, length: int, options) -> dict:
 
 
 def merged(path: Path, rows: list[dict]) -> list[dict]:
-    """Return the rows of the file that are not measured anew, and these, in the order of the tables."""
+    """Return these rows and those of the file that they do not replace, in the order of the tables."""
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     keys = ("what", "length", "model", "size", "autocast")
     table = {tuple(row.get(key) for key in keys): row for row in [*old, *rows]}
@@ -137,12 +137,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 8192, 32768], help="of training (%(default)s)")
     parser.add_argument("--tokens", type=int, default=32768, help="per update (%(default)s)")
     parser.add_argument("--mean-document", type=int, default=500, help="tokens in a packed document (%(default)s)")
-    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="of training; default: bfloat16 where the "
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="of training; default: bfloat16 if the "
                         "hardware has its products, else none")  # fmt: skip
-    parser.add_argument("--texts", type=int, nargs="+", default=[4096, 16384, 65536], help="tokens of a text whose "
-                        "features are computed (%(default)s)")  # fmt: skip
-    parser.add_argument("--softmax-tokens", type=int, default=16384, help="longest of these texts for models that "
-                        "have softmax layers (%(default)s)")  # fmt: skip
+    parser.add_argument("--texts", type=int, nargs="+", default=[4096, 16384, 65536], help="lengths, in tokens, of the "
+                        "texts for features (%(default)s)")  # fmt: skip
+    parser.add_argument("--softmax-tokens", type=int, default=16384, help="longest of these texts for models with "
+                        "softmax layers (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
     if options.autocast is None:
         options.autocast = "bfloat16" if multiplies_bfloat16(options.device) else "none"
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     known = {"size": options.size, "setting": measuring.setting(options.device, options.seed)}
     path = options.out / f"long_text-{options.device}.jsonl"
 
-    def add(row: dict) -> None:  # each row is written when it is there
+    def add(row: dict) -> None:  # each row is written as soon as it is measured
         measuring.write_lines(path, merged(path, [row | known]))
 
     for length in options.lengths if "training" in options.what else []:

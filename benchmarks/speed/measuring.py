@@ -1,7 +1,7 @@
-"""What the benchmarks share: flags, inputs, times in turns, peak memory, the setting of a figure, tables, JSON lines.
+"""What the benchmarks share: flags, inputs, times in turns, peak memory, hardware and versions, tables, JSON lines.
 
-Import it before torch: OpenMP reads OMP_WAIT_POLICY once, when it is loaded. With its default, threads spin at every
-barrier, and another process on one of the cores slows an update several times.
+Import it before torch: OpenMP reads OMP_WAIT_POLICY once, when it is loaded. By default, threads spin at every barrier,
+and another process on one of the cores makes an update several times slower.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory here, talks a lot
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, used here to measure memory, logs a lot
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -34,25 +34,25 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def parser(description: str, repeats: int | None = 5) -> argparse.ArgumentParser:
-    """Return a parser of the flags that all benchmarks of speed have, ``--repeats`` with this default or not at all."""
+    """Return a parser with the flags of all speed benchmarks; with ``repeats`` None it has no ``--repeats``."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = "cuda" if torch.cuda.is_available() else "cpu"
     result.add_argument("--device", choices=["cpu", "cuda"], default=default, help="(%(default)s)")
     if repeats is not None:
-        result.add_argument("--repeats", type=int, default=repeats, help="timed runs, at least (%(default)s)")
+        result.add_argument("--repeats", type=int, default=repeats, help="fewest timed runs (%(default)s)")
     result.add_argument("--seed", type=int, default=1, help="(%(default)s)")
-    result.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (%(default)s)")
+    result.add_argument("--out", type=Path, default=RESULTS, help="folder for the results (%(default)s)")
     return result
 
 
 def parse(parser_: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options, after a check that the device can do what ``--device``, ``--dtype``, ``--autocast`` want."""
+    """Return the options, after a check that the hardware supports ``--device``, ``--dtype`` and ``--autocast``."""
     options = parser_.parse_args(argv)
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser_.error("--device cuda: torch finds no GPU here")
+        parser_.error("--device cuda: torch finds no GPU; use --device cpu")
     for flag in ("dtype", "autocast"):
         if "bfloat16" in (getattr(options, flag, None) or ()) and not multiplies_bfloat16(options.device):
-            parser_.error(f"--{flag} bfloat16: this processor has no bfloat16 products, torch would only emulate them")
+            parser_.error(f"--{flag} bfloat16: this processor has no bfloat16 products, so torch would emulate them")
     return options
 
 
@@ -84,12 +84,14 @@ def seconds(function: Callable, device: str) -> float:
 def interleaved(
     functions: dict[str, Callable], device: str, repeats: int, warm_up: int = 1, budget: float = 2.0
 ) -> dict[str, float]:
-    """Return the median seconds of each function, all of them run in turns so that a noisy moment hits all.
+    """Return the median seconds of each function. They run in turns, so that disturbances affect all of them.
 
     Args:
-        repeats: timed runs of each, at least.
-        warm_up: runs before them.
-        budget: seconds; fast functions are run more often, up to ten times ``repeats``, until this is used up.
+        functions: what to time, by name.
+        device: "cpu" or "cuda".
+        repeats: fewest timed runs of each.
+        warm_up: untimed runs before.
+        budget: seconds per function; fast ones run more often, up to ten times ``repeats``, until this is used up.
     """
     for function in list(functions.values()) * warm_up:
         function()
@@ -104,9 +106,9 @@ def interleaved(
 
 
 def peak_bytes(function: Callable, device: str) -> int:
-    """Return the most memory that ``function`` holds at one time beyond what was allocated before.
+    """Return the peak memory of ``function`` beyond what was allocated before.
 
-    On a GPU from torch's allocator; on a CPU from the profiler's record of every allocation of a tensor.
+    On a GPU it comes from torch's allocator, on a CPU from the profiler's record of all tensor allocations.
     """
     if device == "cuda":
         torch.cuda.synchronize()
@@ -127,7 +129,7 @@ def peak_bytes(function: Callable, device: str) -> int:
 
 
 def matmul_rate(dtype: torch.dtype, device: str) -> float:
-    """Return FLOP/s of a large matrix product, the ceiling that floors are computed from."""
+    """Return the FLOP/s of a large matrix product, from which lower bounds are computed."""
     rows, inner, columns = (16384, 4096, 4096) if device == "cuda" else (4096, 768, 3072)
     a = torch.randn(rows, inner, dtype=dtype, device=device)
     b = torch.randn(inner, columns, dtype=dtype, device=device)
@@ -139,7 +141,7 @@ def matmul_rate(dtype: torch.dtype, device: str) -> float:
 def tests_fail(*arguments: str) -> str:
     """Return "" if pytest passes with these arguments, else the last lines that it printed.
 
-    What is not right is not fast: benchmarks print no ratio for a backend whose tests fail.
+    Speed means nothing if results are wrong: benchmarks print no ratio for a backend with failing tests.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -186,15 +188,15 @@ def setting(device: str, seed: int) -> dict:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Return a table whose first row is the header."""
+    """Return a table; the first row is the header."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
 
 
 def table(rows: list[dict], columns: dict[str, tuple]) -> str:
-    """Return a Markdown table: ``columns`` maps a header to a key of the rows, its unit and the digits after the point.
+    """Return a Markdown table; ``columns`` maps each header to a key of the rows, a unit and the number of decimals.
 
-    Text and integers stand as they are; what a row does not have is left empty.
+    Text is kept as it is; missing values are left empty.
     """
 
     def cell(value, unit: float = 1, digits: int = 0) -> str:
@@ -206,7 +208,7 @@ def table(rows: list[dict], columns: dict[str, tuple]) -> str:
 
 
 def related(rows: list[dict], model: str, key: str, name: str) -> list[dict]:
-    """Return the rows with one more value, ``name``: their ``key`` over that of ``model`` at the same length."""
+    """Return the rows with one more value, ``name``: the ratio of their ``key`` to that of ``model`` at this length."""
     of = {row["length"]: row[key] for row in rows if row["model"] == model}
     return [{**row, name: row[key] / of[row["length"]]} if row["length"] in of else row for row in rows]
 
@@ -216,14 +218,14 @@ def setting_line(setting_: dict) -> str:
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
-    """Write one JSON object per line; the file is never half written."""
+    """Write one JSON object per line; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def save(options: argparse.Namespace, name: str, rows: list[dict], **known) -> None:
-    """Write the rows, with what is ``known`` of all and the setting, to ``--out``/NAME.jsonl; print these two."""
+    """Write the rows, each with the ``known`` values and the setting, to ``--out``/NAME.jsonl; print the latter two."""
     known["setting"] = setting(options.device, options.seed)
     path = options.out / f"{name}.jsonl"
     write_lines(path, [row | known for row in rows])

@@ -1,16 +1,16 @@
 """The mixing of tokens alone: lambda layers against fused softmax attention and against their convolution form.
 
-Measures the time of forward, and of forward with backward, and memory, of
+Measures the time of the forward pass, of forward and backward passes, and memory, of
 
   banded, triton, reference    the backends of fairseq_lambda.ops.lambda_mix
-  convolution                  the form of public implementations: position lambdas made by a convolution, (b, k, v, n)
+  convolution                  the form of public implementations: position lambdas by a convolution, (b, k, v, n)
   softmax                      torch's scaled_dot_product_attention, FlashAttention on a GPU
 
-on queries, keys and values that are already there, at equal width and heads. All take turns in one process. A batch
-has --tokens tokens, so that one more length is fewer and longer sequences; a sequence that is longer stands alone.
+given queries, keys and values, at equal width and heads. All take turns in one process. A batch has --tokens tokens at
+every length; a longer sequence is a batch by itself.
 
-Peak memory is all that a forward and a backward pass allocate at one time. The output and the gradients of the inputs
-are in it, which no implementation can do without; workspace is the peak less these.
+Peak memory is the most that a forward and a backward pass allocate at one time. It includes the output and the
+gradients of the inputs, which every implementation needs; workspace is the peak without these.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from fairseq_lambda.ops import lambda_mix
 
 LENGTHS = [128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 PEERS = ("convolution", "softmax")
-TESTS = {  # of the backend, which is left out unless they pass
+TESTS = {  # a backend is left out unless its tests pass
     "banded": ["tests/ops/test_lambda_mix.py", "tests/modules/test_lambda_layer.py"],
     "reference": ["tests/ops/test_lambda_mix.py"],
     "triton": ["tests/ops/test_triton_kernels.py"],
@@ -44,7 +44,7 @@ COLUMNS = {
 
 
 def convolution_form(queries, keys, values, position_embedding):
-    """Return y (b, h, v, n), channels first as this form likes it; keys (b, u, k, n), values (b, u, v, n).
+    """Return y (b, h, v, n), channels first, which suits this form; keys are (b, u, k, n), values (b, u, v, n).
 
     ``position_embedding`` is the weight of a convolution, (k, u, 1, r).
     """
@@ -71,7 +71,7 @@ def make(name: str, batch: int, length: int, options) -> tuple[Callable, list[to
 
 
 def measure(names: list[str], length: int, options) -> list[dict]:
-    """Return a row for each name: the seconds of both passes and the bytes at the peak."""
+    """Return a row for each name: the seconds of both passes and the peak bytes."""
     torch.manual_seed(options.seed)
     batch = max(1, options.tokens // length)
     ahead, both, ends = {}, {}, {}
@@ -98,7 +98,7 @@ def run(backends: list[str], options) -> list[dict]:
     for length in options.lengths:
         measuring.say(f"{length} tokens: {', '.join(names)}")
         new = measure(names, length, options)
-        slow = [row["model"] for row in new if row["forward_backward"] * 4 > options.limit]  # four times at twice it
+        slow = [row["model"] for row in new if row["forward_backward"] * 4 > options.limit]  # 4x at twice the length
         for name in slow:
             measuring.say(f"{name}: left out beyond {length} tokens, --limit {options.limit} s")
         names = [name for name in names if name not in slow]

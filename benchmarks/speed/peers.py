@@ -1,15 +1,15 @@
-"""A training step beside what one would take instead, from transformers: BERT and ModernBERT of its width and depth.
+"""A training step compared with its alternatives in transformers: BERT and ModernBERT of the same width and depth.
 
 All models of a row take turns in one process, on the same random tokens, without padding or dropout, with torch's fused
 attention, in the precision of --autocast.
 
-  fairseq       lambda_bert_SIZE by fairseq's Trainer.train_step, logging included
+  fairseq       lambda_bert_SIZE in fairseq's Trainer.train_step, including logging
   transformers  LambdaBertForPreTraining: loss, backward, clipping, torch's fused AdamW
-  bert          BertForPreTraining by the same loop, its masked-LM head over all tokens, as it has no other
-  modernbert    ModernBertForMaskedLM by the same loop, with sparse_prediction, its head over the masked tokens alone
-  modernbert-dense  the same as it is by default, its head over all tokens
+  bert          BertForPreTraining in the same loop; its masked-LM head has to run on all tokens
+  modernbert    ModernBertForMaskedLM in the same loop; with sparse_prediction, its head runs on the masked tokens alone
+  modernbert-dense  the same without sparse_prediction, its default: the head runs on all tokens
 
-On a CPU run it with tcmalloc (LD_PRELOAD), as scripts/train_lambda_bert.sh does.
+On a CPU, run it with tcmalloc (LD_PRELOAD), as scripts/train_lambda_bert.sh does.
 """
 
 import argparse
@@ -41,7 +41,7 @@ COLUMNS = {
 
 
 def model_of(name: str, size: str, length: int) -> transformers.PreTrainedModel:
-    """Return one of transformers' models, to train, without dropout."""
+    """Return one of transformers' models, in training mode, without dropout."""
     layers, width, heads = SIZES[size]
     shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "vocab_size": SYMBOLS}
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
@@ -62,7 +62,7 @@ def model_of(name: str, size: str, length: int) -> transformers.PreTrainedModel:
 
 
 def step_of(name: str, length: int, batch: int, options):
-    """Return a function that takes one step, and the number of the model's parameters."""
+    """Return a function that makes one step, and the model's number of parameters."""
     torch.manual_seed(options.seed)
     model = model_of(name, options.size, length).to(options.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01, fused=True)

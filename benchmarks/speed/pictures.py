@@ -1,4 +1,4 @@
-"""Pictures of the benchmarks: panels side by side, each line named at its right end."""
+"""Pictures for the benchmarks: panels side by side, with each line labelled at its right end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ class Panel:
     """One pair of axes.
 
     Args:
-        x, y: what they show.
-        lines: name and points (x, y) of each; those of one name look alike.
-        ticks: of x, whose axis is then logarithmic.
-        top: the most that y shows; without it and with ``linear`` y begins at 0.
-        linear: y is not logarithmic.
+        x, y: labels of the axes.
+        lines: name and points (x, y) of each; lines with the same name look the same.
+        ticks: of x, which makes its axis logarithmic.
+        top: upper limit of y.
+        linear: y is linear, from 0, instead of logarithmic.
     """
 
     x: str
@@ -26,7 +26,7 @@ class Panel:
 
 
 def by_model(rows: list[dict], y: Callable[[dict], float]) -> list[tuple[str, list[tuple[float, float]]]]:
-    """Return a line for each model of the rows: ``y`` of each over its length."""
+    """Return a line for each model in the rows: ``y`` of each row against its length."""
     names = dict.fromkeys(row["model"] for row in rows)
     return [(name, [(row["length"], y(row)) for row in rows if row["model"] == name]) for name in names]
 
@@ -63,7 +63,7 @@ def draw(path: Path, title: str, panels: list[Panel]) -> None:
 
 
 def label_ends(axis, ends: dict[str, tuple[float, str]]) -> None:
-    """Write each line's name at the right of the axis, in its colour, at the height of its end or the next free one."""
+    """Write each line's name to the right of the axis, in its colour, at the height of its end or the next free one."""
     place = axis.transData + axis.transAxes.inverted()
     heights = {name: place.transform((1, y))[1] for name, (y, _) in ends.items()}
     last = -1.0

@@ -1,7 +1,7 @@
-"""Time, CPU time and peak memory of ``lambda-bert preprocess``, of all its processes together.
+"""Time, CPU time and peak memory of ``lambda-bert preprocess``, over all its processes.
 
-The memory is the sum over the processes at the same moment, sampled every 0.2 seconds: ``rss`` counts pages that
-processes share once per process, ``pss`` once. ``--copies 2`` reads the train split twice, as two files. Needs Linux.
+Memory is summed over the processes at the same moment, sampled every 0.2 seconds: ``rss`` counts shared pages once per
+process, ``pss`` once. ``--copies 2`` reads the train split twice, as two files. Needs Linux.
 """
 
 import os
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import measuring
 
-STAGES = ("reading", "learning", "encoding")  # the first words of the lines that tell the progress
+STAGES = ("reading", "learning", "encoding")  # the first words of progress lines
 SAMPLE = 0.2  # seconds
 
 
 def memory_of(group: int) -> tuple[int, int]:
-    """Return the bytes that the processes of a process group hold: the sums of RSS and of PSS."""
+    """Return the memory of the processes in a process group, in bytes: the sums of RSS and of PSS."""
     rss = pss = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -32,16 +32,16 @@ def memory_of(group: int) -> tuple[int, int]:
                     rss += int(line.split()[1]) * 1024
                 elif line.startswith("Pss:"):
                     pss += int(line.split()[1]) * 1024
-        except (OSError, ValueError):  # it has ended
+        except (OSError, ValueError):  # the process has ended
             continue
     return rss, pss
 
 
 def measure(command: list[str]) -> dict:
-    """Run the command in a process group of its own; return its times by stage and its peaks.
+    """Run the command in its own process group; return its times by stage and its peaks.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the command failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(measuring.ROOT), "PYTHONWARNINGS": "ignore"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -83,7 +83,7 @@ def measure(command: list[str]) -> dict:
 
 
 def with_copies(corpus: Path, copies: int, folder: Path) -> Path:
-    """Return a folder in which the corpus' train split stands several times, as links."""
+    """Return a folder with several copies of the corpus's train split, as links."""
     for path in sorted(corpus.iterdir()):
         if path.name.startswith("train."):
             for number in range(copies):
@@ -97,10 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = measuring.parser(__doc__, repeats=None)
     parser.set_defaults(device="cpu")
     parser.add_argument("corpus", type=Path, help="folder with train, valid and test")
-    parser.add_argument("--copies", type=int, default=1, help="of the train split (%(default)s)")
+    parser.add_argument("--copies", type=int, default=1, help="copies of the train split (%(default)s)")
     parser.add_argument("--vocab-size", type=int, default=16000, help="(%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="(%(default)s)")
-    parser.add_argument("--dest", type=Path, help="keep the result here (default: it is removed)")
+    parser.add_argument("--dest", type=Path, help="keep the result here (default: remove it)")
     options = measuring.parse(parser, argv)
     with tempfile.TemporaryDirectory() as scratch:
         text = Path(scratch, "text")

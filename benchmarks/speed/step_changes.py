@@ -1,10 +1,10 @@
-"""A training step on a CPU without what was done against its overhead, and with one measure after the other.
+"""A training step on a CPU without the changes that reduce its overhead, and with one after another of them.
 
-Each row has the measures of the rows above it, too. All rows take turns, so that a noisy moment hits all; what a row
-gains is the median over turns of its step over the step of the row above. What a process must have from its start is
-measured between processes, the rest within one. A step is all of fairseq's Trainer.train_step, in bfloat16 where the
-processor multiplies it. Its floor is that of training_step.py: the operations of its products over the rate of a large
-one, the median of one measurement per turn.
+Each row includes the changes of the rows above. All rows take turns, so that disturbances affect all of them; a row's
+gain is the median over turns of the ratio of its step to that of the row above. Changes that a process needs from its
+start are measured between processes, the others within one. A step is fairseq's whole Trainer.train_step, in bfloat16
+if the processor supports it. Its floor is that of training_step.py: the operations of its products over the rate of a
+large product, the median of one measurement per turn.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLUMNS = {
 
 
 class Change(NamedTuple):
-    """A measure: variables of the environment, or the flags of a step without it."""
+    """A change: environment variables, or the flags of a step without it."""
 
     name: str
     environment: tuple[tuple[str, str], ...] = ()
@@ -56,7 +56,7 @@ CHANGES = (
 
 
 def work(options) -> None:
-    """Read [row, steps] from stdin; write the seconds of its steps, for none the floor: products' operations / rate."""
+    """Read [row, steps] from stdin; write the seconds of each step, or for 0 steps the floor (operations / rate)."""
     logging.disable(logging.INFO)
     batch, trainers = max(1, options.tokens // options.length), {}
     sample = random_batch(options.length, batch, options.seed)
@@ -80,7 +80,7 @@ def work(options) -> None:
 
 
 def environment_of(row: int) -> dict[str, str]:
-    """Return the environment of a process that measures ``row``: with the measures up to it, without the later ones."""
+    """Return the environment of a process that measures ``row``: with the changes up to it, without later ones."""
     every = {name for change in CHANGES for name, _ in change.environment}
     own = {name: value for change in CHANGES[: row + 1] for name, value in change.environment}
     return {name: value for name, value in os.environ.items() if name not in every} | own
@@ -108,7 +108,7 @@ def measure(model: str, length: int, options) -> list[dict]:
     def ask(row: int, steps: int) -> float:
         worker_of[row].stdin.write(f"[{row}, {steps}]\n")
         worker_of[row].stdin.flush()
-        line = worker_of[row].stdout.readline() or sys.exit("error: the process that trains has ended")
+        line = worker_of[row].stdout.readline() or sys.exit("error: the training process has ended")
         return statistics.mean(json.loads(line))
 
     times, floors, rows = [[] for _ in CHANGES], [], range(len(CHANGES))
@@ -141,8 +141,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=["lambda", "softmax"], default=["lambda", "softmax"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--tokens", type=int, default=2048, help="per step (%(default)s)")
-    parser.add_argument("--steps", type=int, default=1, help="timed steps in a turn (%(default)s)")
-    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 where the processor has it")
+    parser.add_argument("--steps", type=int, default=1, help="timed steps per turn (%(default)s)")
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 if the processor has it")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, help=argparse.SUPPRESS)

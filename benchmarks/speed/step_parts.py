@@ -1,4 +1,4 @@
-"""The parts of a training step, each timed alone, beside the floor that its floating-point operations set."""
+"""The parts of a training step, each timed alone, and the lower bound set by its floating-point operations."""
 
 import measuring
 import torch
@@ -9,8 +9,8 @@ from fairseq_lambda.modules import LambdaLayer
 def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, float]]:
     """Return seconds, share, floor and time over floor of each part of a step of ``trainer``.
 
-    The floor is 3 x (multiply-adds forward) x 2 / ``rate``: backward does each product twice, for inputs and weights.
-    It is 0 where memory, not arithmetic, is the limit.
+    The floor is 3 x (multiply-adds forward) x 2 / ``rate``: the backward pass does each product twice, for inputs and
+    weights. It is 0 for parts that are limited by memory, not arithmetic.
     """
     bert = trainer.model.encoder.bert
     layer, count = bert.encoder.layers[0], len(bert.encoder.layers)
@@ -40,7 +40,7 @@ def parts(trainer, length: int, options, rate: float) -> dict[str, dict[str, flo
         trainer.clip_grad_norm(1.0)
         trainer.optimizer.step()
 
-    functions = {  # with how often a step calls it
+    functions = {  # with the number of calls per step
         "token mixing": (lambda: trained(lambda: layer.mixing(x)), count),
         "feed-forward": (feed_forward, count),
         "LM head and loss": (head, 1),
@@ -66,7 +66,7 @@ def masked_tokens(tokens: int) -> int:
 
 
 def costs(bert, length: int, tokens: int) -> dict[str, float]:
-    """Return the floating-point operations of a step of ``tokens`` by part: 6 for each multiply-add of forward."""
+    """Return the floating-point operations of a step of ``tokens`` by part: 6 per multiply-add of the forward pass."""
     layer, count = bert.encoder.layers[0], len(bert.encoder.layers)
     vocabulary, width = bert.embed_tokens.weight.shape
     return {
@@ -77,7 +77,7 @@ def costs(bert, length: int, tokens: int) -> dict[str, float]:
 
 
 def mixing_cost(layer, length: int) -> float:
-    """Return the multiply-adds per token of a layer's mixing, projections too, that no implementation can spare."""
+    """Return the fewest multiply-adds per token of a layer's mixing, including projections, in any implementation."""
     mixing, width = layer.mixing, layer.fc1.in_features
     if isinstance(mixing, LambdaLayer):
         h, k, u, v = mixing.heads, mixing.dim_k, mixing.dim_u, mixing.dim_v

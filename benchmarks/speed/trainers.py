@@ -1,4 +1,4 @@
-"""fairseq's Trainers of the models that are compared, and a batch for their steps."""
+"""fairseq's Trainers for the models that are compared, and a batch for their steps."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ VOCABULARY = 16000
 
 
 def make_trainer(flags: list[str], seed: int) -> Trainer:
-    """Return the Trainer of a command line of fairseq-train."""
+    """Return the Trainer for a fairseq-train command line."""
     args = fairseq_options.parse_args_and_arch(fairseq_options.get_training_parser(), flags)
     cfg = convert_namespace_to_omegaconf(args)
     torch.manual_seed(seed)
@@ -28,7 +28,7 @@ def make_trainer(flags: list[str], seed: int) -> Trainer:
 
 
 def trainer_of(name: str, length: int, options, folder: Path, more: list[str] = ()) -> Trainer:
-    """Return the Trainer of one of MODELS with the recipe of ``options.size``, and flags; ``folder`` gets dict.txt."""
+    """Return the Trainer for one of MODELS with the recipe of ``options.size`` and more flags; writes ``folder``."""
     (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
     layers, width, heads = SIZES[options.size]
     flags = ["--tokens-per-sample", length, "--dropout", 0, "--seed", options.seed, "--log-format", "none"]
@@ -51,7 +51,7 @@ def trainer_of(name: str, length: int, options, folder: Path, more: list[str] = 
 
 
 def random_batch(length: int, batch: int, seed: int) -> dict:
-    """Return a batch as the task's collater makes it: random pieces, 15 % of them masked, two segments."""
+    """Return a batch like those of the task's collater: random pieces, 15 % of them masked, two segments."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(4, 4 + VOCABULARY, (batch, length), generator=generator)
     masked = torch.rand(batch, length, generator=generator) < 0.15

@@ -1,15 +1,15 @@
 """A whole training step: tokens per second and peak memory of lambda_bert, softmax attention and fairseq's roberta.
 
-A step is all of fairseq's Trainer.train_step: masked batch, forward, both losses, backward, gradient norm and clipping,
+A step is fairseq's whole Trainer.train_step: masked batch, forward, both losses, backward, gradient norm and clipping,
 Adam, logging. All models of a row take turns in one process, on the same random tokens, without padding or dropout.
 
   lambda       lambda_bert_SIZE
   lambda-wide  the same with a wider feed-forward network: as many parameters as softmax
   softmax      --lambda-layers none, self-attention through torch's fused kernel
-  roberta      fairseq's own model at the same shape, criterion masked_lm, no sentence loss
+  roberta      fairseq's own model of the same shape, criterion masked_lm, no sentence loss
 
-Then the parts of a step of lambda and of softmax, each timed alone, beside their floor: floating-point operations over
-the rate of a large matrix product measured in the same run.
+Then the parts of a step of lambda and of softmax are timed alone and compared with their floor: floating-point
+operations over the rate of a large matrix product, measured in the same run.
 """
 
 import argparse
@@ -51,14 +51,14 @@ PARTS = {
 
 
 def measure(length: int, options, folder: Path) -> list[dict]:
-    """Return a row for each model: seconds per step, tokens per second, bytes at the peak and parameters."""
+    """Return a row for each model: seconds per step, tokens per second, parameters and peak bytes."""
     batch = max(1, options.tokens // length)
     names = [name for name in options.models if name != "roberta" or length <= options.roberta_tokens]
     trainers = {name: trainer_of(name, length, options, folder) for name in names}
     sample = random_batch(length, batch, options.seed)
 
     def step(name):
-        # fairseq's masked_lm runs under --fp16 and --amp only, so roberta's bfloat16 is entered here
+        # fairseq's masked_lm supports --fp16 and --amp only, so bfloat16 for roberta is switched on here
         enabled = name == "roberta" and options.autocast == "bfloat16"
         with torch.autocast(options.device, torch.bfloat16, enabled=enabled):
             trainers[name].train_step([sample])
@@ -87,11 +87,11 @@ def plot(rows: list[dict], path: Path, size: str) -> None:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = measuring.parser(__doc__, repeats=3)
     parser.add_argument("--autocast", choices=["none", "bfloat16"], nargs="+", help="one or both; "
-                        "default: both where the hardware has bfloat16 products, else none")  # fmt: skip
+                        "default: both if the hardware has bfloat16 products, else none")  # fmt: skip
     parser.add_argument("--size", choices=SIZES, default="base", help="(%(default)s)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 8192])
-    parser.add_argument("--tokens", type=int, help="per step; a longer sequence stands alone (2,048; GPU 32,768)")
+    parser.add_argument("--tokens", type=int, help="per step; longer sequences come singly (2,048; GPU 32,768)")
     parser.add_argument("--roberta-tokens", type=int, default=2048, help="longest sequence for roberta, whose steps "
                         "take as long as softmax's (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
@@ -101,7 +101,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options) -> None:
-    """Measure in one precision, print, and write."""
+    """Measure in one precision; print and write the results."""
     dtype = torch.bfloat16 if options.autocast == "bfloat16" else torch.float32
     rate, rows = measuring.matmul_rate(dtype, options.device), []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Times of the banded backend over blocks and spans, for several contexts: where the defaults of Bands come from."""
+"""Times of the banded backend by block and span size, for several contexts: the source of the defaults of Bands."""
 
 import measuring
 import torch

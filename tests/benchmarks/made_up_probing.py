@@ -1,4 +1,4 @@
-"""Made-up data of all probing tasks, a few hundred sentences."""
+"""Made-up data for all probing tasks, a few hundred sentences."""
 
 import itertools
 import lzma

@@ -1,4 +1,4 @@
-"""The questions of common knowledge: one hundred, counted as by hand, looked up in the training text."""
+"""The questions of common knowledge: there are a hundred, counting is right, and they are looked up in the text."""
 
 import json
 from collections import Counter
@@ -42,7 +42,7 @@ def test_accuracy_is_counted_by_category():
 
 @pytest.fixture
 def data(trained, tmp_path):  # noqa: F811
-    """A data folder of the toy model's vocabulary, whose text has one of the sentences."""
+    """A data folder with the toy model's vocabulary; its text contains one of the sentences."""
     bert = LambdaBertModel.from_pretrained(trained)
     dictionary = bert.task.source_dictionary
     text = [[bert.encode(line)[1:-1].tolist() for line in ("in spring the river runs north, and", "many bridges.")]]
@@ -55,7 +55,7 @@ def data(trained, tmp_path):  # noqa: F811
 
 
 def test_models_and_the_unigram_distribution_are_asked(trained, data, capsys):  # noqa: F811
-    for _ in range(2):  # the second time the lines are replaced
+    for _ in range(2):  # the second time, the lines are replaced
         facts.main([str(trained), "--data", str(data), "--facts", str(data / "toy.yaml"), "--out", str(data / "out")])
     unigram, model = map(json.loads, (data / "out/facts.jsonl").read_text().splitlines())
     assert unigram["model"] == f"unigram distribution of {data.name}" and model["model"] == trained.name

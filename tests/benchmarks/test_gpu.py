@@ -1,4 +1,4 @@
-"""benchmarks/gpu.sh without a GPU: all stages in short form, and what becomes of a stage that fails or hangs."""
+"""benchmarks/gpu.sh without a GPU: all stages in short form, and what happens if a stage fails or hangs."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_every_stage_passes_on_a_cpu(tmp_path):
     assert rows["step"][0]["model"] == "lambda" and rows["step"][0]["seconds"] > 0
     assert rows["updates"][-1]["worst"] < 1e-3
     assert rows["sanitizer"] == [{"outcome": "not run: needs a GPU"}]
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}  # it writes where it is told
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}  # it writes nowhere else
 
 
 FAKE = """
@@ -63,7 +63,7 @@ def test_a_stage_that_breaks_or_hangs_costs_only_itself(monkeypatch, tmp_path, c
     outcomes = {result["stage"]: result["outcome"] for result in results}
     assert outcomes["first"] == "failed with exit code 3" and outcomes["third"] == "passed"
     assert outcomes["second"].startswith("stopped after")
-    assert all(len(result["rows"]) == 1 for result in results)  # what a stage wrote before its end is kept
+    assert all(len(result["rows"]) == 1 for result in results)  # what a stage wrote before it ended is kept
     assert "all is well" in capsys.readouterr().out
 
 

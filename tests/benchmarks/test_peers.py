@@ -1,4 +1,4 @@
-"""The benchmark against models of transformers runs at toy size, and its models are what it says."""
+"""The benchmark against transformers' models runs at toy size, and its models are as described."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The benchmark of preparation at toy size: it counts all processes, and says what it measured."""
+"""The preparation benchmark at toy size: it counts all processes, and reports what it measured."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def test_memory_is_that_of_all_processes_of_the_group():
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
     try:
-        process.stdout.readline()  # the child has its 50 MB
+        process.stdout.readline()  # the child has allocated its 50 MB
         rss, pss = preprocessing.memory_of(process.pid)
         assert 60e6 < rss < 200e6 and 50e6 < pss <= rss
     finally:

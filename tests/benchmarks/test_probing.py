@@ -62,7 +62,7 @@ def test_features_of_words_are_the_mean_of_their_pieces(tmp_path):
 
 @pytest.fixture
 def run_probing(data, few_words, tmp_path, monkeypatch):  # noqa: F811
-    """A function that runs probing.py on cores that stand for a model and its baseline, in this process."""
+    """A function that runs probing.py in this process, on cores that stand for a model and its baseline."""
 
     def encode(*texts):
         words = [[0, *(4 + sum(map(ord, word)) % 50 for word in text.split()), 2] for text in texts]
@@ -118,22 +118,22 @@ def test_probing_resumes_and_its_report_has_tables_and_pictures(run_probing, tmp
     dims = {line["feature"]: line["dim"] for line in lines if line["task"] == "tense" and line["model"] == "model"}
     assert dims == {"lambda": 32, "lambda-small": 16, "values": 8, "mean": 16, "mean-wide": 32, "first": 16}
     bag = next(x for x in lines if (x["task"], x["feature"]) == ("tense", "bag of words"))
-    assert bag["test"] > 90  # the verb's form tells it
+    assert bag["test"] > 90  # the form of the verb shows it
 
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-7]) + '{"task": "ten')  # as after a kill
     run_probing(*tasks, "--seeds", "1")
     assert {(x["task"], x["feature"]): x["test"] for x in probing.read_lines(path)[1]} == {
         (x["task"], x["feature"]): x["test"] for x in lines
     }
-    with pytest.raises(SystemExit, match="holds probes of .*'train': 100}"):
+    with pytest.raises(SystemExit, match="contains probes of .*'train': 100}"):
         run_probing(*tasks, "--seeds", "1", "--train", "50")
-    with pytest.raises(SystemExit, match="--tasks fly: choose of length, tense, "):
+    with pytest.raises(SystemExit, match="--tasks fly: choose from length, tense, "):
         run_probing("--tasks", "fly")
 
     capsys.readouterr()
     probing_report.main(["--lines", str(path)])
     out = capsys.readouterr().out
-    assert out.count("\n| tense |") == 2 and "Content lambdas less the mean of states: in all" in out
+    assert out.count("\n| tense |") == 2 and "Content lambdas minus the mean of states: overall" in out
     assert re.search(r"bigram_shift, content lambda of layer 0: .* wanted at chance", out)
     assert {p.stem for p in (tmp_path / "probing").iterdir()} == {*tasks[1:]}
 
@@ -164,13 +164,13 @@ def test_the_report_takes_the_layer_of_dev_and_says_what_follows():
     ]  # fmt: skip
     table = probing_report.accuracy_table(lines)
     assert "| 62.0 (60.0 to 64.0), layer 0 |" in table and "90" not in table
-    assert "in all -12.0 points, more in 0 of 2 tasks" in probing_report.answer(lines)
+    assert "overall -12.0 points, better in 0 of 2 tasks" in probing_report.answer(lines)
     features = probing_report.by_layer(lines, "depth")
     assert (
         probing_report.title("depth", features)
-        == "depth: content lambdas tell 8.0 points less than the mean of the states"
+        == "depth: content lambdas do 8.0 points worse than the mean of the states"
     )
-    assert probing_report.title("word_content", probing_report.by_layer(lines, "word_content")).endswith("to the end")
+    assert probing_report.title("word_content", probing_report.by_layer(lines, "word_content")).endswith("not finished")
     held = dict(probing_report.checks(lines))
     assert [*held.values()] == [True, True, False]
     order_known = [line("bigram_shift", "model", "lambda", 0, 58.0)]

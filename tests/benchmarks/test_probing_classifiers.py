@@ -1,4 +1,4 @@
-"""The probes themselves: what must be found is found, and what cannot be there is not."""
+"""The probes themselves: they find what is there, and nothing that cannot be there."""
 
 import random
 
@@ -34,7 +34,7 @@ def test_a_probe_finds_what_is_there_and_not_what_is_not():
     assert found["compression"] > 1.8 and found["codelength"] == pytest.approx(1 / found["compression"], abs=1e-3)
     nothing = probe(thirds(x, draw.integers(0, 2, 3000)), 2, seed=1)
     assert abs(nothing["test"] - 50) < 10 and nothing["compression"] < 1.02
-    wheel = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)  # what no logistic regression has
+    wheel = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)  # no logistic regression can represent this
     hidden = probe(thirds(x[:, :4], wheel), 2, seed=1)
     assert hidden["classifier"] == "hidden 50" and hidden["test"] > 75
 
@@ -57,7 +57,7 @@ def test_a_bag_of_words_is_probed_sparse():
 
 
 def test_the_online_code_of_one_class_then_another():
-    """A portion whose class was never seen costs what the uniform part gives it; many classes and few examples work."""
+    """A portion with an unseen class costs what the uniform part assigns; many classes and few examples work, too."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
 
@@ -83,7 +83,7 @@ def test_controls():
     assert len(of_type) == 7
 
 
-K = 5  # words of each of three kinds, which follow each other in turns; and as many that stand anywhere
+K = 5  # words of each of three kinds, which take turns; and as many words that may be anywhere
 MASK, FIRST = 3, 4
 
 
@@ -94,7 +94,7 @@ def sentence(draw, length=9):
 
 @pytest.fixture(scope="module")
 def language():
-    """A model of a language in which order matters, without absolute positions, and its features of two tasks."""
+    """A model, without absolute positions, of a language in which order matters, and its features for two tasks."""
     draw = random.Random(0)
     torch.manual_seed(0)
     options = {"vocab_size": FIRST + 4 * K, "layers": 2, "embed_dim": 32, "ffn_embed_dim": 64, "heads": 4}
@@ -140,7 +140,7 @@ def score(language, task, feature, layer, classes):
 
 
 def test_layer_0s_content_lambda_knows_words_and_no_order_and_upper_states_know_order(language):
-    """Without absolute positions it is a function of the bag of pieces: its probe for order has nothing to find."""
+    """Without absolute positions it is a function of the bag of pieces, so its probe for order has nothing to find."""
     assert abs(score(language, "shift", "lambda", 0, 2) - 50) < 7.5  # three standard errors of 400 texts
     assert score(language, "content", "lambda", 0, K) > 100 / K + 20
     assert score(language, "shift", "mean", 2, 2) > 70

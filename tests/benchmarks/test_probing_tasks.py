@@ -1,4 +1,4 @@
-"""The rules that make the probing tasks of trees, pairs and posts."""
+"""The rules that turn trees, pairs and posts into the probing tasks."""
 
 import random
 
@@ -41,7 +41,7 @@ def test_trees_and_the_rules_on_them(trees):
 
 def test_a_shifted_bigram_has_the_same_bag_of_words_between_the_same_spaces(trees):
     first = trees[0]
-    assert [first[i].form for i in swappable(first)] == ["see", "old"]  # "n't" and "here." do not stand between spaces
+    assert [first[i].form for i in swappable(first)] == ["see", "old"]  # "n't" and "here." are not between spaces
     assert not swappable(trees[1])
     found = {text_of(shifted(first, random.Random(seed))) for seed in range(20)}
     assert found == {"I don't old see cats here.", "I don't see cats old here."}

@@ -1,4 +1,4 @@
-"""The quality benchmark: a comparison that is run, killed, run again and reported, and what it refuses."""
+"""The quality benchmark: a comparison is run, killed, resumed and reported; wrong input is refused."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_runs_are_resumed_after_a_kill_reported_and_timed(toy, tmp_path, capsys,
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    (line,) = results.lines  # the curve outlives the process
+    (line,) = results.lines  # the curve was saved before the kill
     assert line["model"] == "softmax" and "scores" not in line and line["curve"][0]["updates"] == 2
     assert line["setting"]["commit"] and line["setting"]["torch"] and line["flags"]["lambda-layers"] == "none"
 
@@ -78,7 +78,7 @@ def test_runs_are_resumed_after_a_kill_reported_and_timed(toy, tmp_path, capsys,
     before = results.path.read_bytes()
     (tmp_path / "runs").rename(tmp_path / "gone")
     run.main(toy)
-    assert results.path.read_bytes() == before  # what is done needs no checkpoint
+    assert results.path.read_bytes() == before  # finished runs need no checkpoint
     run.main([*toy, "--time"])
     assert {line["model"] for line in results.lines if line["in_turns"]["ms_per_update"] > 0} == {"softmax", "lambda"}
 

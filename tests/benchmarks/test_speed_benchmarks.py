@@ -1,4 +1,4 @@
-"""The benchmarks of speed at toy size: they run, compare what they say they compare, and refuse what is not right."""
+"""The speed benchmarks at toy size: they run, compare what they claim to compare, and refuse wrong input."""
 
 import importlib
 import json
@@ -122,7 +122,7 @@ def test_flags_that_the_device_cannot_serve(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(measuring, "multiplies_bfloat16", lambda device: False)
     for parse, arguments, message in (
-        (mixing.parse, ["--device", "cuda"], "--device cuda: torch finds no GPU here"),
+        (mixing.parse, ["--device", "cuda"], "--device cuda: torch finds no GPU; use --device cpu"),
         (mixing.parse, ["--dtype", "bfloat16"], "--dtype bfloat16: this processor has no"),
         (training_step.parse, ["--autocast", "none", "bfloat16"], "--autocast bfloat16: this processor has no"),
     ):
@@ -178,7 +178,7 @@ import {module}"""
 
 
 def test_workers_beside_a_busy_neighbour_differ_in_the_policy(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # as this process has it, from scripts/test.sh
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # scripts/test.sh sets it for this process
     monkeypatch.setenv("GOMP_SPINCOUNT", "1")
     started = []
     monkeypatch.setattr(busy_neighbour.subprocess, "Popen", lambda command, env, **_: started.append(env))

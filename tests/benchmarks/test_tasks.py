@@ -1,4 +1,4 @@
-"""The table of tasks: controls by hand, which runs are made, resuming, the table and its picture."""
+"""The benchmark on labelled tasks: controls by hand, which runs are made, resuming, the table and its picture."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_controls_of_texts(files):
 
 
 def test_controls_of_words(tmp_path):
-    """A word's most frequent tag; N, the most frequent of all, for a word that training does not have."""
+    """A word's most frequent tag, or N, the most frequent tag overall, for a word unknown from training."""
     (tmp_path / "train.conll").write_text("a N\na N\na V\nb V\n\nb V\nc N\n")
     (tmp_path / "test.conll").write_text("a V\nb V\nnew N\n")
     found = {
@@ -50,7 +50,7 @@ def test_the_best_rate_on_valid_is_run_with_all_seeds_and_nothing_twice(tmp_path
     def finetune(task, model, files, folder, lr, seed, flags):
         made.append((Path(model).name, lr, seed))
         score = {"accuracy": {0.1: 0.5, 0.2: 0.7}[lr] + seed / 100, "texts": 1}
-        test = {"accuracy": {0.1: 0.9, 0.2: 0.6}[lr] + seed / 100, "texts": 1}  # the better one on test is not chosen
+        test = {"accuracy": {0.1: 0.9, 0.2: 0.6}[lr] + seed / 100, "texts": 1}  # better on test: not chosen
         return {"metric": "accuracy", "splits": {"valid": score, "test": test}}
 
     monkeypatch.setattr(tasks, "finetune", finetune)
@@ -84,7 +84,7 @@ def test_a_cut_keeps_the_header(tmp_path):
 
 
 @pytest.mark.parametrize("arguments,message", [
-    (["--report"], "holds no run"), ([], "--data and --model are needed"),
+    (["--report"], "contains no run"), ([], "--data and --model are needed"),
     (["--data", "x", "--model", "a=none"], "none: no such folder"),
 ])  # fmt: skip
 def test_what_is_missing_is_one_line(tmp_path, arguments, message):
