@@ -80,7 +80,7 @@ class Stage:
                     getattr(tiles, name)[size, block] = tiles.Tile(*tile)
 
     def ceiling(self, key: str) -> float | None:
-        """Return a limit from the stage ``card``: ``bytes_per_second`` or ``flop_per_second``; None if it is missing."""
+        """Return a limit from the stage ``card``, ``bytes_per_second`` or ``flop_per_second``; None without it."""
         path = self.out / "card.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return next((row[key] for row in rows if key in row), None)

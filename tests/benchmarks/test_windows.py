@@ -1,4 +1,4 @@
-"""Windows of a text: each token has most of the text around it, and perplexities agree with whole samples."""
+"""Windows over a text: each token has enough text on both sides, and perplexities agree with whole samples."""
 
 import math
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ def test_each_token_stands_in_the_window_whose_middle_is_nearest(tokens, width):
     assert (batch[:, 0] == 0).all() and (batch[:, -1] == 2).all()
     if tokens <= width:
         assert (batch == source).all()
-    else:  # what stands on both sides, where the text does not end before
+    else:  # enough tokens on both sides, unless the text ends first
         at = np.arange(tokens)
         least = 3 * width // 8 - 1
         assert (column - 1 >= np.minimum(at, least)).all()
@@ -35,8 +35,8 @@ def hub_of(tmp_path, **options):
 
 
 def test_who_sees_few_neighbours_reads_windows_as_well_as_the_whole(tmp_path):
-    hub = hub_of(tmp_path, lambda_terms="position")  # 2 layers of 2 tokens to each side
-    found = windows.perplexities(hub, [24, 48])  # at least 7 of a window of 22
+    hub = hub_of(tmp_path, lambda_terms="position")  # two layers that see 2 tokens to each side
+    found = windows.perplexities(hub, [24, 48])  # at least 7 tokens to each side in a window of 22
     assert found["24"]["ratio"] == 1 and found["48"]["ratio"] == pytest.approx(1, abs=1e-6)
     assert found["48"]["mlm_ppl"] == pytest.approx(found["24"]["mlm_ppl"]) and found["48"]["masked_tokens"] > 20
     assert hub.task.cfg.tokens_per_sample == 32 and hub.task.sentence_objective == "sop"
@@ -51,7 +51,7 @@ def test_the_greatest_length_is_each_sample_read_whole(tmp_path):
         sums, count = sums + losses.sum().item(), count + len(at)
     found = windows.perplexities(hub, [24, 48])
     assert found["48"]["mlm_ppl"] == pytest.approx(math.exp(sums / count), rel=1e-5)
-    assert found["48"]["ratio"] != pytest.approx(1, abs=1e-6)  # content lambdas see the whole
+    assert found["48"]["ratio"] != pytest.approx(1, abs=1e-6)  # content lambdas see the whole sample
 
 
 def test_lengths_beyond_learned_positions_are_left_out(tmp_path):
