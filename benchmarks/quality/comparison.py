@@ -21,9 +21,9 @@ class Run:
     size: str
     updates: int
     flags: dict
-    trunk: str | None = None  # the model whose training this one goes on from,
+    trunk: str | None = None  # the model whose training this one continues,
     start: int = 0  # after so many updates
-    branches: tuple[int, ...] = ()  # the updates after which others go on from this one
+    branches: tuple[int, ...] = ()  # the updates after which others branch off
 
     @property
     def folder(self) -> str:
@@ -99,7 +99,7 @@ class Comparison:
 
     @property
     def trunks(self) -> set[str]:
-        """The models that are there for others to go on from."""
+        """The models that exist only for others to continue."""
         return {own["trunk"] for own in self.models.values() if own and "trunk" in own}
 
     def start(self, updates: int) -> int:
@@ -127,7 +127,7 @@ class Comparison:
             options[name] = {**inherited, **(own or {})}
 
         def ends(trunk: str) -> tuple[int, ...]:
-            """Return where others go on from this model, or nothing."""
+            """Return where others branch off from this model, if any do."""
             of = [own for own in options.values() if own.get("trunk") == trunk]
             return tuple(sorted({self.start(own.get("updates", self.updates)) for own in of}))
 
@@ -182,7 +182,7 @@ class Results:
         return False
 
     def put(self, run: Run, values: dict) -> None:
-        """Write the line of a run, in place of the one that it has."""
+        """Write the line of a run, replacing an earlier one."""
         known = {key: getattr(run, key) for key in ("model", "lr", "seed", "size", "updates", "flags")}
         with self.writing:
             lines = self.lines

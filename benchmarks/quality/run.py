@@ -1,8 +1,8 @@
 """Trains and evaluates the models of a comparison, one run after another, as far as that is not done.
 
 ``python benchmarks/quality/run.py baseline data-bin/wikitext-2`` runs comparisons/baseline.yaml by
-scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality/baseline.jsonl, which is written anew
-after each validation, so that a curve outlives its machine; run the command again after a kill, and it resumes.
+scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality/baseline.jsonl, which is rewritten after
+each validation, so that a curve outlives its machine. Run the command again after a kill, and it resumes.
 benchmarks/quality/report.py prints the table and draws the picture.
 
 Two runs with one core each make more updates together than one run after the other with two: ``--jobs 2``.
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) -> str:
     """Train in ``folder``, as far as that is not done; return the log, which ``validated`` gets after each validation.
 
-    A run with a trunk begins as the copy that the trunk's run left where it branches.
+    A run with a trunk starts from the checkpoint that the trunk's run left where this one branches off.
 
     Raises:
         ValueError: the training failed; the trunk's checkpoint is missing.
@@ -56,7 +56,7 @@ def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) 
     if run.trunk and not folder.exists():
         branch = folder.parent / run.trunk_folder / f"at-{run.start}"
         if not branch.is_dir():
-            raise ValueError(f"{run.folder} goes on from {branch}, which is missing: train {run.trunk} first")
+            raise ValueError(f"{run.folder} continues {branch}, which is missing: train {run.trunk} first")
         with whole_folder(folder) as unfinished:
             shutil.copytree(branch, unfinished, dirs_exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
