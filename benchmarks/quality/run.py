@@ -1,8 +1,8 @@
 """Trains and evaluates the models of a comparison, one run after another, as far as that is not done.
 
 ``python benchmarks/quality/run.py baseline data-bin/wikitext-2`` runs comparisons/baseline.yaml by
-scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality/baseline.jsonl, which is rewritten after
-each validation, so that a curve outlives its machine. Run the command again after a kill, and it resumes.
+scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality/baseline.jsonl, which is rewritten
+after each validation, so that a curve outlives its machine. Run the command again after a kill, and it resumes.
 benchmarks/quality/report.py prints the table and draws the picture.
 
 Two runs with one core each make more updates together than one run after the other with two: ``--jobs 2``.
