@@ -16,7 +16,7 @@ CHECKPOINTS = (WEIGHTS, "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 
 
 def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
-    """Return the path of the checkpoint meant; the first of ``CHECKPOINTS`` if none is named."""
+    """Return the path of ``checkpoint_file`` in the folder, by default the first of ``CHECKPOINTS`` that is there."""
     folder = Path(folder)
     if folder.is_file():
         return folder
@@ -46,8 +46,8 @@ def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> No
     Args:
         folder: with ``dict.txt`` and, if there is one, ``sentencepiece.model`` in it.
         weights: a model's ``state_dict()``.
-        config: at least ``model``, ``task``, ``criterion`` and ``updates``, plain values; ``task_state``, what the task
-            stores but for symbols and pieces.
+        config: at least ``model``, ``task``, ``criterion`` and ``updates``, plain values; optionally ``task_state``,
+            what the task stores except symbols and pieces.
     """
     first: dict[int, str] = {}
     tied = {}

@@ -1,7 +1,7 @@
-"""The places where fairseq's handling of checkpoints is replaced, for every way to start a training.
+"""Replacements for parts of fairseq's checkpoint handling, in effect however a training is started.
 
-In the plugin and not in a script, because torchrun restarts its workers by itself. Each function says which behaviour
-of fairseq it works around.
+They are in the plugin, not in a script, because torchrun restarts its workers itself. Each docstring says which
+behaviour of fairseq the function works around.
 """
 
 import contextlib
@@ -44,10 +44,10 @@ class WholeCopies(PathManager):
 
 
 def install(is_ours) -> None:
-    """Put the replacements in place, once; ``is_ours`` says of a trainer whether its checkpoints are to be checked.
+    """Install the replacements, once. ``is_ours`` takes a trainer and tells whether to check its checkpoints.
 
-    A model of ours calls it when it is built, so that other models' runs are left alone. fairseq looks these functions
-    up when it needs them, and it saves and resumes nothing before there is a model.
+    A lambda_bert calls this when it is built, so runs of other models are left alone. That is early enough: fairseq
+    looks these functions up at each call, and it saves and loads nothing before the model exists.
     """
     if checkpoint_utils.PathManager is WholeCopies:
         return
@@ -59,11 +59,11 @@ def install(is_ours) -> None:
 def _saving(original):
     @functools.wraps(original)
     def torch_persistent_save(obj, filename, async_write: bool = False):
-        """fairseq retries a failed save at the end of what it has written, and renames the two over the old file."""
+        """fairseq retries a failed save by appending to what it has written, then renames that over the old file."""
         if isinstance(obj, dict) and "extra_state" in obj:
             patience.remember(obj["extra_state"])
             if "lambda_backend" in (obj["cfg"].get("model") or {}):
-                obj["cfg"]["model"]["lambda_backend"] = "auto"  # a matter of this machine, not of the model
+                obj["cfg"]["model"]["lambda_backend"] = "auto"  # the choice depends on the machine, not on the model
         if async_write or PathManager.path_requires_pathmanager(str(filename)):
             return original(obj, filename, async_write=async_write)
         save_whole(obj, filename)
@@ -74,15 +74,15 @@ def _saving(original):
 def _loading(original, is_ours):
     @functools.wraps(original)
     def load_checkpoint(cfg, trainer, **passthrough):
-        """fairseq opens ``checkpoint_last.pt`` as it is, torn or foreign, and trains a finished run one update more."""
+        """fairseq loads ``checkpoint_last.pt`` even if torn or foreign, and trains a finished run once more."""
         if not is_ours(trainer):
             return original(cfg, trainer, **passthrough)
         _check_ranks(trainer)
-        if trainer.checkpoint_suffix:  # a part of a checkpoint, with names of its own
+        if trainer.checkpoint_suffix:  # a sharded checkpoint, whose files have other names
             with weights_only():
                 return original(cfg, trainer, **passthrough)
         if cfg.finetune_from_model is not None:
-            with contextlib.suppress(FileNotFoundError):  # which is said below
+            with contextlib.suppress(FileNotFoundError):  # reported below
                 cfg.finetune_from_model = str(find_checkpoint(cfg.finetune_from_model))
         outcome, had = GO_ON, 0
         if trainer.is_data_parallel_master:
@@ -91,11 +91,11 @@ def _loading(original, is_ours):
             except (CheckpointError, OSError) as error:
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 outcome = REFUSED
-        outcome, had = _sum_over_ranks([outcome, had], trainer)  # so that the others do not wait for rank 0 in vain
+        outcome, had = _sum_over_ranks([outcome, had], trainer)  # or the others would wait for rank 0 forever
         if outcome != GO_ON:
             sys.exit(1 if outcome == REFUSED else 0)
-        # fairseq's broadcast of the state to the other ranks pickles a class of its own, which weights_only refuses:
-        # let each rank read the file.
+        # To broadcast the state to the other ranks, fairseq pickles a class of its own, which weights_only refuses.
+        # So each rank reads the file.
         cfg.load_checkpoint_on_all_dp_ranks = trainer.cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
         with weights_only(), _one_line(had), _position_for_these_ranks(had, trainer), _upgraded(trainer):
             extra_state, epoch_itr = original(cfg, trainer, **passthrough)
@@ -113,7 +113,7 @@ def _loading(original, is_ours):
 def _carry_over(extra_state: dict, trainer) -> None:
     """fairseq saves at the end of an epoch before the scheduler has seen its loss, and resumes with all meters at zero.
 
-    One of them, of the updates since the last line of the log, spans epochs in a run that is not interrupted.
+    In an uninterrupted run one of these meters spans epochs: that of the updates since the last line of the log.
     """
     trainer.lr_step(extra_state["train_iterator"]["epoch"] - 1, extra_state["val_loss"])
     inner = extra_state["metrics"].get("train_inner")
@@ -123,15 +123,15 @@ def _carry_over(extra_state: dict, trainer) -> None:
 
 @contextlib.contextmanager
 def _one_line(had: int):
-    """fairseq stops with a traceback over flags that do not go with the checkpoint."""
+    """fairseq ends with a traceback if the flags do not fit the checkpoint."""
     try:
         yield
     except (RuntimeError, AssertionError) as error:
         message = str(error)
         if "dataloader mismatch" in message:
             message = (
-                f"the checkpoint is {had} batches into an epoch, which has fewer now: the data or the size of a batch "
-                "has changed. Begin the epoch again with --reset-dataloader"
+                f"the checkpoint is {had} batches into an epoch that now has fewer: the data or the batch size has "
+                "changed. Start the epoch again with --reset-dataloader"
             )
         elif "please reset the optimizer" not in message:
             raise
@@ -140,7 +140,7 @@ def _one_line(had: int):
 
 @contextlib.contextmanager
 def _replaced(owner, name: str, replacement):
-    """Within, ``owner.name`` is a function that gets the original as its first argument."""
+    """Replace ``owner.name`` in this context by a function that gets the original as its first argument."""
     original = getattr(owner, name)
     setattr(owner, name, functools.partial(replacement, original))
     try:
@@ -150,10 +150,10 @@ def _replaced(owner, name: str, replacement):
 
 
 def _position_for_these_ranks(had: int, trainer):
-    """fairseq stores the batches of an epoch that each process has had, and skips as many for each of the new ones.
+    """fairseq stores how many batches of an epoch each process has had, and skips that many in each new process.
 
-    The processes take turns in one order of batches. So ``had``, those of all processes together, are divided anew;
-    what is left over is seen again, less than one batch per process.
+    The processes take turns in one order of batches. So ``had``, the number over all processes, is divided by the
+    number of the new ones. The remainder, less than one batch per process, is seen again.
     """
 
     def load_checkpoint(original, *arguments, **options):
@@ -166,9 +166,9 @@ def _position_for_these_ranks(had: int, trainer):
 
 
 def _upgraded(trainer):
-    """fairseq lets a model upgrade its weights when it loads them, and not the optimizer's state beside them.
+    """fairseq lets a model upgrade its weights on loading, but not the optimizer's state.
 
-    Nor does it know exported models, nor that two optimizers can have one form of state.
+    Nor can it read exported models, and it does not know that two optimizers may share one form of state.
     """
 
     def load_checkpoint_to_cpu(original, path, *arguments, **options):
@@ -185,7 +185,7 @@ def _upgraded(trainer):
 def _prepare(cfg, trainer) -> tuple[int, int]:
     """Recover the folder and check what is about to be loaded.
 
-    Return GO_ON or FINISHED, and how many batches of the present epoch all processes have had.
+    Return GO_ON or FINISHED, and how many batches of the current epoch all processes together have had.
     """
     lock.take(Path(cfg.save_dir))
     path, weights_alone = _file_to_load(cfg)
@@ -209,7 +209,7 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
             return FINISHED, 0
         if not state.get("last_optimizer_state"):
             raise CheckpointError(
-                f"{path} was saved with --no-save-optimizer-state, so that its run cannot be resumed: use it as "
+                f"{path} was saved with --no-save-optimizer-state, so its run cannot be resumed: use it as "
                 "--finetune-from-model of a new run with another --save-dir"
             )
         logger.info(f"resuming from {path} at {updates} updates (another --save-dir starts afresh)")
@@ -219,23 +219,23 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     if again and not cfg.reset_dataloader:
         logger.warning(
             f"{path} was written by {before} processes and {trainer.data_parallel_world_size} resume: "
-            f"{again} of the {had} batches that this epoch has had are seen again"
+            f"{again} of the {had} batches that this epoch has had will be seen again"
         )
     return GO_ON, had
 
 
 def _file_to_load(cfg) -> tuple[Path | None, bool]:
-    """Return the file that fairseq is about to load, None for a new run, and whether it is for its weights alone."""
+    """Return the file that fairseq is about to load, None for a new run, and whether only its weights are used."""
     if cfg.restore_file != LAST:
         flag, path = "--restore-file", cfg.restore_file
     else:
         last = Path(cfg.save_dir) / LAST
-        if not cfg.no_last_checkpoints:  # else it would get one that the run does not keep up to date
+        if not cfg.no_last_checkpoints:  # with it, recovery would make a file that the run never updates
             for line in recover(last.parent)[1]:
                 logger.warning(line)
         if last.is_file():
             return last, False
-        flag, path = "--continue-once", getattr(cfg, "continue_once", None)  # ve-fairseq has it
+        flag, path = "--continue-once", getattr(cfg, "continue_once", None)  # only ve-fairseq has it
         if path is None:
             flag, path = "--finetune-from-model", cfg.finetune_from_model
         if path is None:
@@ -246,12 +246,12 @@ def _file_to_load(cfg) -> tuple[Path | None, bool]:
 
 
 def _check_same_file(extra_state: dict | None, trainer) -> None:
-    """Without fairseq's broadcast, a machine that does not see the file would start from scratch beside the others."""
+    """As each rank reads the file itself, a machine that does not see it would start from scratch beside the others."""
     own = trainer.get_num_updates() + (extra_state is not None)
     if _sum_over_ranks([own], trainer)[0] != own * trainer.data_parallel_world_size:
         sys.exit(
-            "error: not all processes have found the same checkpoint: --save-dir, and the file to start from, have to "
-            "be on a disk that all machines share"
+            "error: not all processes have found the same checkpoint: put --save-dir and the file to start from on a "
+            "disk that all machines share"
         )
 
 
@@ -264,23 +264,24 @@ def _sum_over_ranks(numbers: list[int], trainer) -> list[int]:
 
 
 def _check_ranks(trainer) -> None:
-    """fairseq takes the number of processes from the number of GPUs: on a CPU, torchrun's would each train alone."""
+    """fairseq takes the number of processes from that of the GPUs: on a CPU, torchrun's would each train alone."""
     started = int(os.environ.get("WORLD_SIZE", 1))
     seen = trainer.cfg.distributed_training.distributed_world_size
     if started != seen and "RANK" in os.environ:
         sys.exit(
-            f"error: torchrun has started {started} processes and fairseq knows of {seen}: start them with "
-            "scripts/train_lambda_bert.sh --nproc, or by -m fairseq_lambda.commands.fairseq_train"
+            f"error: torchrun has started {started} processes but fairseq knows of {seen}: start them with "
+            "scripts/train_lambda_bert.sh --nproc, or with -m fairseq_lambda.commands.fairseq_train"
         )
     model = trainer.get_model()
     has_batch_norm = any(isinstance(module, MaskedBatchNorm) for module in model.modules())
     if seen == 1 or trainer.device.type != "cpu" or not has_batch_norm or not model.cfg.encoder_layerdrop:
         return
-    # On a CPU, layer drop draws from the generator that dropout draws from, and every rank's batches have other shapes.
+    # On a CPU, layer drop and dropout draw from one generator. Ranks have batches of different shapes, so their
+    # generators drift apart and they drop different layers.
     noise = [f"--{name.replace('_', '-')}" for name in DROPOUTS if getattr(model.cfg, name) > 0]
     if noise:
         sys.exit(
-            f"error: with {' and '.join(noise)}, processes on a CPU leave out layers each in its own way "
-            f"(--encoder-layerdrop {model.cfg.encoder_layerdrop}), and --lambda-norm batch needs the same ones in all: "
-            "set either to 0, or choose another norm"
+            f"error: with {' and '.join(noise)}, each process on a CPU drops other layers (--encoder-layerdrop "
+            f"{model.cfg.encoder_layerdrop}), but --lambda-norm batch needs the same layers in all of them: set either "
+            "to 0, or choose another norm"
         )

@@ -12,21 +12,21 @@ from pathlib import Path
 from fairseq_lambda.checkpointing.reading import CheckpointError
 
 NAME = "run.lock"
-BEAT, STALE = 20, 120  # seconds between signs of life, and without one until the owner counts as dead
+BEAT, STALE = 20, 120  # seconds: between signs of life; without one before the owner counts as dead
 UNKNOWN = {"process": "?", "host": "?", "since": "just now"}
 
 SETTLE = 0.5  # seconds in which processes that found the same dead lock have all replaced it
 
 logger = logging.getLogger(__name__)
 
-_held: dict[Path, tuple[threading.Event, str]] = {}  # what ends the thread, and what stands in the lock
+_held: dict[Path, tuple[threading.Event, str]] = {}  # the event that stops the thread; the text of the lock
 
 
 def take(folder: Path) -> None:
-    """Hold ``folder`` for this process, until it ends; a thread renews the date of the lock every 20 seconds.
+    """Lock ``folder`` for this process until it ends; a thread renews the date of the lock every 20 seconds.
 
-    The lock of an owner that is gone does not count: on this machine at once, on another one, or where its process
-    number has been given to another process, 120 seconds after its last sign of life.
+    The lock of a dead owner does not count. On this machine that is known at once; on another machine, or if the
+    owner's process number is in use again, 120 seconds after its last sign of life.
 
     Raises:
         CheckpointError: another process holds it; the message names it.
@@ -37,7 +37,7 @@ def take(folder: Path) -> None:
     owner, is_there = _owner(path), path.exists()
     if owner is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # a dead one's
+        path.unlink(missing_ok=True)  # that of a dead owner
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         ours = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n"
         try:
@@ -45,13 +45,13 @@ def take(folder: Path) -> None:
                 file.write(ours)
         except FileExistsError:
             owner = UNKNOWN
-        if owner is None and is_there:  # of two that find a dead one, the second may take away the first one's
+        if owner is None and is_there:  # of two that find a dead lock, the second may remove that of the first
             time.sleep(SETTLE)
             owner = None if _says(path, ours) else _owner(path) or UNKNOWN
     if owner is not None:
         raise CheckpointError(
             f"{folder} is in use by process {owner['process']} on {owner['host']} since {owner['since']}: wait for it, "
-            f"stop it, or choose another --save-dir (if it is gone, its lock {path} ends by itself in {STALE} seconds)"
+            f"stop it, or choose another --save-dir (if it is dead, its lock {path} expires after {STALE} seconds)"
         )
     stop = threading.Event()
     _held[path] = stop, ours
@@ -60,7 +60,7 @@ def take(folder: Path) -> None:
 
 
 def release(folder: Path) -> None:
-    """Let go of ``folder``; nothing happens if this process does not hold it."""
+    """Unlock ``folder``; does nothing if this process does not hold the lock."""
     path = folder.resolve() / NAME
     stop, ours = _held.pop(path, (None, ""))
     if stop is not None:
@@ -74,8 +74,8 @@ def _beat(path: Path, stop: threading.Event, ours: str) -> None:
         try:
             if not _says(path, ours):
                 logger.error(
-                    f"{path} is no longer this run's: it gave no sign of life for {STALE} seconds, and another run may "
-                    "have started in its folder"
+                    f"{path} no longer belongs to this run, which gave no sign of life for {STALE} seconds: another "
+                    "run may have started in its folder"
                 )
                 return
             os.utime(path)
@@ -113,4 +113,4 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         pass
-    return process != os.getpid()  # a lock of this number that this process does not hold is of a dead one
+    return process != os.getpid()  # a lock with our own number that we do not hold is left from a dead process

@@ -7,14 +7,14 @@ from fairseq_lambda.symbols import difference
 
 
 def check_match(state: dict, path: Path, task, model, with_optimizer: bool = True) -> None:
-    """Return if ``state`` was trained with this dictionary and this architecture.
+    """Check that ``state`` was trained with this dictionary and this architecture.
 
-    fairseq's trainer never calls ``task.load_state_dict``, and so resumes over another dictionary of the same size,
-    with every embedding standing for another word.
+    fairseq's trainer never calls ``task.load_state_dict``. It would resume with another dictionary of the same size,
+    where every embedding stands for another word.
 
     Args:
-        with_optimizer: its state is to be loaded too, so every weight has to be there under its name; without, a
-            sentence head may be missing or not wanted.
+        with_optimizer: the optimizer's state is loaded too, so every weight must be there under its name. Otherwise a
+            sentence head may be missing, or be there unused.
 
     Raises:
         CheckpointError: it was not.
@@ -55,8 +55,8 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise CheckpointError(
-                f"{path} does not fit: it is of another architecture, whose {name} is "
-                f"{there.get(name, 'missing')}, and this run's {here.get(name, 'missing')}: {remedy}"
+                f"{path} does not fit: it has another architecture, whose {name} is "
+                f"{there.get(name, 'missing')}, but {here.get(name, 'missing')} in this run: {remedy}"
             )
 
 

@@ -1,4 +1,4 @@
-"""The count behind --patience, validations since the best one: fairseq keeps it on a function and does not save it."""
+"""The count behind --patience, validations since the best one, which fairseq keeps on a function and does not save."""
 
 import sys
 
@@ -13,7 +13,7 @@ def remember(extra_state: dict) -> None:
 
 
 def restore(extra_state: dict) -> None:
-    """Let fairseq count on from where a checkpoint was saved."""
+    """Give fairseq the count that a checkpoint holds."""
     for function in _functions():
         for name, value in extra_state.get(KEY, {}).items():
             setattr(function, name, value)
@@ -25,6 +25,6 @@ def is_spent(extra_state: dict, patience: int) -> bool:
 
 
 def _functions() -> list:
-    """Return fairseq's should_stop_early; it is one of ``__main__`` under ``python -m fairseq_cli.train``."""
+    """Return fairseq's should_stop_early; under ``python -m fairseq_cli.train`` it belongs to ``__main__``."""
     modules = (sys.modules.get(name) for name in ("__main__", "fairseq_cli.train"))
     return [module.should_stop_early for module in modules if hasattr(module, "should_stop_early")]

@@ -1,4 +1,4 @@
-"""Reading of checkpoint files that may be torn, damaged, foreign or hostile."""
+"""Reading checkpoint files that may be torn, damaged, foreign or hostile."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-# What a resumed run reads of fairseq's state.
+# The parts of fairseq's state that a resumed run reads.
 NEEDED = {"cfg": dict, "model": dict, "optimizer_history": list, "extra_state": dict, "task_state": dict}
 DOS_FOLDER = 0x10  # a bit of a record's attributes in zip
 OVERRIDE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -21,18 +21,18 @@ class CheckpointError(ValueError):
 
 
 class DamagedCheckpoint(CheckpointError):
-    """A torn, empty or altered file: an older one may serve in its place."""
+    """A torn, empty or altered file: an older one may be used in its place."""
 
 
 def check_whole(path: Path) -> None:
-    """Return if every record of the file is as it was written.
+    """Check that every record of the file is as it was written.
 
-    torch stores a CRC-32 beside each record and does not compare it when it loads, so a flipped bit of a weight would
-    pass unseen. Records are read in blocks: a large file needs no memory.
+    torch stores a CRC-32 with each record but does not check it on loading, so a flipped bit in a weight would go
+    unnoticed. Records are read in blocks, so a large file needs little memory.
 
     Raises:
         DamagedCheckpoint: empty, torn or altered, or not a file of torch.save.
-        CheckpointError: the system does not read it at present.
+        CheckpointError: the system cannot read it at the moment.
     """
     with _damage(path), _open(path) as archive:
         bad = archive.testzip()
@@ -41,19 +41,19 @@ def check_whole(path: Path) -> None:
 
 
 def read_header(path: Path) -> dict:
-    """Return fairseq's state with tensors that are not read before they are used.
+    """Return fairseq's state; its tensors are read from the file only when they are used.
 
-    The structure is compared with its checksum, the tensors are not: see :func:`check_whole`.
+    The checksum of the structure is checked, those of the tensors are not: see :func:`check_whole`.
 
     Raises:
-        DamagedCheckpoint: as there.
-        CheckpointError: not to be read at present, or intact, and not a checkpoint of fairseq, or more in it than
-            tensors and plain values.
+        DamagedCheckpoint: empty, torn or altered, or not a file of torch.save.
+        CheckpointError: the system cannot read it at the moment; or it is intact, but not a checkpoint of fairseq, or
+            holds more than tensors and plain values.
     """
     with _damage(path), _open(path) as archive:
         for name in archive.namelist():
             if name.endswith("/data.pkl"):
-                archive.read(name)  # compares its checksum
+                archive.read(name)  # checks its checksum
     try:
         with weights_only():
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -69,11 +69,11 @@ def read_header(path: Path) -> dict:
 
 @contextlib.contextmanager
 def weights_only():
-    """Within, torch.load unpickles tensors and plain values only, whatever the environment says.
+    """Let torch.load unpickle tensors and plain values only in this context, whatever the environment says.
 
-    fairseq leaves the argument ``weights_only`` out, and then the variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the
-    protection off. Of classes, argparse.Namespace alone is let through, a bare container, in which fairseq stores the
-    options of its older optimizers (``--optimizer sgd``): without it such a run could not be resumed.
+    fairseq does not pass ``weights_only``, so the variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD could turn the protection
+    off. One class is allowed: argparse.Namespace, a bare container in which fairseq stores the options of its older
+    optimizers (``--optimizer sgd``). Without it such a run could not be resumed.
     """
     before = os.environ.pop(OVERRIDE, None)
     try:
@@ -85,7 +85,7 @@ def weights_only():
 
 
 def _has(state, key: str, kind: type) -> bool:
-    """Return whether ``state`` is a dictionary with such a thing in it; only a task may have nothing to say."""
+    """Return whether ``state`` is a dictionary with such an entry, which only for ``task_state`` may be empty."""
     if not isinstance(state, dict) or not isinstance(state.get(key), kind):
         return False
     return kind is int or key == "task_state" or bool(state[key])
@@ -99,7 +99,7 @@ def _open(path: Path) -> zipfile.ZipFile:
         if entry.compress_type != zipfile.ZIP_STORED:
             archive.close()
             raise zipfile.BadZipFile("it is compressed, which torch.save never does")
-        if entry.external_attr & DOS_FOLDER:  # torch would read nothing, and hand out memory as it is
+        if entry.external_attr & DOS_FOLDER:  # torch would read nothing and return uninitialised memory
             archive.close()
             raise zipfile.BadZipFile(f"record {entry.filename} is marked as a folder")
     return archive
@@ -107,10 +107,10 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 @contextlib.contextmanager
 def _damage(path: Path):
-    """Turn whatever zipfile raises over altered bytes into DamagedCheckpoint: it knows a dozen exceptions.
+    """Turn whatever zipfile raises over altered bytes, a dozen kinds of exception, into DamagedCheckpoint.
 
-    A file that the system does not read, a network disk's for a moment, may be whole: that is another error. EINVAL is
-    zipfile's, which has taken a position in the file from altered bytes.
+    A file that the system fails to read, as a network disk may do for a moment, can still be whole: that is another
+    error. EINVAL does mean damage: zipfile took a position in the file from altered bytes.
     """
     try:
         yield
@@ -125,7 +125,7 @@ def _damage(path: Path):
 
 
 def _reason(error: Exception) -> str:
-    """Return one line that says what is wrong, less torch's advice to switch the protection off."""
+    """Return one line that says what is wrong, without torch's advice to switch the protection off."""
     text = str(error).strip()
     found = re.search(r"Unsupported (?:global: GLOBAL|class|operand)\s+(\S+)", text)
     if "Weights only load failed" in text or found:

@@ -33,14 +33,14 @@ class Candidate:
 
 
 def survey(folder: Path) -> tuple[Candidate | None, list[Candidate], dict[Path, str]]:
-    """Return the newest whole checkpoint of a folder, all that have a readable header, and why the others have not.
+    """Return the newest whole checkpoint of a folder, all with a readable header, and what is wrong with the others.
 
-    Newest by the updates in it, not by the file's date, which copying changes; of equals, ``checkpoint_last.pt``. But
-    a file that is older than ``checkpoint_last.pt`` never takes its place: it is what a user has gone back from, by
-    --restore-file, --reset-optimizer or a copy. Only as many are read in full as it takes to find a whole one.
+    The newest is the one with most updates, since copying changes a file's date; of equals, ``checkpoint_last.pt``. But
+    a file with an older date than ``checkpoint_last.pt`` never takes its place: the user has gone back from it, with
+    --restore-file, --reset-optimizer or a copy. Files are read in full only until a whole one is found.
 
     Raises:
-        CheckpointError: an intact file that is no checkpoint of fairseq, or holds code: nothing to be guessed around.
+        CheckpointError: an intact file is not a checkpoint of fairseq, or holds code; the user has to decide.
     """
     candidates, damaged = [], {}
     for path in sorted(folder.iterdir()):
@@ -65,11 +65,11 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
     """Make ``checkpoint_last.pt`` the newest whole checkpoint; return it, or None for a new run, and what was done.
 
     A kill may come between the parts of a save: fairseq writes ``checkpoint_1_500.pt`` and copies it over
-    ``checkpoint_best.pt`` and ``checkpoint_last.pt``. The copies that are missing are made here. Damaged files
-    are put aside under another name, never overwritten; unfinished writes are removed.
+    ``checkpoint_best.pt`` and ``checkpoint_last.pt``. Missing copies are made here. Damaged files are put aside under
+    another name, never overwritten; unfinished writes are removed.
 
     Raises:
-        CheckpointError: there are checkpoints and none is whole, or :func:`survey` says so. Nothing is changed then.
+        CheckpointError: there are checkpoints but none is whole, or :func:`survey` raises it. Nothing is changed then.
     """
     if not folder.is_dir():
         return None, []
@@ -83,7 +83,7 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
     for path in folder.glob(f"checkpoint*.pt{UNFINISHED}"):
         if NAMES.fullmatch(path.name.removesuffix(UNFINISHED)):
             path.unlink()
-            done.append(f"skipped {path}: a write that was not finished; removed")
+            done.append(f"skipped {path}: an unfinished write; removed")
     for path, reason in damaged.items():
         aside = _free_name(path)
         rename(path, aside)
@@ -106,7 +106,7 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
 
 
 def _free_name(path: Path) -> Path:
-    """Return ``checkpoint_last.pt.damaged``, or with a number if there is one already."""
+    """Return a name such as ``checkpoint_last.pt.damaged``, with a number if that is taken."""
     for number in itertools.count(1):
         name = path.with_name(f"{path.name}{ASIDE}{number if number > 1 else ''}")
         if not name.exists():

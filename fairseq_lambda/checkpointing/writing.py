@@ -1,4 +1,4 @@
-"""Writing of checkpoint files: whole, tried again where a disk fails now and then, with errors of one line."""
+"""Writing checkpoint files: whole, with retries for disks that fail now and then, and with errors of one line."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import torch
 
 from fairseq_lambda.files import whole
 
-ATTEMPTS, PAUSE = 3, 2.5  # seconds; as fairseq, for network disks that fail now and then
+ATTEMPTS, PAUSE = 3, 2.5  # tries, and seconds between them, as in fairseq
 
 
 def save_whole(state: dict, path) -> None:

@@ -112,7 +112,7 @@ def test_the_hub_loads_what_was_saved_under_fairseqs_own_task(toy_run, labelled_
     with pytest.raises(ValueError, match=r"has no dictionary .*give the dict.txt of its data as dictionary="):
         LambdaBertModel.from_pretrained(tmp_path / "old.pt")
     dictionary = labelled_data / "input0" / "dict.txt"
-    with pytest.raises(ValueError, match="labels= has 3 names, and the checkpoint 2 classes"):
+    with pytest.raises(ValueError, match="labels= has 3 names, but the checkpoint 2 classes"):
         LambdaBertModel.from_pretrained(tmp_path / "old.pt", dictionary=dictionary, labels=["a", "b", "c"])
     old = LambdaBertModel.from_pretrained(tmp_path / "old.pt", dictionary=str(dictionary), labels=["no", "yes"])
     assert old.labels.names == ["no", "yes"] and (old._text_rows(tokens) == rows).all()
@@ -125,7 +125,7 @@ def test_fairseqs_own_task_with_another_number_of_classes(labelled_data, tmp_pat
 
 @pytest.mark.parametrize("flag", ["--init-token", "--separator-token"])
 def test_texts_are_joined_as_in_pretraining_or_not_at_all(flag, labelled_data, tmp_path):
-    with pytest.raises(ValueError, match=f"{flag} 3: has to be . .leave the flag out.*<s> A </s> </s> B </s>"):
+    with pytest.raises(ValueError, match=f"{flag} 3: must be . .leave the flag out.*<s> A </s> </s> B </s>"):
         train(labelled_data, tmp_path, 2, *OWN_TASK, flag, 3)
     task = SimpleNamespace(
         source_dictionary=make_dictionary(), cfg=SimpleNamespace(init_token=None, separator_token=None)

@@ -78,7 +78,7 @@ def test_a_run_whose_lock_was_taken_over_says_so_and_leaves_it_alone(tmp_path, m
     deadline = time.time() + 10
     while not caplog.text and time.time() < deadline:
         time.sleep(0.01)
-    assert "no longer this run's" in caplog.text
+    assert "no longer belongs to this run" in caplog.text
     lock.release(tmp_path)
     assert (tmp_path / lock.NAME).read_text() == "theirs"
 

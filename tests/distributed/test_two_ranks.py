@@ -168,7 +168,7 @@ def test_processes_that_would_train_alone_are_refused(toy_data, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("fairseq finds torchrun's processes where it finds several GPUs")
     out = finish(launch(toy_data, tmp_path / "run", 2, entry="fairseq_cli.train"), code=1)
-    assert "error: torchrun has started 2 processes and fairseq knows of 1" in out
+    assert "error: torchrun has started 2 processes but fairseq knows of 1" in out
 
 
 def test_flags_for_torchrun():
@@ -187,6 +187,6 @@ def test_ranks_that_would_wait_for_each_other_in_different_layers_are_refused(ch
     model = make_model(**options)
     world = SimpleNamespace(distributed_training=SimpleNamespace(distributed_world_size=2))
     trainer = SimpleNamespace(cfg=world, device=torch.device("cpu"), get_model=lambda: model)
-    refusal = contextlib.nullcontext() if changed else pytest.raises(SystemExit, match="^error: with --dropout, proc")
+    refusal = contextlib.nullcontext() if changed else pytest.raises(SystemExit, match="^error: with --dropout, each")
     with refusal:
         _check_ranks(trainer)
