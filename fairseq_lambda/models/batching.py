@@ -1,4 +1,4 @@
-"""Any number of texts through a model: batches of similar length, flat memory, results in the order of the texts."""
+"""Running a model over any number of texts: batches of similar length, constant memory, results in order."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +22,13 @@ def by_length(
 ) -> Iterator[Result]:
     """Yield what ``function`` returns for each text, in the order of the texts.
 
-    Texts are read a window at a time and sorted by length, so that a batch has little padding; an iterable of any
-    length is read as its results are taken.
+    Texts are read a window at a time and sorted by length, so that a batch has little padding. An iterable of any
+    length is read as its results are consumed.
 
     Args:
         function: takes ids (b, n), right-padded, and returns one result for each row.
         texts: ids (n,) each.
-        padding_idx: what fills a row.
+        padding_idx: the id that pads a row.
         max_tokens: most b * n; a longer text is a batch of its own.
         window: texts held at a time.
     """

@@ -1,4 +1,4 @@
-"""One vector per text, of a layer's features or of its content lambda."""
+"""One vector per text, from a layer's features or its content lambda."""
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ class Pooling:
 
     Args:
         model: a :class:`fairseq_lambda.models.LambdaBertModel` in evaluation mode.
-        pooling: of ``POOLINGS``.
-        layer: 0 the embeddings, 1 to L the layers, or -1 and down, counted from the top. The top is what
-            ``extract_features`` gives.
+        pooling: one of ``POOLINGS``.
+        layer: 0 for the embeddings, 1 to L for the layers; negative numbers count from the top. The top is what
+            ``extract_features`` returns.
 
     Raises:
-        ValueError: an unknown pooling, no such layer, or "lambda" and a layer without one.
+        ValueError: an unknown pooling, no such layer, or "lambda" for a layer without a content lambda.
     """
 
     def __init__(self, model, pooling: str = "mean", layer: int = -1):
@@ -30,12 +30,12 @@ class Pooling:
         bert = model.encoder.bert
         layers = len(bert.encoder.layers)
         if not -layers - 1 <= layer <= layers:
-            raise ValueError(f"layer={layer}: must be between {-layers - 1} and {layers}, 0 are the embeddings")
+            raise ValueError(f"layer={layer}: must be between {-layers - 1} and {layers}; 0: the embeddings")
         self.layer = layer % (layers + 1)
         if pooling == "lambda":
             with_lambda = [i + 1 for i, one in enumerate(bert.encoder.layers) if isinstance(one.mixing, LambdaLayer)]
             if self.layer not in with_lambda:
-                raise ValueError(f"layer={layer}: has no content lambda; those of this model that have: {with_lambda}")
+                raise ValueError(f"layer={layer} has no content lambda; the layers that have one: {with_lambda}")
         self.model, self.pooling = model, pooling
         self.is_top = self.layer == layers
         mixing = bert.encoder.layers[self.layer - 1].mixing

@@ -1,4 +1,4 @@
-"""fairseq's own task ``sentence_prediction`` with a lambda_bert: what is saved under it, and how it is loaded."""
+"""fairseq's own task ``sentence_prediction`` with a lambda_bert: what its checkpoints hold, and how they are loaded."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ PIECES = "sentencepiece.model"
 
 
 def describe(task) -> None:
-    """Let the checkpoints of a task of fairseq's hold symbols, labels and pieces, as those of ours do; others are left.
+    """Make the checkpoints of fairseq's task hold symbols, labels and pieces, as ours do; leave other tasks alone.
 
-    The pieces are a ``sentencepiece.model`` in the data folder or its ``input0``; without one, those of the checkpoint
-    that is fine-tuned, which fairseq hands to the task.
+    The pieces come from a ``sentencepiece.model`` in the data folder or its ``input0``. Without one, they are those of
+    the checkpoint that is fine-tuned, which fairseq passes to the task.
     """
     if not isinstance(task, SentencePredictionTask):
         return
@@ -41,7 +41,7 @@ def label_names(dictionary: Dictionary, classes: int) -> list[str]:
     """Return the names of the classes in the order of the outputs.
 
     Raises:
-        ValueError: there are others than ``--num-classes`` says, of which fairseq takes no notice.
+        ValueError: their number is not ``--num-classes``, which fairseq does not check.
     """
     names = [s for s in dictionary.symbols[dictionary.nspecial :] if s != MASK and not s.startswith("madeupword")]
     if len(names) != classes:
@@ -52,15 +52,15 @@ def label_names(dictionary: Dictionary, classes: int) -> list[str]:
 
 
 def as_ours(cfg, state: dict, dictionary: Dictionary | None, labels: list[str] | None) -> LambdaSentencePredictionTask:
-    """Return a task of ours for what was trained under fairseq's.
+    """Return our task for a checkpoint that was trained with fairseq's.
 
     Args:
         cfg: fairseq's options of the task.
         state: the checkpoint's ``task_state``.
-        dictionary, labels: of a checkpoint that was saved without.
+        dictionary, labels: for a checkpoint that was saved without them.
 
     Raises:
-        ValueError: the checkpoint has none, and they are not given, or labels of another number than its classes.
+        ValueError: no dictionary in the checkpoint and none given, or more or fewer labels than classes.
     """
     options = OmegaConf.structured(FineTuningConfig)
     options.data, options.seed, options.train_subset = ".", int(cfg.get("seed", 1)), "train"
@@ -74,7 +74,7 @@ def as_ours(cfg, state: dict, dictionary: Dictionary | None, labels: list[str] |
     regression = bool(cfg.get("regression_target", False))
     classes = int(cfg.num_classes)
     if labels is not None and len(labels) != classes:
-        raise ValueError(f"labels= has {len(labels)} names, and the checkpoint {classes} classes")
+        raise ValueError(f"labels= has {len(labels)} names, but the checkpoint {classes} classes")
     if labels is not None or "labels" not in state:
         names = [] if regression else labels or [str(index) for index in range(classes)]
         own = Labels("regression" if regression else "classification", names, ANY)

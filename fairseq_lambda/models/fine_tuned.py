@@ -1,4 +1,4 @@
-"""What a fine-tuned model predicts: labels of texts and of words, in batches by length."""
+"""Predictions of a fine-tuned model: labels of texts and of words, in batches by length."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,8 +19,8 @@ from fairseq_lambda.symbols import WORD_START
 class Classification(NamedTuple):
     """A text's ``label``, its ``probability``, and those of all labels by name.
 
-    With several labels per text, ``label`` is a list and ``probability`` that of the least likely in it (of 1 minus the
-    likeliest other, if it is empty). Of a regression ``label`` is the number, and there are no probabilities.
+    With several labels per text, ``label`` is a list and ``probability`` that of its least likely member; for an empty
+    list it is 1 minus that of the likeliest label. For regression, ``label`` is the number, without probabilities.
     """
 
     label: str | list[str] | float
@@ -39,9 +39,9 @@ class TaggedWord(NamedTuple):
 class FineTuned:
     """The part of the hub interface that serves a fine-tuned model's head: ``classify`` and ``tag``.
 
-    It stands beside fairseq's own interface in one class, which has ``task``, ``model``, ``bpe`` and ``device``.
+    A mixin: the class that combines it with fairseq's interface has ``task``, ``model``, ``bpe`` and ``device``.
 
-    ``shortened`` counts the texts so far that were longer than the samples of the training.
+    ``shortened`` counts the texts so far that were longer than a sample in training.
     """
 
     shortened = 0
@@ -63,10 +63,10 @@ class FineTuned:
 
         Args:
             texts: a text, or a list of texts.
-            pair: the second text of each, for a model of pairs: a text, or a list as long.
+            pair: for a model of pairs, the second text of each pair: a text, or a list as long as ``texts``.
 
         Raises:
-            ValueError: a model of other labels, or texts and pairs that do not match.
+            ValueError: the model labels words, or texts and pairs do not match.
         """
         if self.labels.objective == "tagging":
             raise ValueError("this model labels words: use tag()")
@@ -79,7 +79,7 @@ class FineTuned:
                 + ("give the second one as pair=" if second is None else "leave out pair=")
             )
         if second is not None and len(second) != len(first):
-            raise ValueError(f"{len(first)} texts and {len(second)} in pair: as many of each are needed")
+            raise ValueError(f"{len(first)} texts and {len(second)} in pair=: as many of each are needed")
         rows = self.text_outputs([(a,) for a in first] if second is None else list(zip(first, second, strict=True)))
         found = [classification(self.labels, row) for row in rows]
         return found[0] if single else found
@@ -87,13 +87,13 @@ class FineTuned:
     def tag(self, words):
         """Return a list of :class:`TaggedWord`; for a list of lists, a list of such lists.
 
-        A text that is longer than the model's samples in training is read in parts, so that every word gets a label.
+        A text that is longer than a sample in training is read in parts, so that every word gets a label.
 
         Args:
             words: a list of words, or a text, which is divided at spaces and punctuation; or a list of lists of words.
 
         Raises:
-            ValueError: a model of other labels.
+            ValueError: the model labels texts.
         """
         if self.labels.objective != "tagging":
             raise ValueError("this model labels texts: use classify()")
@@ -114,7 +114,7 @@ class FineTuned:
         return tagged[0] if single else tagged
 
     def text_outputs(self, texts: Iterable[tuple[str, ...]]) -> Iterator[np.ndarray]:
-        """Yield for each text, or two texts, the probabilities (labels,), or the number (1,) of a regression."""
+        """Yield for each text or pair the probabilities (labels,), or for regression the number (1,)."""
         samples = (self._text_sample(parts) for parts in texts)
         return by_length(self._text_rows, samples, self.task.source_dictionary.pad())
 
@@ -122,7 +122,7 @@ class FineTuned:
         """Yield for each list of words the probabilities (words, labels)."""
         pending: deque[tuple[int, list]] = (
             deque()
-        )  # of each text read: its words, and where each part has which of them
+        )  # for each text read: the number of its words; for each of its parts, which words it has and where
         samples = (sample for words in texts for sample in self._word_samples(words, pending))
         outputs = by_length(self._word_rows, samples, self.task.source_dictionary.pad())
         for first in outputs:
@@ -171,8 +171,8 @@ class FineTuned:
     def word_ids(self, word: str) -> list[int]:
         """Return a word as ids of pieces, at least one.
 
-        A mark of space by itself, as before punctuation that has no piece with it, is left out: so the first piece is
-        one of the word.
+        A space marker that is a piece by itself, as before some punctuation, is left out, so that the first piece is
+        part of the word.
         """
         pieces = self.require_pieces().encode(word).split()
         pieces = pieces[1:] if len(pieces) > 1 and pieces[0] == WORD_START else pieces
@@ -180,7 +180,7 @@ class FineTuned:
         return [dictionary.index(piece) for piece in pieces] or [dictionary.unk()]
 
     def require_pieces(self):
-        """Return the encoder of texts.
+        """Return the encoder of text.
 
         Raises:
             ValueError: the checkpoint came without a SentencePiece model.
@@ -207,7 +207,7 @@ class FineTuned:
 
 
 def classification(labels: Labels, row: np.ndarray) -> Classification:
-    """Return what a row of :meth:`FineTuned.text_outputs` says."""
+    """Return the prediction that a row of :meth:`FineTuned.text_outputs` stands for."""
     if labels.objective == "regression":
         return Classification(float(row[0]), None, {})
     named = dict(zip(labels.names, row.tolist(), strict=True))

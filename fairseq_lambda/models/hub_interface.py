@@ -1,4 +1,4 @@
-"""Use of a trained model from Python: encode, fill masks, order, score and embed texts, take features and lambdas."""
+"""Using a trained model from Python: encode, fill masks, order, score and embed texts, take features and lambdas."""
 
 import itertools
 import logging
@@ -59,18 +59,18 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
 
         Args:
-            folder: it may have moved since; or a checkpoint file itself.
+            folder: it may have moved since training; or a checkpoint file itself.
             checkpoint_file: a name in it; default: the first of model.safetensors, model.pt, checkpoint_best.pt,
                 checkpoint_last.pt.
-            backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; that of the training is a matter
-                of another machine.
+            backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; the one used in training may not
+                suit this machine.
             dictionary: a ``dict.txt``, or fairseq's dictionary, for a checkpoint that was fine-tuned under fairseq's
                 ``sentence_prediction`` by an older version and has none.
             labels: names of such a checkpoint's classes, in the order of its ``label/dict.txt``.
 
         Raises:
             FileNotFoundError: no such folder or no checkpoint in it.
-            ValueError: the file is no checkpoint of this plugin.
+            ValueError: the file is not a checkpoint of this plugin.
         """
         path = find_checkpoint(folder, checkpoint_file)
         state = load_checkpoint(path)
@@ -79,7 +79,7 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         with open_dict(cfg):
             with_present_options(cfg.model)
             cfg.model.load_checkpoint_heads, cfg.model.lambda_backend = True, backend
-            cfg.task.setdefault("required_seq_len_multiple", 1)  # of before it was an option
+            cfg.task.setdefault("required_seq_len_multiple", 1)  # older checkpoints lack it
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
             task = task_of(cfg.task, saved, dictionary, labels)
             with open_dict(cfg):
@@ -98,12 +98,12 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
 
         Raises:
             ValueError: the checkpoint came without a SentencePiece model.
-            TypeError: what is no text.
+            TypeError: something that is not a text.
         """
         self.require_pieces()
         for text in (sentence, *addl_sentences):
             if not isinstance(text, str):
-                raise TypeError(f"encode takes texts (str), and not {type(text).__name__}: give several one by one")
+                raise TypeError(f"encode takes texts (str), not {type(text).__name__}: give several one by one")
         return super().encode(sentence, *addl_sentences, no_separator=no_separator)
 
     def decode(self, tokens: Tensor) -> str | list[str]:
@@ -115,11 +115,9 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         try:
             tokens = torch.as_tensor(tokens).cpu()
         except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"decode takes ids, and not {reprlib.repr(tokens)}") from None
+            raise ValueError(f"decode takes ids, not {reprlib.repr(tokens)}") from None
         if tokens.dim() != 1:
-            raise ValueError(
-                f"decode takes the ids of one text, (n,), and not {tuple(tokens.shape)}: decode row by row"
-            )
+            raise ValueError(f"decode takes the ids of one text, (n,), not {tuple(tokens.shape)}: decode row by row")
         dictionary = self.task.source_dictionary
         for index in tokens.tolist():
             if not isinstance(index, int) or index not in range(len(dictionary)):
@@ -137,10 +135,11 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.
 
         Args:
-            tokens: ids (n,) or (b, n), right-padded; or a list of texts or ids (n,), which gives a list of what each of
-                them gives alone, b = 1.
-            return_all_hiddens: a list, the embeddings first, in place of the top features.
-            return_lambdas: a tuple (features, lambdas), lambdas a list of (b, dim_k, dim_v), None for softmax layers.
+            tokens: ids (n,) or (b, n), right-padded; or a list of texts or ids (n,), for which the result is a list
+                with what each of them gives alone, b = 1.
+            return_all_hiddens: return a list, the embeddings first, in place of the top features.
+            return_lambdas: return (features, lambdas), lambdas being a list of (b, dim_k, dim_v), None for softmax
+                layers.
         """
         if not isinstance(tokens, Tensor):
             return self._features_of_each(tokens, return_all_hiddens, return_lambdas)
@@ -162,16 +161,15 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         """
         if head not in self.model.classification_heads:
             there = ", ".join(self.model.classification_heads) or "none"
-            raise ValueError(f"no classification head {head!r}, but {there}: register_classification_head makes one")
+            raise ValueError(f"no classification head {head!r}, there is {there}: see register_classification_head")
         return super().predict(head, tokens, return_logits)
 
     @torch.no_grad()
     def fill_mask(self, masked_input: str | list[str], topk: int = 5):
         """Return the ``topk`` likeliest fillings as :class:`Prediction`, best first; for several masks, one list each.
 
-        All masks are predicted at once, from the text with every one of them masked. Works on ids, and leaves out
-        special symbols, which are never targets in training, and byte pieces, which are no text. A list of texts gives
-        a list of what each of them gives alone.
+        All masks are predicted at once, each with all others masked. Special symbols, which are never targets in
+        training, and byte pieces, which are not text, are left out. For a list of texts, a list of their results.
 
         Raises:
             ValueError: a text without ``<mask>``, or topk out of range.
@@ -248,7 +246,7 @@ def load_checkpoint(path: Path) -> dict:
     A checkpoint is read by torch.load with weights_only on.
 
     Raises:
-        ValueError: not a checkpoint, torn or altered, or with more in it than tensors and plain values.
+        ValueError: not a checkpoint, torn or altered, or holding more than tensors and plain values.
     """
     if is_exported(path):
         return read_exported(path)

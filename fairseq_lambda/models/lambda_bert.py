@@ -35,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 
 class LambdaBertEncoder(FairseqEncoder):
-    """What fairseq calls the encoder: ``bert``, the whole :class:`LambdaBert`, and fairseq's way to call it.
+    """What fairseq calls the encoder: the whole :class:`LambdaBert`, as ``bert``, with fairseq's calling convention.
 
     Args:
         options: the core's.
         dictionary: fairseq's, ``<mask>`` included.
-        sentence_head: build the core's sentence head.
+        sentence_head: whether to build the core's sentence head.
 
     Raises:
         ValueError: options that contradict each other, naming flag and value.
@@ -64,19 +64,20 @@ class LambdaBertEncoder(FairseqEncoder):
         document_lengths: list[list[int]] | None = None,
         **unused,
     ) -> tuple[Tensor, dict]:
-        """Return logits over the vocabulary, or features (b, n, C), and a dictionary of what else there is.
+        """Return logits over the vocabulary (b, n, V), or features (b, n, C), and a dictionary.
 
-        Both losses come from one forward pass: the sentence logits are in the dictionary.
+        The dictionary has ``sentence_logits``, so that both losses come from one forward pass, ``inner_states`` and
+        ``lambdas``.
 
         Args:
             src_tokens: (b, n) token ids, right-padded.
             features_only: leave out the masked-LM head.
             return_all_hiddens: fill ``inner_states`` with L + 1 tensors (b, n, C).
-            masked_tokens: (b, n) bool, or positions (masked,) in the flattened (b * n), which a GPU need not be waited
-                for; the head then works on these only: (masked, V), not (b, n, V). With ``features_only`` the features
-                of these, (masked, C), and no sentence logits.
+            masked_tokens: (b, n) bool, or positions (masked,) in the flattened (b * n), which avoid waiting for a GPU.
+                Only these tokens get logits: (masked, V). With ``features_only``, their features (masked, C) are
+                returned, and no sentence logits.
             return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for softmax layers.
-            has_padding: whether there is any; None: look, which waits for a GPU.
+            has_padding: whether there is any padding; None: check, which waits for a GPU.
             document_lengths: of packed rows, see :class:`Documents`; None: a row is one text.
 
         Raises:
@@ -84,7 +85,7 @@ class LambdaBertEncoder(FairseqEncoder):
         """
         padding_mask = src_tokens.eq(self.dictionary.pad())
         if has_padding is None:
-            # a graph has to serve both, and vmap cannot look
+            # a graph has to serve inputs with and without padding, and vmap cannot check
             has_padding = is_recording() or is_transformed() or bool(padding_mask.any())
         padding_mask = padding_mask if has_padding else None
         documents = None
@@ -114,14 +115,14 @@ class LambdaBertEncoder(FairseqEncoder):
 
 @register_model("lambda_bert", dataclass=LambdaBertConfig)
 class LambdaBertModel(RobertaModel):
-    """fairseq's model: a RoBERTa with fairseq's hooks unchanged, but for its encoder, options and hub interface.
+    """fairseq's model: a RoBERTa with another encoder, other options and another hub interface.
 
     ``fairseq_lambda.huggingface`` has a class of the same name for transformers.
     """
 
     def __init__(self, cfg, encoder: LambdaBertEncoder):
         FairseqEncoderModel.__init__(self, encoder)
-        self.args = self.cfg = plain(cfg)  # classes of enumerations that fairseq makes cannot be pickled
+        self.args = self.cfg = plain(cfg)  # fairseq makes its enumerations at run time, so they cannot be pickled
         self.classification_heads = nn.ModuleDict()
 
     @classmethod
@@ -131,7 +132,7 @@ class LambdaBertModel(RobertaModel):
 
     @classmethod
     def build_model(cls, cfg, task):
-        """Return the model; from now on fairseq's handling of its checkpoints is ours."""
+        """Return the model; install the plugin's checkpoint handling in fairseq."""
         fairseq_hooks.install(cls._trains)
         _check_format(task)
         fairseq_sentence_prediction.describe(task)
@@ -145,12 +146,12 @@ class LambdaBertModel(RobertaModel):
         return isinstance(trainer.get_model(), LambdaBertModel)
 
     def register_classification_head(self, name, num_classes=None, inner_dim=None, kind=ClassificationHead, **kwargs):
-        """Add a head, by default on ``<s>``, with ``num_classes`` outputs; an existing one of that name is replaced.
+        """Add a head, by default on ``<s>``, with ``num_classes`` outputs; a head of that name is replaced.
 
         It takes the model's dtype, device and mode, and is saved with the model.
 
         Raises:
-            ValueError: no number of outputs, or a name that torch has no place for.
+            ValueError: ``num_classes`` is not a number of at least 1, or torch does not allow the name.
         """
         if not isinstance(num_classes, Integral) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: must be a whole number of at least 1")
@@ -165,7 +166,7 @@ class LambdaBertModel(RobertaModel):
         self.classification_heads[name] = head.to(like.device, like.dtype).train(self.training)
 
     def upgrade_state_dict_named(self, state_dict, name):
-        """As RobertaModel's; older names are read; a sentence head may be missing, or not wanted."""
+        """As RobertaModel's, and reads older names; a sentence head may be missing, or be there unused."""
         prefix = f"{name}." if name else ""
         with_present_names(state_dict, prefix, self.encoder.bert.options)
         super().upgrade_state_dict_named(state_dict, name)
@@ -190,7 +191,7 @@ class LambdaBertModel(RobertaModel):
         return [(flag_of(name), theirs.get(name), ours.get(name)) for name in names]
 
     def upgrade_older_state(self, state: dict) -> None:
-        """Change fairseq's state of a checkpoint of an older version in place: its weights and its optimizer's state.
+        """Convert the weights and the optimizer's state of an older version's checkpoint in place.
 
         Raises:
             ValueError: it was trained with an option that no longer exists.
@@ -204,7 +205,7 @@ class LambdaBertModel(RobertaModel):
 
     @classmethod
     def hub_models(cls):
-        return {}  # RobertaModel's addresses are of other models
+        return {}  # those of RobertaModel are other models
 
     @classmethod
     def from_pretrained(cls, folder, checkpoint_file=None, backend="auto", dictionary=None, labels=None):
@@ -213,7 +214,7 @@ class LambdaBertModel(RobertaModel):
 
 
 def _check_format(task) -> None:
-    """Let a task of fairseq's that joins texts itself do so as ``<s> A </s> </s> B </s>``, which tells the segments.
+    """Make a fairseq task that joins texts itself write ``<s> A </s> </s> B </s>``, where ``</s> </s>`` marks segments.
 
     Raises:
         ValueError: a flag says otherwise.
@@ -227,7 +228,7 @@ def _check_format(task) -> None:
             setattr(task.cfg, name, index)
         elif value != index:
             raise ValueError(
-                f"--{name.replace('_', '-')} {value}: has to be {index} (leave the flag out), as a lambda_bert reads "
+                f"--{name.replace('_', '-')} {value}: must be {index} (leave the flag out), as a lambda_bert reads "
                 "<s> A </s> </s> B </s>"
             )
 

@@ -42,22 +42,22 @@ class LambdaBertConfig(FairseqDataclass):
     lambda_key_depth: int = _option(16, "query and key depth k")
     lambda_intra_depth: int = _option(1, "intra-depth u")
     lambda_local_context: int = _option(
-        23, "positions around a token that its position lambda sees, odd; 0: all of them"
+        23, "number of positions that a token's position lambda covers, centred on the token; odd; 0: all positions"
     )
-    lambda_norm: ChoiceEnum(NORMS) = _option("layer", "norm of queries and values; batch is the paper's")
+    lambda_norm: ChoiceEnum(NORMS) = _option("layer", "norm of queries and values; batch: as in the paper")
     lambda_backend: ChoiceEnum((*BACKENDS, *OLD_NAMES)) = _option(
         "auto", "implementation of the lambda products; 'chunked' is the old name of 'banded'"
     )
     lambda_terms: ChoiceEnum(TERMS) = _option(
         "both", "content: no position lambdas; position: no content lambda (ablations)"
     )
-    # docs/ablations.md has the rows that decided for the gate, and for no absolute positions where the order is known.
+    # docs/ablations.md has the results behind the gate, and behind no absolute positions where layers see the order.
     lambda_gate: ChoiceEnum(GATES) = _option(
-        "silu", "factor of each lambda layer's output, silu(x W) with W width x width; none: the paper's"
+        "silu", "silu: multiply each lambda layer's output by silu(x W), W width x width; none: as in the paper"
     )
     absolute_positions: ChoiceEnum(POSITIONS) = _option(
         "auto",
-        "kind of absolute position embeddings; auto: none where every layer sees offsets (position lambdas, "
+        "kind of absolute position embeddings; auto: none if every layer sees relative positions (position lambdas, "
         "--attention-rotary), else learned",
     )
     max_positions: Optional[int] = _option(  # noqa: UP045  fairseq's argparse bridge knows this form only
@@ -65,11 +65,11 @@ class LambdaBertConfig(FairseqDataclass):
     )
     dropout: float = _option(0.0, "dropout of the embeddings and the residual branches")
     attention_dropout: float = _option(0.0, "dropout of softmax attention weights; torch's fused CPU kernel needs 0")
-    attention_rotary: bool = _option(False, "rotary positions in the softmax layers: they then see offsets, too")
+    attention_rotary: bool = _option(False, "rotary (relative) positions in the softmax layers")
     activation_dropout: float = _option(0.0, "dropout after the activation of the feed-forward networks")
     activation_fn: ChoiceEnum(ACTIVATIONS) = _option("gelu", "activation of the feed-forward networks")
-    post_norm: bool = _option(False, "LayerNorm after the residual sums, as in BERT; default is before")
-    encoder_layerdrop: float = _option(0.0, "probability of leaving out a layer in training")
+    post_norm: bool = _option(False, "LayerNorm after the residual sums, as in BERT (default: before each sublayer)")
+    encoder_layerdrop: float = _option(0.0, "probability of skipping a layer in training")
     checkpoint_activations: bool = _option(False, "recompute activations in the backward pass to save memory")
     pooler_activation_fn: ChoiceEnum(ACTIVATIONS) = _option(
         "tanh", "activation of the sentence and classification heads"
@@ -113,7 +113,7 @@ def core_options(cfg: LambdaBertConfig, dictionary, max_positions: int) -> Lambd
 
 
 def plain(cfg) -> DictConfig:
-    """Return a configuration of plain values: no enumerations, no interpolations, no classes behind it."""
+    """Return a configuration of plain values: no enumerations, no interpolations, no dataclass behind it."""
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(cfg), resolve=True, enum_to_str=True))
 
 
@@ -129,10 +129,10 @@ def flag_of(option: str) -> str:
 
 
 def sized_config(layers: int, width: int, heads: int) -> type[LambdaBertConfig]:
-    """Return a config class with the shape as its defaults, the feed-forward width four times the model's.
+    """Return a config class with the shape as its defaults; the feed-forward width is four times the model's.
 
-    A class per size, and not an architecture function that edits the options: fairseq calls those on the command line
-    only, whereas defaults of a dataclass hold there and under fairseq-hydra-train alike.
+    A class per size, not an architecture function that edits the options: fairseq calls those on the command line
+    only, whereas the defaults of a dataclass also hold under fairseq-hydra-train.
     """
 
     @dataclass

@@ -12,7 +12,7 @@ from fairseq_lambda.models.scoring import METHODS, PseudoLogLikelihood
 
 
 class ManyTexts:
-    """Methods over texts, or ids (n,), in batches of similar length; an iterable is read as it is worked on."""
+    """Methods over texts, or ids (n,), in batches of similar length; an iterable is read as the work proceeds."""
 
     def embed(
         self, texts: Iterable[str | Tensor], pooling: str = "mean", layer: int = -1, max_tokens: int = MAX_TOKENS
@@ -20,15 +20,15 @@ class ManyTexts:
         """Return a matrix (texts, C), or (texts, dim_k * dim_v) with "lambda", in float32 on the CPU.
 
         Args:
-            texts: any iterable; of memory only the result grows with it. A single str counts as one text.
+            texts: any iterable; only the result takes memory in proportion to it. A single str counts as one text.
             pooling: "mean" over all tokens of a text, ``<s>`` and ``</s>`` included; "cls", the features of ``<s>``;
                 "lambda", the content lambda (dim_k, dim_v) row by row.
-            layer: 0 the embeddings, 1 to L the layers, negative ones counted from the top. -1 is what
-                ``extract_features`` gives.
-            max_tokens: of a batch.
+            layer: 0 for the embeddings, 1 to L for the layers; negative numbers count from the top. -1 is what
+                ``extract_features`` returns.
+            max_tokens: per batch.
 
         Raises:
-            ValueError: an unknown pooling or layer, or "lambda" and a layer that has none.
+            ValueError: an unknown pooling or layer, or "lambda" for a layer without a content lambda.
         """
         pool = Pooling(self.model, pooling, layer)
         with utils.model_eval(self.model):
@@ -45,9 +45,8 @@ class ManyTexts:
     ):
         """Return the pseudo-log-likelihood of each text, in nats: a list of floats, or a float for a single str.
 
-        It is the sum over the pieces of log P(piece | the text with that piece masked). Texts of different length do
-        not compare: divide by the number of pieces. See
-        :class:`fairseq_lambda.models.scoring.PseudoLogLikelihood`.
+        It is the sum over the pieces of log P(piece | the text with that piece masked). To compare texts of different
+        length, divide by the number of pieces. See :class:`fairseq_lambda.models.scoring.PseudoLogLikelihood`.
 
         Args:
             texts: any iterable. A text of n pieces costs n times as much as reading it once.
@@ -55,7 +54,7 @@ class ManyTexts:
                 and Ivanova, 2023).
             per_piece: return for each text a list of (piece, log probability) instead.
             precision: "float32", "bfloat16", or "auto", bfloat16 where the hardware has it.
-            max_tokens: of a batch.
+            max_tokens: per batch.
 
         Raises:
             ValueError: an unknown method or precision, or ``<mask>`` in a text.
@@ -78,14 +77,14 @@ class ManyTexts:
     def scorer(
         self, methods: Sequence[str] = METHODS, precision: str = "float32", max_tokens: int = MAX_TOKENS
     ) -> PseudoLogLikelihood:
-        """Return what scores batches of ids with this model, by several methods at once; see its class."""
+        """Return a function that scores batches of ids with this model, by several methods at once; see its class."""
         space_behind = self.bpe is not None and self.bpe.space_behind
         return PseudoLogLikelihood(
             self.model, self.task.source_dictionary, space_behind, methods, precision, max_tokens
         )
 
     def _features_of_each(self, texts: Iterable[str | Tensor], *options: bool) -> list:
-        """Return what ``extract_features`` with these options gives each text alone."""
+        """Return the result of ``extract_features`` with these options for each text alone."""
         states, with_lambdas = options
 
         def features(tokens: Tensor) -> Iterator:

@@ -1,7 +1,7 @@
-"""Checkpoints of version 0.1.0: their options, names of weights and order of rotary channels, as they are now.
+"""Conversion of version 0.1.0's checkpoints: options, names of weights, order of rotary channels.
 
-In 0.1.0 the gate stood beside the lambda layer, and the pair of channels that rotary positions turn was (i, i + d / 2)
-where it is (2 i, 2 i + 1) now.
+In 0.1.0 the gate was outside the lambda layer, and rotary positions turned the pairs of channels (i, i + d / 2); now
+they turn (2 i, 2 i + 1).
 """
 
 import re
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from fairseq_lambda.modules import LambdaBertOptions
 
-REMOVED = "which was tried, lost, and is gone (docs/ablations.md): read this checkpoint with fairseq_lambda 0.1.0"
+REMOVED = "which was removed after ablations (docs/ablations.md): read this checkpoint with fairseq_lambda 0.1.0"
 
 
 def with_present_options(model) -> None:
-    """Change the model's options of a checkpoint, a mapping, in place.
+    """Update the model's options of a checkpoint, a mapping, in place.
 
     Raises:
-        ValueError: an option that no longer exists, at a value that changes what the weights mean.
+        ValueError: an option that no longer exists has a value that changes the meaning of the weights.
     """
     for name, harmless in (("lambda_output_projection", False), ("attention_gate", "none")):
         if str(model.get(name, harmless)) != str(harmless):
@@ -36,7 +36,7 @@ def is_older(weights: dict[str, Tensor], prefix: str = "") -> bool:
 
 
 def with_present_names(weights: dict[str, Tensor], prefix: str, options: LambdaBertOptions) -> None:
-    """Change a model's weights of version 0.1.0 in place; leave others alone.
+    """Update a model's weights of version 0.1.0 in place; leave newer ones alone.
 
     Raises:
         ValueError: weights of an option that no longer exists.
@@ -50,13 +50,13 @@ def with_present_names(weights: dict[str, Tensor], prefix: str, options: LambdaB
             flag = "--lambda-output-projection" if ".mixing." not in rest else "--attention-gate silu"
             raise ValueError(f"the checkpoint was trained with {flag}, {REMOVED}")
         if rest.endswith("embed_positions._float_tensor"):
-            continue  # fairseq's mark of a device
+            continue  # an empty buffer by which fairseq finds the device
         rest = re.sub(r"(layers\.\d+)\.gate_proj\.", r"\1.mixing.gate_proj.", rest)
         weights[f"{old}bert.{rest}"] = with_present_channels(rest, weight, options)
 
 
 def with_present_channels(name: str, tensor: Tensor, options: LambdaBertOptions) -> Tensor:
-    """Return a weight, or its optimizer's moments, with the rows of queries and keys in today's order."""
+    """Return a weight, or an optimizer's moment of it, with the rows of queries and keys in today's order."""
     if not (options.attention_rotary and ".qkv_proj." in name) or tensor.dim() == 0:
         return tensor
     rows = torch.arange(tensor.size(0)).view(3, options.heads, 2, -1)  # halves of a head's channels
@@ -65,16 +65,16 @@ def with_present_channels(name: str, tensor: Tensor, options: LambdaBertOptions)
 
 
 def with_present_optimizer(state: dict, names: list[str], options: LambdaBertOptions) -> None:
-    """Change an optimizer's state of version 0.1.0 in place; ``names`` are those of the parameters, in order.
+    """Update an optimizer's state of version 0.1.0 in place; ``names`` are those of the parameters, in order.
 
     Raises:
-        ValueError: rotary positions, and the state is of all parameters as one, as --fp16 has it.
+        ValueError: the model has rotary positions and the state, as with --fp16, holds all parameters as one.
     """
     if not options.attention_rotary or options.lambda_layers == "all":
         return
     if len(state["state"]) != len(names):
         raise ValueError(
-            "the optimizer's state is of version 0.1.0, with rotary positions and --fp16, and its moments cannot be "
+            "the optimizer's state is of version 0.1.0, with rotary positions and --fp16, so its moments cannot be "
             "told apart: resume with --reset-optimizer"
         )
     for index, moments in state["state"].items():

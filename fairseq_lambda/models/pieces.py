@@ -1,4 +1,4 @@
-"""Text to pieces of a SentencePiece vocabulary and back, with ``<mask>`` and ``<unk>`` kept where they stand."""
+"""Text to pieces of a SentencePiece vocabulary and back, with ``<mask>`` and ``<unk>`` kept in place."""
 
 import itertools
 import re
@@ -18,9 +18,9 @@ OPENING = ("Ps", "Pi")  # Unicode's categories of opening brackets and quotes
 class SentencePieceEncoder:
     """Text to space-joined pieces and back; what fairseq calls a bpe.
 
-    Without symbols ``decode(encode(text))`` is what SentencePiece gives back for the text. Pieces do not tell whether a
-    space stands before a symbol (or behind it, where the vocabulary has its spaces behind): it does, but for brackets,
-    quotes and hyphens that open towards it, as in ``(<mask>)`` and ``pre-<mask>``.
+    Without symbols, ``decode(encode(text))`` is SentencePiece's own round trip. Pieces do not tell whether there is a
+    space before a symbol (or after it, if the vocabulary has its spaces after the words). ``decode`` writes one, except
+    after brackets, quotes and hyphens that open towards the symbol, as in ``(<mask>)`` and ``pre-<mask>``.
 
     Args:
         model: a SentencePiece model, serialised.
@@ -35,7 +35,7 @@ class SentencePieceEncoder:
     def encode(self, text: str) -> str:
         """Return the pieces of ``text``, joined by spaces.
 
-        Any white space of Unicode counts as a space, since fairseq divides pieces there; a lone surrogate is a "?".
+        Any Unicode white space counts as a space, since fairseq splits pieces there; a lone surrogate becomes a "?".
         """
         pieces = []
         spans = re.split(f"({MASK}|{UNK})", re.sub(r"\s", " ", text).encode("utf-8", "replace").decode())
@@ -53,10 +53,10 @@ class SentencePieceEncoder:
         return self.processor.encode(text, out_type=str)
 
     def _beside_symbol(self, text: str, before: bool) -> list[str]:
-        """Return the pieces of ``text`` where no space is between it and a symbol before it, or behind it.
+        """Return the pieces of ``text`` next to a symbol, without a space between: after it if ``before``, else before.
 
-        A text by itself would get a space there. In place of the symbol stands a character that no piece has, as in
-        training, where it stands for a literal ``<unk>``.
+        By itself, the text would get a space there. So a character that no piece has takes the symbol's place. In
+        training data the same character takes the place of a literal ``<unk>``.
         """
         pieces = self._pieces(NO_PIECE + text if before else text + NO_PIECE)
         in_bytes = [f"<0x{byte:02X}>" for byte in NO_PIECE.encode()]

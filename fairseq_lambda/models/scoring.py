@@ -1,4 +1,4 @@
-"""Pseudo-log-likelihoods: how likely a masked language model finds a text, one piece after another masked."""
+"""Pseudo-log-likelihoods: how likely a text is under a masked language model, with one piece masked at a time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,16 +26,17 @@ class PseudoLogLikelihood:
     A word is a piece that starts with U+2581 and the pieces that follow it. A piece without letters and digits, such as
     a full stop, is a word of its own, as with the tokenisers that Kauf and Ivanova used.
 
-    Only the logits of the predicted pieces are computed. Where the two ways hide the same they share the computation.
+    Only the logits of the predicted pieces are computed. Where both methods hide the same pieces, one result serves
+    both.
 
     Args:
         model: a :class:`fairseq_lambda.models.LambdaBertModel` in evaluation mode.
         dictionary: the model's, ``<mask>`` included.
         space_behind: U+2581 ends a word, see :class:`fairseq_lambda.models.pieces.SentencePieceEncoder`.
-        methods: of ``METHODS``.
+        methods: some of ``METHODS``.
         precision: of the encoder's matrix products: "float32", "bfloat16", or "auto", bfloat16 where the hardware has
             it. The projection to the vocabulary is always done in the dtype of the weights.
-        max_tokens: of a batch of masked copies; a longer text is a batch of its own.
+        max_tokens: per batch of masked copies; a longer text is a batch of its own.
 
     Raises:
         ValueError: an unknown method or precision.
@@ -96,7 +97,7 @@ class PseudoLogLikelihood:
     def _predict(self, tokens: Tensor, text: Tensor, position: Tensor, end: Tensor) -> Tensor:
         """Return log P (pieces,) of the piece at ``position`` of row ``text``, with ``position`` to ``end`` masked."""
         lengths, values = tokens.ne(self.padding_idx).sum(1), []
-        with self._autocast(self.bfloat16):  # around all copies, so that weights are converted once
+        with self._autocast(self.bfloat16):  # around the loop, so that weights are converted once
             for rows in _slices(lengths[text], self.max_tokens):
                 copies, first = tokens[text[rows], : int(lengths[text[rows]].max())], position[rows, None]
                 target, place = copies.gather(1, first), torch.arange(copies.size(1))

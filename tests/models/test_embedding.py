@@ -55,8 +55,8 @@ def test_one_text_and_none(bert):
 
 @pytest.mark.parametrize("options,message", [
     ({"pooling": "max"}, "pooling=max: choose one of mean, cls, lambda"),
-    ({"layer": 3}, "layer=3: must be between -3 and 2, 0 are the embeddings"),
-    ({"pooling": "lambda", "layer": 0}, r"layer=0: has no content lambda; those of this model that have: \[1, 2\]"),
+    ({"layer": 3}, "layer=3: must be between -3 and 2; 0: the embeddings"),
+    ({"pooling": "lambda", "layer": 0}, r"layer=0 has no content lambda; the layers that have one: \[1, 2\]"),
 ])  # fmt: skip
 def test_wrong_options(bert, options, message):
     with pytest.raises(ValueError, match=message):
@@ -65,7 +65,7 @@ def test_wrong_options(bert, options, message):
 
 def test_a_softmax_layer_has_no_content_lambda():
     model = make_model(make_task(), lambda_layers="0").eval()
-    with pytest.raises(ValueError, match=r"layer=-1: has no content lambda; those of this model that have: \[1\]"):
+    with pytest.raises(ValueError, match=r"layer=-1 has no content lambda; the layers that have one: \[1\]"):
         Pooling(model, "lambda")
     assert Pooling(model, "lambda", 1)(torch.tensor([[0, 5, 6, 2]])).shape == (1, 32)
 
