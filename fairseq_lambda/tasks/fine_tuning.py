@@ -1,4 +1,4 @@
-"""What the two tasks of fine-tuning share: options, the data folder, what a checkpoint holds."""
+"""What the two fine-tuning tasks share: options, the data folder, the contents of a checkpoint."""
 
 import os
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ from fairseq_lambda.modules.lambda_bert import NO_LIMIT
 from fairseq_lambda.symbols import MASK, difference
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
 
-REMEDY = "make the folder by lambda-bert finetune"
-DEFAULT_LENGTH = 512  # where the model reads any
+REMEDY = "make the folder with lambda-bert finetune"
+DEFAULT_LENGTH = 512  # if the model reads any length
 SHORTEST = 8
 
 
@@ -30,20 +30,22 @@ class FineTuningConfig(FairseqDataclass):
         default=None,
         metadata={
             "help": "longest sample in tokens, special symbols included; longer texts are shortened "
-            f"(default: what the model reads, {DEFAULT_LENGTH} if it reads any length)"
+            f"(default: the longest input of the model, or {DEFAULT_LENGTH} if it reads any length)"
         },
     )
     freeze_encoder: bool = field(
-        default=False, metadata={"help": "train the head alone, over an encoder that stays as it is and has no dropout"}
+        default=False, metadata={"help": "train the head only; the encoder does not change and has no dropout"}
     )
     layer_decay: float = field(
         default=1.0,
         metadata={
-            "help": "factor of the learning rate per layer from the top down: the head has the full rate, the top "
-            "layer this share of it, the embeddings the least; 1: all the same"
+            "help": "factor of the learning rate from each layer to the one below: the head has the full rate, the "
+            "top layer this share of it, the embeddings the lowest rate; 1: the same rate everywhere"
         },
     )
-    persistent_workers: bool = field(default=False, metadata={"help": "keep the data loader's workers after each pass"})
+    persistent_workers: bool = field(
+        default=False, metadata={"help": "keep the data loader's workers alive after each pass"}
+    )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     required_seq_len_multiple: int = II("dataset.required_seq_len_multiple")
@@ -51,18 +53,18 @@ class FineTuningConfig(FairseqDataclass):
 
 
 class FineTuningTask(FairseqTask):
-    """Training of a head, with the encoder under it, on labelled texts.
+    """Trains a head, and the encoder under it, on labelled texts.
 
     Args:
         cfg: the options.
-        dictionary: fairseq's; ``<mask>`` is added if it is not in it.
+        dictionary: fairseq's; ``<mask>`` is added if it is missing.
         labels: what is predicted.
 
     Raises:
         ValueError: an option out of its range, naming flag, value and remedy.
     """
 
-    HEAD = "sentence_classification_head"  # as fairseq's own task calls it
+    HEAD = "sentence_classification_head"  # the name in fairseq's own task
     OBJECTIVES: tuple[str, ...] = ()
     HARMLESS_OPTIONS = frozenset(
         "_name data seed persistent_workers train_subset required_seq_len_multiple fp16 max_length".split()
@@ -73,14 +75,16 @@ class FineTuningTask(FairseqTask):
         super().__init__(cfg)
         if labels.objective not in self.OBJECTIVES:
             raise ValueError(
-                f"{cfg.data} is for {labels.objective}: --task {cfg._name} does {', '.join(self.OBJECTIVES)}"
+                f"{cfg.data} is for {labels.objective}: --task {cfg._name} is for {', '.join(self.OBJECTIVES)}"
             )
         if cfg.max_length is not None and cfg.max_length < SHORTEST:
             raise ValueError(f"--max-length {cfg.max_length}: must be at least {SHORTEST}")
         if not 0 < cfg.layer_decay <= 1:
             raise ValueError(f"--layer-decay {cfg.layer_decay}: must be above 0 and at most 1, such as 0.9")
         if cfg.layer_decay < 1 and cfg.fp16:
-            raise ValueError("--layer-decay does not go with --fp16: use --amp or --autocast bfloat16")
+            raise ValueError(
+                f"--layer-decay {cfg.layer_decay} does not work with --fp16: use --amp or --autocast bfloat16"
+            )
         self.dictionary, self.labels = dictionary, labels
         self.mask_idx = dictionary.add_symbol(MASK)
         self.max_length = cfg.max_length
@@ -131,7 +135,7 @@ class FineTuningTask(FairseqTask):
         }
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Return the model with its head; what does not learn is marked so.
+        """Return the model with its head; weights that are not trained get no gradient.
 
         Raises:
             ValueError: ``--max-length`` is above what the model reads.
@@ -153,9 +157,9 @@ class FineTuningTask(FairseqTask):
         model.register_classification_head(self.HEAD, num_classes=self.labels.outputs)
 
     def optimizer_step(self, optimizer, model, update_num: int) -> None:
-        """Let the optimizer step; with ``--layer-decay`` each weight goes its layer's share of the way.
+        """Take an optimizer step; with ``--layer-decay``, each weight moves only its layer's share of the way.
 
-        So it holds for any optimizer and for its weight decay, as a lower learning rate would.
+        This works for any optimizer, and covers weight decay, as a lower learning rate would.
         """
         if self._rates is None:
             return super().optimizer_step(optimizer, model, update_num)
@@ -173,7 +177,7 @@ class FineTuningTask(FairseqTask):
         self.__dict__.update(state, state=StatefulContainer())
 
     def state_dict(self) -> dict:
-        """Return what makes a checkpoint usable by itself; fairseq stores it as ``task_state``.
+        """Return what a checkpoint needs to be usable by itself; fairseq stores it as ``task_state``.
 
         ``symbols`` and ``sentencepiece`` as in pretraining; ``labels``, see :class:`Labels`; ``max_length``.
         """
@@ -190,15 +194,18 @@ class FineTuningTask(FairseqTask):
         """
         theirs = state.get("symbols")
         if theirs is not None and (found := difference(theirs, self.dictionary.symbols)):
-            raise ValueError(f"the checkpoint was trained with another dictionary: {found}. Fine-tune with its pieces")
+            raise ValueError(
+                f"the checkpoint was trained with another dictionary: {found}. Make the data folder with "
+                "lambda-bert finetune from this checkpoint"
+            )
         if self._sentencepiece is None:
             self._sentencepiece = state.get("sentencepiece")
 
     def check_resumed(self, state: dict) -> None:
-        """Raise ValueError if a run that is resumed was of other labels: outputs would change their names."""
+        """Raise ValueError if the run to resume had other labels: the outputs would change their meaning."""
         theirs = (state.get("labels") or {}).get("names")
         if theirs is not None and theirs != self.labels.names:
-            raise ValueError(f"its labels are {', '.join(theirs)}, and those of {self.cfg.data} are others")
+            raise ValueError(f"its labels are {', '.join(theirs)}, but {self.cfg.data} has others")
 
     @property
     def source_dictionary(self) -> Dictionary:
@@ -209,20 +216,21 @@ class FineTuningTask(FairseqTask):
         return self.dictionary
 
     def max_positions(self) -> int:
-        """Return the most tokens of a sample."""
+        """Return the largest number of tokens in a sample."""
         return self.max_length or DEFAULT_LENGTH
 
 
 def _masked_lm_head(model) -> list:
-    """Return the weights of the masked-LM head alone: fine-tuning gives them no gradient, which DDP refuses."""
+    """Return the weights that only the masked-LM head has: fine-tuning gives them no gradient, which DDP refuses."""
     head = model.encoder.bert.lm_head
     return [head.bias, *head.dense.parameters(), *head.layer_norm.parameters()]
 
 
 def layer_rates(model, decay: float) -> list[tuple[float, torch.nn.Parameter]]:
-    """Return (share of the learning rate, parameter) of all that is below the heads: decay ** (layers from the top).
+    """Return (share of the learning rate, parameter) of everything below the heads: decay ** (layers from the top).
 
-    As ELECTRA (Clark et al., 2020) has it: the top layer decay, the lowest decay ** layers, embeddings one more.
+    As in ELECTRA (Clark et al., 2020): decay for the top layer, decay ** layers for the lowest one, and
+    decay ** (layers + 1) for the embeddings.
     """
     bert = model.encoder.bert
     layers = len(bert.encoder.layers)

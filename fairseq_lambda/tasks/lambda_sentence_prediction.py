@@ -1,4 +1,4 @@
-"""The task ``lambda_sentence_prediction``: one label, several labels or a number for one text or two."""
+"""The task ``lambda_sentence_prediction``: one label, several labels or a number for a text or a pair of texts."""
 
 import logging
 
@@ -32,7 +32,7 @@ class LambdaSentencePredictionTask(FineTuningTask):
         except (ValueError, EOFError) as error:
             raise ValueError(f"{file} is damaged ({error}): {REMEDY}") from error
         if any(len(texts) != len(targets) for texts in inputs):
-            raise ValueError(f"{file} has {len(targets)} labels, and there are {len(inputs[0])} texts: {REMEDY}")
+            raise ValueError(f"{file} has {len(targets)} labels, but there are {len(inputs[0])} texts: {REMEDY}")
         dataset = LabelledTexts(inputs, targets, self.dictionary, **self.dataset_options(split))
         logger.info(
             f"{split}: {len(dataset)} texts, {dataset.shortened} of them shortened to {self.max_positions()} tokens"

@@ -19,14 +19,14 @@ class LambdaSequenceTaggingTask(FineTuningTask):
     OBJECTIVES = ("tagging",)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
-        """Load ``split``; log how many texts it has and how many are divided.
+        """Load ``split``; log how many texts it has and how many are divided into parts.
 
         Raises:
             FileNotFoundError, ValueError: it is missing or damaged.
         """
         words, marks = (read_list(self.path(split, what)) for what in ("input0", "label"))
         if list(words.sizes) != list(marks.sizes):
-            raise ValueError(f"{self.path(split, 'label')} has labels of other words than input0: {REMEDY}")
+            raise ValueError(f"{self.path(split, 'label')} does not match the words of input0: {REMEDY}")
         dataset = LabelledWords(words, marks, self.dictionary, **self.dataset_options(split))
         logger.info(
             f"{split}: {len(words)} texts, {dataset.shortened} divided into parts of {self.max_positions()} tokens"

@@ -30,14 +30,14 @@ class MaskedLMSOPTask(FairseqTask):
 
     Args:
         cfg: the options.
-        dictionary: fairseq's; ``<mask>`` is added if it is not in it.
+        dictionary: fairseq's; ``<mask>`` is added if it is missing.
 
     Raises:
         ValueError: an option out of its range, naming flag, value and remedy.
     """
 
     cfg: MaskedLMSOPConfig
-    # they change neither what weights nor what labels mean; a resumed run has to have all others of its checkpoint
+    # These change the meaning of neither weights nor labels. All others must be the same when a run is resumed.
     HARMLESS_OPTIONS = frozenset(
         "_name data tokens_per_sample mask_prob leave_unmasked_prob random_token_prob mask_whole_words seed "
         "short_sample_prob pack_documents persistent_workers train_subset required_seq_len_multiple".split()
@@ -88,10 +88,10 @@ class MaskedLMSOPTask(FairseqTask):
         return task
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
-        """Load ``split`` of the folder due in ``epoch`` into ``self.datasets``; log what it holds.
+        """Load ``split`` from the folder of this ``epoch`` into ``self.datasets``; log its contents.
 
-        ``--train-subset`` and splits whose names start with "train" are planned anew each epoch,
-        the others once.
+        ``--train-subset`` and splits whose names start with "train" get new samples and masks each epoch; other splits
+        keep theirs.
 
         Raises:
             FileNotFoundError: the split is not there.
@@ -113,7 +113,7 @@ class MaskedLMSOPTask(FairseqTask):
         if documents == 1:
             if self.sentence_objective == "nsp":
                 raise ValueError(
-                    f"{path} is a single document and --sentence-objective nsp takes sentences "
+                    f"{path} is a single document and --sentence-objective nsp needs sentences "
                     "from another one: put empty lines between documents, or choose sop or none"
                 )
             logger.warning("%s is a single document: put empty lines between documents", path)
@@ -133,7 +133,7 @@ class MaskedLMSOPTask(FairseqTask):
         self._log(path, dataset, documents, unknown)
 
     def _check_dictionary(self, folder: str) -> None:
-        """Raise ValueError if the data was binarised with other symbols than this task's, which its ids would hide."""
+        """Raise ValueError if the data was binarised with other symbols than this task's: its ids would not show it."""
         file = os.path.join(folder, "dict.txt")
         if os.path.isfile(file):
             dictionary = Dictionary.load(file)
@@ -180,7 +180,7 @@ class MaskedLMSOPTask(FairseqTask):
         """Return the model.
 
         Raises:
-            ValueError: the samples do not fit its positions, or are packed and it would read them as one text.
+            ValueError: the samples are longer than its positions, or are packed and it would read each as one text.
         """
         model = super().build_model(cfg, from_checkpoint)
         if self.cfg.pack_documents and "document_lengths" not in signature(model.encoder.forward).parameters:
@@ -196,14 +196,14 @@ class MaskedLMSOPTask(FairseqTask):
         return model
 
     def __getstate__(self) -> dict:
-        # neither data, which is on the disk, nor fairseq's container of state, which nobody can copy
+        # without the data, which is on the disk, and fairseq's state container, which cannot be copied
         return {**vars(self), "datasets": {}, "dataset_to_epoch_iter": {}, "state": None}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, state=StatefulContainer())
 
     def state_dict(self) -> dict:
-        """Return what makes a checkpoint usable by itself; fairseq stores it as ``task_state``.
+        """Return what a checkpoint needs to be usable by itself; fairseq stores it as ``task_state``.
 
         ``symbols``: the dictionary's, a list of str, ``<mask>`` included. ``sentencepiece``: the
         model file beside dict.txt, (bytes,) uint8; left out if there is none.
@@ -223,7 +223,7 @@ class MaskedLMSOPTask(FairseqTask):
         if theirs is not None and (found := difference(theirs, self.dictionary.symbols)):
             raise ValueError(
                 f"the checkpoint was trained with another dictionary: {found}. "
-                "Use data that is binarised with the dict.txt of the training"
+                "Use data binarised with the dict.txt of its training"
             )
         if self._sentencepiece is None:
             self._sentencepiece = state.get("sentencepiece")
@@ -254,7 +254,7 @@ class MaskedLMSOPTask(FairseqTask):
         return self.dictionary
 
     def max_positions(self) -> int:
-        """Return the most tokens of a sample."""
+        """Return the largest number of tokens in a sample."""
         return self.cfg.tokens_per_sample
 
 

@@ -19,14 +19,14 @@ class MaskedLMSOPConfig(FairseqDataclass):
     sentence_objective: ChoiceEnum(list(OBJECTIVES)) = field(
         default="sop",
         metadata={
-            "help": "sop: are the two parts in order or swapped; nsp: does the second follow the first or come from "
-            "another document; none: masked LM only, one part"
+            "help": "what to predict of two parts of text: sop: whether they are in order or swapped; nsp: whether the "
+            "second follows the first or comes from another document; none: masked LM only, on one part"
         },
     )
     tokens_per_sample: int = field(
         default=512, metadata={"help": "maximum length of a sample in tokens, special symbols included"}
     )
-    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens that the model has to predict"})
+    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens that are masked and predicted"})
     leave_unmasked_prob: float = field(
         default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
     )
@@ -42,15 +42,16 @@ class MaskedLMSOPConfig(FairseqDataclass):
     pack_documents: bool = field(
         default=False,
         metadata={
-            "help": "fill each sample with several documents, which do not see each other; with "
-            "--sentence-objective none, for long samples"
+            "help": "fill each sample with several documents, which do not see each other; for long samples; needs "
+            "--sentence-objective none"
         },
     )
     # read by fairseq, whose own default is True
     persistent_workers: bool = field(
         default=False,
         metadata={
-            "help": "keep the data loader's workers after each pass, although each training epoch starts new ones"
+            "help": "keep the data loader's workers alive after each pass, although each epoch of training starts new "
+            "ones"
         },
     )
     seed: int = II("common.seed")

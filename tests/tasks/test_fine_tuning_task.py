@@ -91,8 +91,8 @@ def test_longer_than_the_model_reads():
 @pytest.mark.parametrize("options,message", [
     ({"layer_decay": 1.1}, "--layer-decay 1.1: must be above 0"),
     ({"max_length": 7}, "--max-length 7: must be at least 8"),
-    ({"layer_decay": 0.5, "fp16": True}, "--layer-decay does not go with --fp16"),
-    ({"objective": "tagging"}, "data is for tagging: --task task does classification, multilabel, regression"),
+    ({"layer_decay": 0.5, "fp16": True}, "--layer-decay 0.5 does not work with --fp16"),
+    ({"objective": "tagging"}, "data is for tagging: --task task is for classification, multilabel, regression"),
 ])  # fmt: skip
 def test_options_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
