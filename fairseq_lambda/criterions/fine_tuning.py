@@ -1,4 +1,4 @@
-"""The losses of fine-tuning, and scores of whole validation splits to select by."""
+"""The losses of fine-tuning, and scores of whole validation splits, by which checkpoints are selected."""
 
 import contextlib
 import math
@@ -35,12 +35,12 @@ class FineTuningCriterionConfig(FairseqDataclass):
 
 
 class FineTuningCriterion(FairseqCriterion):
-    """A loss summed over what has a label, texts or words; the sample size is their number.
+    """A loss summed over everything that has a label, texts or words; the sample size is their number.
 
-    In validation the predictions are gathered, and the scores of :func:`fairseq_lambda.finetuning.metrics.scores` are
+    In validation the predictions are gathered, so the scores of :func:`fairseq_lambda.finetuning.metrics.scores` are
     those of the whole split, not means over batches.
 
-    Raises ValueError for class weights that do not go with the labels.
+    Raises ValueError for class weights that do not fit the labels.
     """
 
     def __init__(self, cfg: FineTuningCriterionConfig, task):
@@ -73,11 +73,11 @@ class FineTuningCriterion(FairseqCriterion):
         return loss, target.size(0), log
 
     def select(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits and targets of what has a label."""
+        """Return the logits and targets of everything that has a label."""
         return logits, target
 
     def words(self, target: Tensor) -> Tensor:
-        """Return how many words each text of a batch has; nothing where whole texts are labelled."""
+        """Return how many words each text of a batch has; empty if whole texts are labelled."""
         return target.new_zeros(0)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class FineTuningCriterion(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
-        """Log the mean loss in bits; of a validation, the scores of all that was predicted."""
+        """Log the mean loss in bits; in validation, also the scores of all predictions."""
         size = sum(log.get("sample_size", 0) for log in logging_outputs)
         if size > 0:
             loss = float(sum(log.get("loss", 0) for log in logging_outputs)) / size / math.log(2)
@@ -116,7 +116,11 @@ class FineTuningCriterion(FairseqCriterion):
 
 
 def decide(labels: Labels, logits: Tensor) -> Tensor:
-    """Return what logits (n, outputs) come to: the likeliest label, (n,); all at 0.5 or more, (n, labels); numbers."""
+    """Return predictions from logits (n, outputs).
+
+    The likeliest label (n,); for several labels per text, 1 where the probability is at least 0.5 (n, labels); for
+    regression, the numbers (n,).
+    """
     if labels.objective == "regression":
         return logits.squeeze(-1)
     if labels.objective == "multilabel":
@@ -125,12 +129,12 @@ def decide(labels: Labels, logits: Tensor) -> Tensor:
 
 
 def class_weights(option: str | None, labels: Labels) -> list[float] | None:
-    """Return a weight per label. For several labels per text it is that of a text that has the label.
+    """Return a weight per label; for several labels per text, it applies where a text has the label.
 
-    "balanced" is n / (labels * count), as scikit-learn has it, or for several labels per text (n - count) / count.
+    "balanced" is n / (labels * count), as in scikit-learn, or for several labels per text (n - count) / count.
 
     Raises:
-        ValueError: a name that is no label, or a weight that is no number above 0.
+        ValueError: a name is not a label, or a weight is not a number above 0.
     """
     if option is None:
         return None
@@ -159,7 +163,7 @@ def class_weights(option: str | None, labels: Labels) -> list[float] | None:
 
 @register_criterion("lambda_sentence_prediction", dataclass=FineTuningCriterionConfig)
 class LambdaSentencePredictionCriterion(FineTuningCriterion):
-    """Cross-entropy over the labels of a text, each label by itself if there may be several, or the squared error."""
+    """Cross-entropy over the labels of a text; for several labels per text, over each by itself; or squared error."""
 
 
 @register_criterion("lambda_sequence_tagging", dataclass=FineTuningCriterionConfig)

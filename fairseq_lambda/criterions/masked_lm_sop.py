@@ -39,12 +39,12 @@ class MaskedLMSOPCriterion(FairseqCriterion):
         loss = sum_masked mlm + weight * c * sum_pairs sentence        sample_size = M
 
     fairseq divides the gradient by the sum of all sample sizes of an update. The constant c is the number of masked
-    tokens of a full sample, mask_prob * tokens_per_sample, so that a full pair counts as its masked tokens do: loss / M
-    is about the mean of one plus ``weight`` times the mean of the other. Were it the ratio of the batch at hand, two
+    tokens of a full sample, mask_prob * tokens_per_sample, so a full pair counts as much as its masked tokens: loss / M
+    is about the mean of one plus ``weight`` times the mean of the other. If c were the ratio in the batch at hand, two
     halves of a batch (``--update-freq 2``, two workers) would not add up to the gradient of the whole.
 
-    Where lengths are padded to a multiple (``--required-seq-len-multiple``), so that batches come in few shapes, the
-    rows of the masked-LM head are padded, too, to a multiple of 32; the idle rows count nowhere.
+    If lengths are padded to a multiple (``--required-seq-len-multiple``), so that batches come in few shapes, the rows
+    of the masked-LM head are padded too, to a multiple of 32; the padding rows do not count.
 
     Raises ValueError for a negative weight.
     """
@@ -62,7 +62,7 @@ class MaskedLMSOPCriterion(FairseqCriterion):
         """Return the loss (a sum), the sample size (masked tokens) and the sums to log.
 
         ``sample`` is a batch of the task: ``target`` (b, n), ``masked_positions`` (masked,) in the flattened (b * n),
-        and if there are pairs ``sentence_target`` (b,) with -1 for a text without a label.
+        and, if there are pairs, ``sentence_target`` (b,) with -1 for a text without a label.
         """
         target, masked = sample["target"], sample["masked_positions"]
         masked_tokens = masked.numel()
@@ -96,8 +96,8 @@ class MaskedLMSOPCriterion(FairseqCriterion):
         logits = extra["sentence_logits"]
         if logits is None:
             raise ValueError(
-                "the batch has sentence labels and the model has no sentence head: "
-                "train both with one --sentence-objective"
+                "the batch has sentence labels but the model has no sentence head: "
+                "use the same --sentence-objective for both"
             )
         loss = modules.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
         return labels.ge(0).sum(), loss, logits.argmax(-1).eq(labels).sum()
