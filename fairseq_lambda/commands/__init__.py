@@ -1,1 +1,1 @@
-"""The sub-commands of ``lambda-bert``, a module each; ``__main__`` lists them."""
+"""The sub-commands of ``lambda-bert``, one module each; ``__main__`` lists them."""

@@ -7,25 +7,25 @@ import sys
 import warnings
 
 COMMANDS = {
-    "preprocess": "a corpus to a data folder for training",
-    "train": "a pretraining with the recipe of a size",
-    "curve": "the learning curves of trainings as a picture",
-    "evaluate": "masked-LM and sentence scores of a checkpoint",
-    "finetune": "a model that labels texts or words, from labelled files",
-    "predict": "labels of new texts by such a model",
-    "export": "a folder to hand on, made of a training run",
-    "fill-mask": "predictions for the masks of texts",
-    "blimp": "grammatical knowledge of a model, by BLiMP's minimal pairs",
-    "inspect": "pictures of what the layers do with a text",
-    "to-transformers": "a trained model as a folder for transformers",
-    "from-transformers": "such a folder back as a model for fairseq",
+    "preprocess": "prepare a corpus for training",
+    "train": "pretrain a model with the recipe of its size",
+    "curve": "draw the learning curves of training runs",
+    "evaluate": "score a checkpoint: masked LM and sentence order",
+    "finetune": "train a model on labelled files to label texts or words",
+    "predict": "label new texts with a fine-tuned model",
+    "export": "make a folder to share from a training run",
+    "fill-mask": "fill in the masks of texts",
+    "blimp": "test a model's grammatical knowledge on BLiMP's minimal pairs",
+    "inspect": "draw what the layers do with a text",
+    "to-transformers": "convert a trained model for transformers",
+    "from-transformers": "convert such a folder back for fairseq",
 }
 
 
 def usage() -> str:
     lines = ["usage: lambda-bert COMMAND [arguments]", "", "BERT with lambda layers in place of self-attention.", ""]
     lines += [f"  {name:<18}{what}" for name, what in COMMANDS.items()]
-    return "\n".join([*lines, "", "lambda-bert COMMAND --help describes one, with an example."])
+    return "\n".join([*lines, "", "lambda-bert COMMAND --help describes a command, with an example."])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"error: unknown command '{name}': {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    # Before torch and fairseq are imported, which read these then. The commands print results, so that fairseq's INFO
-    # stays out of them; and no user can do anything about warnings of torch about calls inside fairseq.
+    # Set here, as torch and fairseq read these when they are imported. Commands print results, so fairseq's INFO lines
+    # are left out; so are torch's warnings about calls inside fairseq, which a user can do nothing about.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), force=True)
     if not sys.warnoptions:
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}: install the requirements (README.md), or set PYTHON to a Python that has them")
     try:
         sys.exit(command.main(arguments))
-    except (ValueError, OSError) as error:  # what a user can put right
+    except (ValueError, OSError) as error:  # those that a user can fix
         sys.exit(f"error: {error}")
 
 

@@ -1,4 +1,4 @@
-"""``lambda-bert blimp``: grammatical knowledge, by the minimal pairs of BLiMP."""
+"""``lambda-bert blimp``: tests a model's grammatical knowledge on the minimal pairs of BLiMP."""
 
 import json
 import os
@@ -24,8 +24,8 @@ DEST = Path("outputs/blimp")  # and the model's name
 def score_paradigm(hub: LambdaBertHubInterface, scorer: PseudoLogLikelihood, pairs: list[tuple[str, str]]) -> dict:
     """Return ``accuracy`` (percent), ``ties`` and ``scores`` ([good, bad] of each pair, nats) by method.
 
-    A pair is right if its good sentence is the likelier one; with equal scores it is wrong, and a tie. A sentence is
-    scored once, in however many pairs it is.
+    A pair is right if its good sentence is the likelier one; equal scores count as wrong, and as a tie. Each sentence
+    is scored once, however many pairs it is in.
     """
     sentences = list(dict.fromkeys(sentence for pair in pairs for sentence in pair))
     found = by_length(scorer, map(hub.encode, sentences), hub.task.source_dictionary.pad())
@@ -49,13 +49,13 @@ def blimp(
     folder: Path,
     settings: dict,
 ) -> list[dict]:
-    """Return the result of each paradigm, and write it to ``folder/NAME.json`` as soon as it is there.
+    """Return the result of each paradigm, and write it to ``folder/NAME.json`` as soon as it is complete.
 
-    A result that is there already, of the same settings, is not made again. A line on standard error tells of each new
-    one, of the rate, and of the time that is left.
+    Results that exist already, with the same settings, are reused. A line on standard error reports each new result,
+    the rate, and the time left.
 
     Raises:
-        ValueError: ``folder`` holds a result of other settings.
+        ValueError: ``folder`` holds a result with other settings.
     """
     made = {}
     for paradigm in paradigms:
@@ -97,7 +97,7 @@ def _read(file: Path, settings: dict) -> dict:
         theirs = result["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{file} is no result of lambda-bert blimp ({error}): remove it, or choose another --dest"
+            f"{file} is not a result of lambda-bert blimp ({error}): remove it, or choose another --dest"
         ) from error
     differing = [f"{key} {theirs.get(key)}, now {value}" for key, value in settings.items() if theirs.get(key) != value]
     if differing:
@@ -108,7 +108,7 @@ def _read(file: Path, settings: dict) -> dict:
 def summary(results: list[dict]) -> dict[str, dict]:
     """Return accuracies in percent by method: of each paradigm, each phenomenon, and ``overall``.
 
-    A phenomenon's is the mean over its paradigms, and the overall one the mean over all paradigms, as is usual.
+    A phenomenon's accuracy is the mean over its paradigms; the overall one is the mean over all paradigms, as usual.
     """
     phenomena: dict[str, list[dict]] = {}
     for result in results:
@@ -138,13 +138,13 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("checkpoint", help="training folder, exported folder or checkpoint file")
     add("data", type=Path, help="BLiMP's data folder, an archive of it, or any file of minimal pairs in JSON lines")
-    add("--dest", type=Path, help=f"folder of the results; run again, it resumes (default: {DEST}/NAME)")
+    add("--dest", type=Path, help=f"folder for the results; run again, it resumes (default: {DEST}/NAME)")
     add("--methods", default=",".join(METHODS), help="what is masked, see docs/scoring.md (default: %(default)s)")
-    add("--paradigms", help="only these, with commas (default: all)")
-    add("--limit", type=int, help="only the first so many pairs of each paradigm (default: all)")
+    add("--paradigms", help="names of paradigms, separated by commas (default: all)")
+    add("--limit", type=int, help="number of pairs to use of each paradigm, from the first (default: all)")
     add("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where the hardware has it (default)")
     add("--max-tokens", type=int, default=MAX_TOKENS, help="tokens per batch (default: %(default)s)")
-    add("--cpu", action="store_true", help="stay on the CPU (default: on a GPU where there is one)")
+    add("--cpu", action="store_true", help="run on the CPU (default: on a GPU if there is one)")
     args = parser.parse_args(argv)
     for flag, value in (("--limit", args.limit), ("--max-tokens", args.max_tokens)):
         if value is not None and value < 1:
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _chosen(paradigms: list[Paradigm], names: str | None, limit: int | None) -> list[Paradigm]:
-    """Return those of these names, each with its first pairs only.
+    """Return the paradigms with these names, each with its first ``limit`` pairs only.
 
     Raises:
         ValueError: a name that is not there.

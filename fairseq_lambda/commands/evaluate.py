@@ -1,4 +1,4 @@
-"""``lambda-bert evaluate``: masked-LM and sentence scores of a checkpoint over whole splits."""
+"""``lambda-bert evaluate``: scores a checkpoint on whole splits: masked LM and sentence order."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 def evaluate(
     hub: LambdaBertHubInterface, splits: list[str], batch_size: int, progress: str = "none"
 ) -> dict[str, dict[str, float]]:
-    """Return for each split its scores; ``hub.task`` reads the data folder that its ``cfg.data`` names.
+    """Return the scores of each split; ``hub.task`` reads the data folder that its ``cfg.data`` names.
 
     Pairs and masks are those of validation in training: fixed, given the seed of the checkpoint's task, and the same
-    for every model trained with that seed. The whole split counts, the last batch too.
+    for every model trained with that seed. The whole split counts, including the last batch.
 
     Returns:
         ``mlm_ppl`` and ``mlm_loss`` (nats per masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
-        ``pairs``; without sentence pairs no ``sop_acc``.
+        ``pairs``; no ``sop_acc`` without sentence pairs.
     """
     criterion = hub.task.build_criterion(hub.cfg.criterion).eval()
     results = {}
@@ -79,10 +79,10 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("checkpoint", help="training folder, exported folder or checkpoint file")
     add("--data", required=True, help="folder made by lambda-bert preprocess")
-    add("--splits", default="valid,test", help="with commas (default: %(default)s)")
+    add("--splits", default="valid,test", help="names of splits, separated by commas (default: %(default)s)")
     add("--batch-size", type=int, default=32, help="samples per batch (default: %(default)s)")
-    add("--json", type=Path, help="write the scores here too (default: nowhere)")
-    add("--cpu", action="store_true", help="stay on the CPU (default: on a GPU where there is one)")
+    add("--json", type=Path, help="file to write the scores to (default: none)")
+    add("--cpu", action="store_true", help="run on the CPU (default: on a GPU if there is one)")
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")

@@ -1,4 +1,4 @@
-"""``lambda-bert export``: a folder to hand on, made of a training run."""
+"""``lambda-bert export``: makes a folder to share from a training run."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """``python -m fairseq_lambda.commands.fairseq_train``: fairseq-train, also as one of torchrun's processes.
 
-What a user can put right, the errors of this plugin and of files, ends it as one line without a traceback.
+Errors that a user can fix, such as those of this plugin and of files, are shown in one line without a traceback.
 """
 
 import logging
@@ -18,12 +18,12 @@ PACKAGE = __name__.split(".")[0]
 def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
     """Return the flags that tell fairseq which of torchrun's processes it is; none for a single process.
 
-    fairseq asks torchrun's environment only if it sees more than one GPU on this machine, so that neither processes on
-    a CPU nor one GPU on each of several machines would find each other.
+    fairseq reads torchrun's environment only if it sees more than one GPU on this machine. Without these flags,
+    processes on a CPU, or on several machines with one GPU each, would not find each other.
 
     Args:
         environment: with torchrun's WORLD_SIZE, RANK and LOCAL_RANK.
-        cpu: fairseq's own DDP then, because it gives torch's a GPU number even on a CPU.
+        cpu: choose fairseq's own DDP, since fairseq gives torch's DDP a GPU number even on a CPU.
     """
     if int(environment.get("WORLD_SIZE", 1)) == 1 or "RANK" not in environment:
         return []
@@ -46,7 +46,7 @@ EXPLAINED = [
 
 
 def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
-    """Return what a user can put right, in one line; None for a fault of the program, which needs its traceback.
+    """Return one line about an error that the user can fix; None for a bug, which needs its traceback.
 
     This package and fairseq raise ValueError and OSError on purpose; an OSError that names a file says what is wrong.
     """
@@ -70,7 +70,7 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
 
 
 def main() -> None:
-    # The import of fairseq has set logging up already; this is what fairseq-train would have chosen.
+    # Importing fairseq has set up logging already; these are the settings of fairseq-train.
     logging.basicConfig(
         format="%(asctime)s | %(levelname)s | %(name)s | %(message)s",
         datefmt="%Y-%m-%d %H:%M:%S",

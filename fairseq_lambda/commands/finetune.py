@@ -1,4 +1,4 @@
-"""``lambda-bert finetune``: from labelled files to a model that labels, scored."""
+"""``lambda-bert finetune``: trains a model on labelled files, and scores it."""
 
 import argparse
 import json
@@ -20,11 +20,11 @@ from fairseq_lambda.models import LambdaBertModel
 
 SCORES = "scores.json"
 DESCRIPTION = """\
-Trains a head, and the model under it, on labelled files: classes, several labels per text, numbers, or a label a word.
-MODEL is a training folder, a checkpoint or an exported folder; architecture and pieces come from it. The best epoch by
-the task's score on the validation data is kept, and a folder that LambdaBertModel.from_pretrained loads. Run again, it
-resumes. The test file is read once, at the end. Flags that are not listed here go to fairseq-train as they are, such as
---lr 1e-4, --batch-size 16, --dropout 0 or --max-epoch 3."""
+Trains a head, and the model under it, on labelled files: a label, several labels or a number per text, or a label per
+word. MODEL is a training folder, a checkpoint or an exported folder; the architecture and the vocabulary come from it.
+The epoch with the best score on the validation data is kept, in a folder that LambdaBertModel.from_pretrained loads.
+Run again, it resumes. The test file is read once, at the end. All flags that are not listed here are passed to
+fairseq-train, such as --lr 1e-4, --batch-size 16, --dropout 0 or --max-epoch 3."""
 
 
 def build_parser() -> Parser:
@@ -34,43 +34,50 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add = parser.add_argument
     add("model", help="training folder, checkpoint or exported folder")
-    add("--train", required=True, metavar="FILE", help="tsv, csv, jsonl, conllu, conll or trec; also .gz, .xz and .bz2")
+    add(
+        "--train", required=True, metavar="FILE",
+        help="training data: tsv, csv, jsonl, conllu, conll or trec; also .gz, .xz and .bz2",
+    )  # fmt: skip
     add(
         "--valid",
         default="0.1",
         metavar="FILE-or-FRACTION",
-        help="to select by; a fraction is split off (default: 0.1)",
+        help="validation data to select by: a file, or a fraction that is split off from --train (default: 0.1)",
     )
-    add("--test", metavar="FILE", help="scored once, at the end (default: none)")
+    add("--test", metavar="FILE", help="test data, scored once, at the end (default: none)")
     labelled.add_columns(parser)
-    add("--labels", metavar="NAME,...", help="all labels, in this order (default: those of --train, sorted)")
-    add("--objective", choices=OBJECTIVES, help="(default: by the file; regression has to be asked for)")
+    add("--labels", metavar="NAME,...", help="all labels, in this order (default: those in --train, sorted)")
+    add(
+        "--objective",
+        choices=OBJECTIVES,
+        help="what to predict (default: what the file's labels are; regression must be asked for)",
+    )
     add(
         "--metric",
-        help="to select by (default: accuracy, micro_f1, pearson or span_f1; also matthews, f1, macro_f1, ...)",
+        help="score to select by (default: accuracy, micro_f1, pearson or span_f1; also matthews, f1, macro_f1, ...)",
     )
-    add("--save-dir", type=Path, help="(default: checkpoints/MODEL-NAME_OF_THE_DATA)")
-    add("--seed", type=int, default=1, help="of the split, the head and the order (default: %(default)s)")
+    add("--save-dir", type=Path, help="folder for the model and its scores (default: checkpoints/MODEL-NAME_OF_DATA)")
+    add("--seed", type=int, default=1, help="seed of the split, the head and the order (default: %(default)s)")
     add(
         "--seeds",
         metavar="N,N,...",
-        help="train once per seed, on one split, and show mean and spread (default: --seed)",
+        help="train once per seed, on one split, and show mean and standard deviation (default: --seed)",
     )
-    add("--nproc", default="1", help="processes: GPUs, or CPU ranks (default: %(default)s)")
+    add("--nproc", default="1", help="number of processes, one per GPU or several on the CPU (default: %(default)s)")
     add(
         "--autocast", choices=("none", "bfloat16"),
-        help="precision in training (default: bfloat16 where the hardware multiplies it, none beside --fp16, --amp)",
+        help="precision in training (default: bfloat16 if the hardware multiplies it, none with --fp16 or --amp)",
     )  # fmt: skip
-    add("--dry-run", action="store_true", help="print the fairseq-train commands only, over data that is prepared")
-    add("--quiet", action="store_true", help="no line per validation")
+    add("--dry-run", action="store_true", help="prepare the data, but only print the fairseq-train commands")
+    add("--quiet", action="store_true", help="do not print a line per validation")
     parser.epilog += """
 
-of fairseq-train and the task, among others:
-  --freeze-encoder        train the head alone: a linear probe
+flags of fairseq-train and the task, among others:
+  --freeze-encoder        train the head only
   --layer-decay 0.9       lower learning rates for lower layers
   --class-weights WHAT    balanced, or NAME=WEIGHT,...
   --patience N            stop after N validations without a better one
-  --max-length N          longest sample in tokens (default: what the model reads, or 512)
+  --max-length N          longest sample in tokens (default: the model's limit, or 512 if it has none)
 """
     return parser
 
@@ -80,10 +87,10 @@ def main(argv: list[str]) -> None:
     args, user = parser.parse_known_args(argv or ["--help"])
     seeds = _seeds(parser, args)
     if not re.fullmatch("[1-9][0-9]*", args.nproc):
-        parser.error(f"--nproc {args.nproc}: a number of at least 1")
+        parser.error(f"--nproc {args.nproc}: must be a whole number of at least 1")
     for flag in ("--save-dir", "--task", "--criterion", "--arch"):
         if flag in {word.partition("=")[0] for word in user}:
-            parser.error(f"{flag} follows from the model and the files")
+            parser.error(f"{flag} follows from the model and the files: leave it out")
     for flag, path in (("--train", args.train), ("--valid", _valid_file(args)), ("--test", args.test)):
         if path is not None and not Path(path).is_file():
             raise FileNotFoundError(f"{flag} {path}: there is no such file")
@@ -118,7 +125,7 @@ def _seeds(parser: Parser, args: argparse.Namespace) -> list[int]:
     except ValueError:
         parser.error(f"--seeds {args.seeds}: whole numbers with commas, such as 1,2,3")
     if len(set(seeds)) != len(seeds):
-        parser.error(f"--seeds {args.seeds}: one of them is there twice")
+        parser.error(f"--seeds {args.seeds}: a seed is given twice")
     return seeds
 
 
@@ -137,7 +144,7 @@ def _data_name(file: str) -> str:
 
 
 def run(command: list[str], args, labels: Labels, metric: str, folder: Path, sizes: dict) -> dict:
-    """Train, or resume, and score; return what ``scores.json`` holds. A run that is complete is not scored again."""
+    """Train, or resume, and score; return the contents of ``scores.json``. A complete run is not scored again."""
     made_by = {"command": command, "test": sha256(args.test) if args.test else None}
     file = folder / SCORES
     if file.is_file():

@@ -27,7 +27,7 @@ def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[s
     """Return the labels and the sizes of the splits; make the data folder, unless it is there.
 
     Raises:
-        ValueError: the files are not as the flags say, or the folder was made of others.
+        ValueError: the files do not match the flags, or the folder was made from other files.
     """
     names = args.labels.split(",") if args.labels else None
     dictionary = hub.task.source_dictionary
@@ -58,7 +58,7 @@ def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[s
     splits = {"train": train_source, "valid": train_source}
     if fraction_of(args) is not None:
         if labels.examples < 2:
-            raise ValueError(f"{args.train} has one example: nothing can be split off")
+            raise ValueError(f"{args.train} has one example, so nothing can be split off: give a file as --valid")
         held_out = divide(labels.examples, fraction_of(args), args.seed)
     else:
         splits["valid"] = labelled.source(args, args.valid)

@@ -22,7 +22,7 @@ from fairseq_lambda.finetuning.metrics import LOWER_IS_BETTER
 from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig
 
-# Options of the model that are a matter of this training, of the machine, or said otherwise.
+# Options of the model that depend on the new training or on the machine, or that are set in another way.
 NOT_TAKEN_OVER = {
     "dropout", "attention_dropout", "activation_dropout", "pooler_dropout", "encoder_layerdrop", "lambda_backend",
     "checkpoint_activations", "load_checkpoint_heads", "max_positions",
@@ -66,14 +66,14 @@ def model_options(hub) -> dict:
     """Return the options of the architecture, as they are in the checkpoint."""
     cfg, bert = hub.cfg.model, hub.model.encoder.bert
     options = {f.name: cfg[f.name] for f in fields(LambdaBertConfig) if f.name in cfg and f.name not in NOT_TAKEN_OVER}
-    if hub.model.max_positions() == bert.options.max_positions:  # there is a table of so many
+    if hub.model.max_positions() == bert.options.max_positions:  # it has a table of positions
         options["max_positions"] = bert.options.max_positions
     name = str(cfg.get("_name") or "lambda_bert")
     return {"_name": name, **options}
 
 
 def without_false(recipe: DictConfig) -> DictConfig:
-    """Return the recipe without flags that are off: on a command line they are left out."""
+    """Return the recipe without options that are off: on a command line they are left out."""
     sections = OmegaConf.to_container(recipe, resolve=True)
     return OmegaConf.create({
         section: {key: value for key, value in options.items() if value is not False and value is not None}
@@ -82,7 +82,7 @@ def without_false(recipe: DictConfig) -> DictConfig:
 
 
 def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
-    """Run the training; its whole log goes to ``train.log``, the gist to standard output."""
+    """Run the training; its whole log goes to ``train.log``, a summary to standard output."""
     gpus = 0 if "--cpu" in command else torch.cuda.device_count()
     lines = TrainingLines(metric)
     with (
@@ -108,5 +108,5 @@ def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let the training end if this command is killed: else it would hold the folder that the next command needs."""
+    """Make the training end if this command is killed: it would keep its folder locked for the next command."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

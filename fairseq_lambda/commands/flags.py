@@ -1,4 +1,4 @@
-"""A recipe as flags of fairseq-train, beside the flags of a user."""
+"""A recipe as flags of fairseq-train, next to the user's own flags."""
 
 from omegaconf import DictConfig, OmegaConf
 

@@ -1,4 +1,4 @@
-"""``lambda-bert from-transformers``: a folder of transformers as a model for fairseq."""
+"""``lambda-bert from-transformers``: converts a folder of transformers for fairseq."""
 
 import sys
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from fairseq_lambda.commands.parser import Parser
 
 DESCRIPTION = """\
-Writes a folder as lambda-bert export does, for the hub and lambda-bert finetune, from what save_pretrained wrote of a
-lambda_bert and its tokenizer. It is written only if every weight is the same to the bit, the logits of both differ by
-1e-5 at most, and both read a thousand sentences alike."""
+Writes a folder like that of lambda-bert export, for the hub and lambda-bert finetune, from one that save_pretrained
+wrote of a lambda_bert and its tokenizer. The new folder is written only if all weights are bit-equal, the logits of the
+two models differ by at most 1e-5, and both encode a thousand sentences alike."""
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("from-transformers", DESCRIPTION, "lambda-bert from-transformers my-bert --dest my-bert-fairseq")
-    parser.add_argument("folder", type=Path, help="folder of save_pretrained, of the model and of its tokenizer")
+    parser.add_argument("folder", type=Path, help="folder that save_pretrained wrote, with the model and its tokenizer")
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
     parser.add_argument(
         "--sentencepiece", type=Path, metavar="FILE",
-        help="the sentencepiece.model of the vocabulary (default: that in the folder, where to-transformers puts it)",
+        help="the sentencepiece.model of the vocabulary (default: the one in the folder, left by to-transformers)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     try:
@@ -30,6 +30,6 @@ def main(argv: list[str] | None = None) -> None:
         f"{report['logits']:.1e}, ids of {report['sentences']:,} sentences equal"
     )
     if report["added"]:
-        print(f"not trained, as the folder has none: {', '.join(report['added'])}", file=sys.stderr)
+        print(f"not trained, since the folder does not have them: {', '.join(report['added'])}", file=sys.stderr)
     if not report["sentences"]:
-        print("no sentencepiece.model: texts cannot be encoded. --sentencepiece FILE gives one", file=sys.stderr)
+        print("no sentencepiece.model, so texts cannot be encoded: add --sentencepiece FILE", file=sys.stderr)

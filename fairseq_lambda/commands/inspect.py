@@ -1,4 +1,4 @@
-"""``lambda-bert inspect``: pictures of what the layers do with a text, on one page."""
+"""``lambda-bert inspect``: draws what the layers do with a text, on one page."""
 
 import json
 import sys
@@ -13,16 +13,16 @@ from fairseq_lambda.modules import parse_layers
 def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert inspect my-bert 'The film was <mask> in 1997.' --out pictures"
     parser = Parser("inspect", __doc__.split(": ", 1)[1], example)
-    parser.add_argument("model", help="folder of a training, an export or transformers, or a checkpoint")
-    parser.add_argument("text", nargs="+", help="a text, or a pair of texts; with <mask> also what predicts it")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, and each picture twice")
-    parser.add_argument("--force", action="store_true", help="replace the folder if it is there")
-    parser.add_argument("--layers", default="all", help="those with pictures of their own, such as 0,2-3 (%(default)s)")
-    parser.add_argument("--head", type=int, help="whose contributions are drawn (default: the strongest of each layer)")
-    parser.add_argument("--other", help="a text whose content lambdas are put in place of this one's, for comparison")
+    parser.add_argument("model", help="training folder, exported folder, folder of transformers, or checkpoint file")
+    parser.add_argument("text", nargs="+", help="a text, or a pair of texts; <mask> adds pictures of its prediction")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, and each picture as PNG and SVG")
+    parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
+    parser.add_argument("--layers", default="all", help="layers to draw, such as 0,2-3 (default: %(default)s)")
+    parser.add_argument("--head", type=int, help="head to draw contributions of (default: the strongest of each layer)")
+    parser.add_argument("--other", help="a text whose content lambdas replace those of the first, for comparison")
     args = parser.parse_args(argv)
     if len(args.text) > 2:
-        parser.error(f"{len(args.text)} texts: one or two; quote a text with spaces")
+        parser.error(f"{len(args.text)} texts: one or two are needed; quote a text with spaces")
     if args.out.exists() and not args.force:
         parser.error(f"{args.out} exists already: choose another --out, or replace it with --force")
     try:
@@ -57,7 +57,7 @@ def open_model(folder: str) -> Reader:
     """Return the model of a folder, of fairseq or of transformers, and what encodes text for it.
 
     Raises:
-        ValueError: a folder of transformers, which is not installed.
+        ValueError: the folder is one of transformers, which is not installed.
     """
     if not is_of_transformers(Path(folder)):
         from fairseq_lambda.models import LambdaBertModel

@@ -1,4 +1,4 @@
-"""Labelled files on a command line, and what a model makes of them, in flat memory."""
+"""Labelled files named on a command line, and a model's predictions for them, in constant memory."""
 
 import argparse
 import itertools
@@ -25,12 +25,12 @@ def add_columns(parser: argparse.ArgumentParser, labelled: bool = True) -> None:
             "--label", metavar="COLUMN[,COLUMN...]",
             help="the label's column, or several that hold 0 and 1 (default: label, class, UPOS and so on)",
         )  # fmt: skip
-        add("--label-separator", metavar="TEXT", help="several labels per text, with this between them (default: one)")
-    add("--format", choices=FORMATS, help="of the files (default: their endings tell; .txt is tsv if it has tabs)")
+        add("--label-separator", metavar="TEXT", help="text between several labels of a text (default: one label)")
+    add("--format", choices=FORMATS, help="format of the files (default: by their endings; .txt is tsv if it has tabs)")
     add(
         "--header", choices=("auto", "yes", "no"), default="auto",
         help="whether the first line of tsv and csv names the columns (default: yes if a column is given by name, or "
-        "bears one of the default names)",
+        "if the line has one of the default names)",
     )  # fmt: skip
 
 
@@ -67,12 +67,12 @@ def predictions(hub, examples: Iterable[Example], name: str) -> Iterator[tuple[E
                 )
             yield example
 
-    ones, others = itertools.tee(checked())  # as far apart as the window in which texts are sorted
+    ones, others = itertools.tee(checked())  # tee keeps as many as are read ahead to be sorted
     if tagging:
         outputs = hub.word_outputs(example.words for example in others)
     else:
         outputs = hub.text_outputs(example.texts for example in others)
-    # outputs first: they read ahead, and nothing is left over of ones at the end
+    # not zip over both: it would take an example from ones after the last output
     for row in outputs:
         yield next(ones), row
 

@@ -68,7 +68,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _wanted(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix == ENDING and not path.name.startswith("._")  # macOS packs these along
+    return path.suffix == ENDING and not path.name.startswith("._")  # macOS adds these to archives
 
 
 def _paradigm(file: str, content: bytes) -> Paradigm:

@@ -9,7 +9,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, name: str, description: str, example: str):
         super().__init__(
             prog=f"lambda-bert {name}",
-            description=description,
+            description=description[0].upper() + description[1:],
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

@@ -1,4 +1,4 @@
-"""``lambda-bert predict``: labels and probabilities of new texts, in the order of the file, in flat memory."""
+"""``lambda-bert predict``: labels and probabilities of new texts, in the order of the file, in constant memory."""
 
 import contextlib
 import csv
@@ -20,10 +20,10 @@ from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.fine_tuned import classification
 
 DESCRIPTION = """\
-Writes what a fine-tuned model makes of new texts, a line per text in the order of the file: the label, its
-probability, and that of each label, with tabs between them and a header. For several labels per text: those of at least
-0.5, with commas. For regression: the number. For words: a line per word, with an empty line after each text. The file
-is read as it goes, so that it may be of any length."""
+Writes a fine-tuned model's predictions for new texts, a line per text in the order of the file: the label, its
+probability, and the probability of each label, with tabs between them and a header. For several labels per text: all
+with a probability of at least 0.5, with commas between them. For regression: the number. For words: a line per word,
+with an empty line after each text. The file is read as the work proceeds, so it may be of any length."""
 
 
 def main(argv: list[str]) -> None:
@@ -36,12 +36,13 @@ def main(argv: list[str]) -> None:
     add("model", help="training folder of lambda-bert finetune, checkpoint or exported folder")
     add(
         "file",
-        help=f"as for lambda-bert finetune, or a text per line (a tab between two); {STANDARD_INPUT}: standard input",
+        help="file in a format of lambda-bert finetune, or with one text per line (pairs: a tab between the two); "
+        f"{STANDARD_INPUT}: standard input",
     )
     labelled.add_columns(parser, labelled=False)
     add("--output", type=Path, help="file to write (default: standard output)")
     add("--json", action="store_true", help="write an object per text instead of columns")
-    add("--cpu", action="store_true", help="stay on the CPU (default: on a GPU where there is one)")
+    add("--cpu", action="store_true", help="run on the CPU (default: on a GPU if there is one)")
     args = parser.parse_args(argv)
     hub = LambdaBertModel.from_pretrained(args.model)
     labels = hub.labels
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> None:
             for example, row in labelled.predictions(hub, examples, source.name):
                 write(example, row)
             out.flush()
-        except BrokenPipeError:  # whoever reads has seen enough
+        except BrokenPipeError:  # what reads the output, such as head, has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
     for note in source.notes():
@@ -65,13 +66,13 @@ def main(argv: list[str]) -> None:
     if hub.shortened:
         how = "read in parts" if labels.objective == "tagging" else "shortened"
         print(
-            f"{source.name}: {hub.shortened:,} texts are longer than {hub.task.max_positions()} tokens and {how}",
+            f"{source.name}: {hub.shortened:,} texts are longer than {hub.task.max_positions()} tokens and were {how}",
             file=sys.stderr,
         )
 
 
 def _as_words(source) -> Iterator:
-    """Yield the examples of a file of texts as words, where it is not one of words."""
+    """Yield the examples of a file as words; texts are divided into words."""
     for example in source:
         if example.words is None:
             example.words, example.texts = split_words(" ".join(example.texts)), ()

@@ -1,4 +1,4 @@
-"""``lambda-bert preprocess``: text to a data folder for training."""
+"""``lambda-bert preprocess``: makes a data folder for training from text."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from fairseq_lambda.corpora.shared_vocabulary import Vocabulary
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prepare a corpus, with ``--vocabulary-from`` for models too; return the exit code."""
+    """Prepare a corpus; ``--vocabulary-from`` also takes models here. Return the exit code."""
     return prepare.main(argv, model_vocabulary)
 
 
@@ -18,7 +18,7 @@ def model_vocabulary(origin: Path) -> Vocabulary:
     """Return the vocabulary of a training folder, a checkpoint or an exported folder.
 
     Raises:
-        PrepareError: there is no model, or it is damaged, or it has no SentencePiece model.
+        PrepareError: there is no model, it is damaged, or it has no SentencePiece model.
     """
     flag = f"--vocabulary-from {origin}"
     try:
@@ -42,5 +42,5 @@ def model_vocabulary(origin: Path) -> Vocabulary:
     elif (path.parent / PIECES).is_file():
         model = (path.parent / PIECES).read_bytes()
     else:
-        raise PrepareError(f"{flag}: it was trained on data without a {PIECES}, so that no text can be encoded for it")
+        raise PrepareError(f"{flag}: it was trained on data without a {PIECES}, so no text can be encoded for it")
     return Vocabulary.given(model, saved.get("symbols", []), origin)

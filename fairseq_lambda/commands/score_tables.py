@@ -12,7 +12,7 @@ NOT_PERCENT = ("matthews", "pearson", "spearman", "mse")
 
 
 def title(name: str, labels: Labels) -> str:
-    """Return the heading of a score; the F1 of one label says of which."""
+    """Return the heading of a score; that of a single label's F1 names the label."""
     return f"F1 of {labels.names[1]}" if name == "f1" else TITLES[name]
 
 
@@ -43,6 +43,6 @@ def seeds_table(results: list[dict], seeds: list[int], labels: Labels) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Return rows, the first of them the head, as a Markdown table."""
+    """Return rows, the header first, as a Markdown table."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])

@@ -1,13 +1,14 @@
-"""``lambda-bert to-transformers``: a trained or fine-tuned model as a folder for transformers."""
+"""``lambda-bert to-transformers``: converts a trained or fine-tuned model to a folder for transformers."""
 
 from pathlib import Path
 
 from fairseq_lambda.commands.parser import Parser
 
 DESCRIPTION = """\
-Writes a folder that transformers loads by trust_remote_code=True, without this package and without fairseq: weights as
-safetensors, the code, a fast tokenizer, a card. The folder is written only if every weight is the same to the bit, the
-logits of both differ by 1e-5 at most, and both read a thousand sentences alike. docs/transformers.md shows its use."""
+Writes a folder that transformers loads with trust_remote_code=True, without this package and without fairseq: weights
+as safetensors, the code, a fast tokenizer, a card. The folder is written only if all weights are bit-equal, the logits
+of the two models differ by at most 1e-5, and both encode a thousand sentences alike. docs/transformers.md shows how to
+use it."""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -17,18 +17,19 @@ from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.config import SIZES, read_recipe, schedule
 from fairseq_lambda.hardware import multiplies_bfloat16
 
-# glibc gives the memory of large tensors back when they are freed, and gets it again page by page at the next step.
-# From 2.35 on it takes any threshold; before, it would refuse this one and let go of still more.
+# glibc returns the memory of large tensors to the system when they are freed, and gets it back page by page at the next
+# step. From 2.35 on it takes any threshold; earlier versions would refuse this one and return even more.
 KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 FLOAT16 = {"--fp16", "--memory-efficient-fp16", "--amp"}
 DESCRIPTION = """\
-Launches fairseq-train with the recipe of the size, prints the command, and resumes where it stopped when it is run
-again. Flags that are not listed here go to fairseq-train as they are and win over the recipe, such as --lr 5e-4 or
---lambda-layers none (softmax layers). Another --optimizer or --lr-scheduler drops the recipe's options of its own.
+Prints a fairseq-train command with the recipe of the size, and runs it. Run again, it resumes where it stopped. All
+flags that are not listed here are passed to fairseq-train and override the recipe, such as --lr 5e-4 or
+--lambda-layers none (softmax layers). Another --lr-scheduler or --optimizer starts from fairseq's defaults for it, but
+adam keeps the recipe's options of fused_adam.
 
 {table}
 
-On a CPU the run gets tcmalloc, where that is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set; else
+On a CPU the run uses tcmalloc, if it is installed (Debian's libtcmalloc-minimal4) and LD_PRELOAD is not set. Otherwise
 glibc is told to keep freed memory (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_)."""
 
 
@@ -43,20 +44,20 @@ def build_parser() -> Parser:
     description = DESCRIPTION.format(table="\n".join(f"  {row}" for row in rows))
     parser = Parser("train", description, "lambda-bert train mini data-bin/wikitext-2 --updates 3000 --dropout 0.1")
     add = parser.add_argument
-    add("size", help=", ".join(SIZES))
-    add("data", help="folder made by lambda-bert preprocess; several are joined by colons, an epoch reads one of them")
-    add("--save-dir", help="checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)")
-    add("--updates", help="updates, and end of the learning rate's decay (default: by size)")
-    add("--nproc", help="processes: GPUs, or CPU ranks (default: all GPUs, 1 without a GPU)")
+    add("size", help=f"size of the model: {', '.join(SIZES)}")
+    add("data", help="folder made by lambda-bert preprocess, or several joined by colons, of which an epoch reads one")
+    add("--save-dir", help="folder for checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)")
+    add("--updates", help="number of updates, over which the learning rate decays (default: by size)")
+    add("--nproc", help="number of processes, one per GPU or several on the CPU (default: all GPUs, 1 without a GPU)")
     add(
         "--torchrun", metavar="ARGS",
         help='arguments for torchrun, such as "--standalone --max-restarts 3", or for several machines (README.md)',
     )  # fmt: skip
     add(
         "--autocast", choices=("none", "bfloat16"),
-        help="precision (default: bfloat16 where the processor or the GPU multiplies it, none beside --fp16 and --amp)",
+        help="precision (default: bfloat16 if the processor or the GPU multiplies it, none with --fp16 or --amp)",
     )  # fmt: skip
-    add("--dry-run", action="store_true", help="print the command only")
+    add("--dry-run", action="store_true", help="only print the command")
     return parser
 
 
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
     args, user = parser.parse_known_args(_join_torchrun(argv) or ["--help"])
     for flag, value in (("--updates", args.updates), ("--nproc", args.nproc)):
         if value is not None and not re.fullmatch("[1-9][0-9]*", value):
-            parser.error(f"{flag} {value}: a number of at least 1")
+            parser.error(f"{flag} {value}: must be a whole number of at least 1")
     try:
         recipe = read_recipe(args.size)
     except ValueError as error:
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> None:
 
 
 def _join_torchrun(argv: list[str]) -> list[str]:
-    """argparse takes the value of ``--torchrun --standalone`` for another flag, and that of ``--torchrun=...`` not."""
+    """argparse would take the value in ``--torchrun --standalone`` for another flag, but not after ``--torchrun=``."""
     if "--torchrun" in argv[:-1]:
         at = argv.index("--torchrun")
         return [*argv[:at], f"--torchrun={argv[at + 1]}", *argv[at + 2 :]]
@@ -98,7 +99,7 @@ def launcher(nproc: str, torchrun: str | None) -> list[str]:
 
 
 def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[str], gpus: int) -> list[str]:
-    """Return the arguments of fairseq-train: the recipe as far as the user's flags leave it, and these."""
+    """Return the arguments of fairseq-train: the recipe where the user's flags do not override it, and these flags."""
     if args.updates:
         recipe.merge_with(schedule(int(args.updates)))
     autocast = args.autocast
@@ -106,7 +107,7 @@ def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[s
         fast = multiplies_bfloat16("cuda" if gpus else "cpu") and FLOAT16.isdisjoint(user)
         autocast = "bfloat16" if fast else "none"
     recipe.criterion.autocast = autocast
-    # oneDNN makes a kernel for each shape of a bfloat16 product and keeps 1,024: sixty lengths would need more
+    # oneDNN makes a kernel for each shape of a bfloat16 product and caches 1,024: sixty lengths would need more
     recipe.dataset.required_seq_len_multiple = 1 if autocast == "none" else 8
     first, *others = args.data.split(os.pathsep)
     name = Path(os.path.abspath(first)).name + (f"+{len(others)}" if others else "")
@@ -116,11 +117,11 @@ def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[s
 
 
 def environment(gpus: int) -> dict[str, str]:
-    """Return what the training, and whatever torchrun starts, has to find in its environment from the beginning."""
+    """Return the environment for the training: variables that have to be there when a process starts."""
     new = {
-        # torchrun's store outlives a restart of its processes, which then look for each other at addresses of the dead
+        # torchrun's store outlives its processes: those of a restart would look for each other at the old addresses
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        # warnings of torch about calls inside fairseq, which a user of either can do nothing about
+        # torch warns about calls inside fairseq, which a user can do nothing about
         "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
     }
     if gpus == 0 and sys.platform == "linux":

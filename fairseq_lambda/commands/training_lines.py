@@ -1,4 +1,4 @@
-"""fairseq's JSON log as the few lines that a user wants to see."""
+"""fairseq's JSON log, reduced to the few lines that a user wants to see."""
 
 import json
 import sys
@@ -10,8 +10,8 @@ class TrainingLines:
     """Turns the lines of a training's log into progress, a line per validation, and passes warnings and errors on.
 
     Args:
-        metric: that is selected by.
-        out: where lines go; on a terminal, the updates between two validations are shown as well.
+        metric: the score that checkpoints are selected by.
+        out: where lines are written; a terminal also shows the updates between two validations.
     """
 
     def __init__(self, metric: str, out: TextIO = sys.stdout):
@@ -21,7 +21,7 @@ class TrainingLines:
         self.loss = None
 
     def line(self, text: str) -> None:
-        """Take in a line of the log."""
+        """Process a line of the log."""
         parts = text.rstrip("\n").split(" | ", 3)
         if len(parts) < 4:
             return  # the rest of a message of several lines; errors go to standard error

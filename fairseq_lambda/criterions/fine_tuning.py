@@ -52,7 +52,7 @@ class FineTuningCriterion(FairseqCriterion):
     def forward(self, model, sample, reduce=True):
         """Return the loss (a sum), the sample size and what to log."""
         if self.task.cfg.freeze_encoder:
-            model.encoder.eval()  # no dropout under a linear probe
+            model.encoder.eval()  # a frozen encoder has no dropout
         target = sample["target"]
         precise = self.autocast == "none"
         with contextlib.nullcontext() if precise else torch.autocast(target.device.type, torch.bfloat16):

@@ -85,7 +85,7 @@ def test_results_of_other_settings_are_not_mixed(trained, data, tmp_path):  # no
     with pytest.raises(ValueError, match="words.json was made with limit 1, now None: remove it, or choose another"):
         run(trained, data, "--dest", tmp_path)
     (tmp_path / "paradigms/words.json").write_text("{")
-    with pytest.raises(ValueError, match="words.json is no result of lambda-bert blimp"):
+    with pytest.raises(ValueError, match="words.json is not a result of lambda-bert blimp"):
         run(trained, data, "--dest", tmp_path)
 
 

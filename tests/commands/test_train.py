@@ -142,8 +142,8 @@ def test_dry_run_launches_nothing(toy_data, monkeypatch, capsys):
 @pytest.mark.parametrize("arguments,message", [
     (["huge", "DATA"], "error: unknown size 'huge': tiny, mini"), (["mini"], "error: the following arguments are req"),
     (["mini", "no-such-folder"], "error: no-such-folder holds no dict.txt: make it with scripts/pre"),
-    (["mini", "DATA", "--updates", "0"], "error: --updates 0: a number of at least 1"),
-    (["mini", "DATA", "--nproc=x"], "error: --nproc x: a number of at least 1"),
+    (["mini", "DATA", "--updates", "0"], "error: --updates 0: must be a whole number of at least 1"),
+    (["mini", "DATA", "--nproc=x"], "error: --nproc x: must be a whole number of at least 1"),
     (["mini", "DATA", "--autocast", "int4"], "error: argument --autocast: invalid choice: 'int4'"),
     (["mini", "DATA", "--save-dir"], "error: argument --save-dir: expected one argument"),
 ])  # fmt: skip

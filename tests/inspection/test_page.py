@@ -77,7 +77,7 @@ def test_wrong_flags_are_one_line(trained, tmp_path, flags, message, capsys):  #
 
 def test_three_texts_and_a_missing_matplotlib(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
     assert run(trained, "the", "film", "was", "--out", tmp_path / "x") == 2
-    assert "3 texts: one or two; quote a text with spaces" in capsys.readouterr().err
+    assert "3 texts: one or two are needed; quote a text with spaces" in capsys.readouterr().err
     for name in ("page", "pictures"):
         monkeypatch.delitem(sys.modules, f"fairseq_lambda.inspection.{name}")
         monkeypatch.delattr(inspection, name)
