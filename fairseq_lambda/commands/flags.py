@@ -2,12 +2,14 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+ADAMS = {"adam", "fused_adam"}  # take the same options
+
 
 def recipe_flags(recipe: DictConfig, user: list[str]) -> list[str]:
-    """Return the recipe as flags of fairseq-train, but for what the flags of a user decide.
+    """Return the recipe as flags of fairseq-train, without those that the user has given.
 
-    Another task, criterion, architecture, optimizer or scheduler drops all of the recipe's options of the old one,
-    which it need not have, and which were chosen for the old one where it has.
+    If the user chooses another task, criterion, architecture, optimizer or scheduler, the recipe's options for its own
+    are dropped: the new one may not have them, and they were chosen for the old one. ``ADAMS`` keep each other's.
     """
     given = {word.partition("=")[0] for word in user}
     flags = []
@@ -16,7 +18,7 @@ def recipe_flags(recipe: DictConfig, user: list[str]) -> list[str]:
         if name is not None:
             flag = "--arch" if section == "model" else f"--{section.replace('_', '-')}"
             chosen = last_value(user, flag)
-            if chosen not in (None, name):
+            if chosen not in (None, name) and not {chosen, name} <= ADAMS:
                 continue
             options = {flag[2:]: name, **options}
         for key, value in options.items():

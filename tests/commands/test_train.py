@@ -57,6 +57,14 @@ def test_another_choice_drops_the_recipes_options_of_the_old_one(launched, what,
     assert {kind for kind, option in OWN.items() if option not in command} == {what}
 
 
+@pytest.mark.parametrize("choice", ["adam", "fused_adam"])
+def test_adam_keeps_the_recipes_options_of_fused_adam(toy_data, capsys, choice):
+    train.main(["mini", str(toy_data), "--dry-run", "--optimizer", choice, "--adam-eps=1e-8"])
+    words = shlex.split(capsys.readouterr().out)
+    said = [value(words, flag) for flag in ("--optimizer", "--adam-betas", "--weight-decay")]
+    assert said == [choice, "(0.9, 0.98)", "0.01"] and "--adam-eps" not in words and "--adam-eps=1e-8" in words
+
+
 @pytest.mark.parametrize("flags,autocast", [
     ([], "bfloat16"), (["--autocast", "none"], "none"), (["--autocast=bfloat16"], "bfloat16"), (["--fp16"], "none"),
     (["--amp"], "none"), (["--memory-efficient-fp16"], "none"), (["--fp16", "--autocast", "bfloat16"], "bfloat16"),
