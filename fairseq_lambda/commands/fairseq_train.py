@@ -3,12 +3,13 @@
 Errors that a user can fix, such as those of this plugin and of files, are shown in one line without a traceback.
 """
 
+import ast
 import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fairseq_lambda.commands.flags import last_value
 
@@ -34,22 +35,49 @@ def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
     return [*flags, "--device-id", environment.get("LOCAL_RANK", "0")]
 
 
-# What fairseq says of flags without naming them: the flag, the error with the value at fault, and an explanation.
-TOO_LONG = r"Sentences lengths should not exceed max_tokens=(\d+)"
-EXPLAINED = [
-    ("--max-tokens", TOO_LONG, "is below the longest sample: raise it, or lower --tokens-per-sample"),
-    ("--max-tokens-valid", TOO_LONG, "is below the longest sample: raise it, or lower --tokens-per-sample"),
-    ("--update-freq", "float division by zero()", "must be at least 1"),
-    ("--log-interval", "integer modulo by zero()", "must be at least 1"),
-    ("--best-checkpoint-metric", r"^'(\w+)'$", "is not among the scores of a validation: mlm_loss, for example, is"),
-]
+def _are_betas(text: str) -> bool:
+    try:
+        first, second = ast.literal_eval(text)
+        return 0 <= first < 1 and 0 <= second < 1
+    except (ValueError, TypeError, SyntaxError):
+        return False
+
+
+TOO_SHORT = "is below the longest sample: raise it, or lower --tokens-per-sample"
+# Flags that are not named in the errors they cause: whether a value is at fault, given the error, and an explanation.
+AT_FAULT: dict[str, tuple[Callable[[str, str], bool], str]] = {
+    "--max-tokens": (lambda value, error: error.endswith(f"exceed max_tokens={value}"), TOO_SHORT),
+    "--max-tokens-valid": (lambda value, error: error.endswith(f"exceed max_tokens={value}"), TOO_SHORT),
+    "--best-checkpoint-metric": (
+        lambda value, error: error == repr(value),
+        "is not among the scores of a validation, such as mlm_loss",
+    ),
+    "--update-freq": (lambda value, _: value == "0", "must be at least 1"),
+    "--log-interval": (lambda value, _: value == "0", "must be at least 1"),
+    "--total-num-update": (lambda value, _: float(value) <= 0, "must be above 0"),
+    "--num-workers": (lambda value, _: int(value) < 0, "must be at least 0"),
+    "--seed": (lambda value, _: not 0 <= int(value) < 2**32, f"must be between 0 and {2**32 - 1}"),
+    "--adam-betas": (
+        lambda value, _: not _are_betas(value),
+        "must be two numbers of at least 0 and below 1, such as '(0.9, 0.98)'",
+    ),
+    "--optimizer": (
+        lambda value, _: value == "composite",
+        "needs groups of parameters, which this model does not have: choose another one, such as adam",
+    ),
+}
 
 
 def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
     """Return one line about an error that the user can fix; None for a bug, which needs its traceback.
 
-    This package and fairseq raise ValueError and OSError on purpose; an OSError that names a file says what is wrong.
+    ``AT_FAULT`` comes first. Besides, this package and fairseq raise ValueError and OSError on purpose; an OSError that
+    names a file says what is wrong.
     """
+    for flag, (is_at_fault, explanation) in AT_FAULT.items():
+        value = last_value(argv, flag)
+        if value is not None and is_at_fault(value, str(error)):
+            return f"{flag} {value}: {explanation}"
     frames = [frame.f_globals.get("__name__", "").split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
@@ -61,11 +89,6 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
         return "--bf16 and --tpu need a TPU and torch_xla: leave them out, or use --autocast bfloat16"
     if isinstance(error, ImportError) and frames[-1] == "fairseq" and "install" in str(error):
         return str(error)  # of an optimizer, for example
-    for flag, pattern, explanation in EXPLAINED:
-        value, found = last_value(argv, flag), re.search(pattern, str(error))
-        # only if the user has given the flag with the value at fault: another error of this kind keeps its traceback
-        if found and frames[-1] in ("fairseq", "fairseq_cli") and value == (found[1] or "0"):
-            return f"{flag} {value}: {explanation}"
     return None
 
 

@@ -120,12 +120,15 @@ def main(argv: list[str]) -> None:
 
 
 def _seeds(parser: Parser, args: argparse.Namespace) -> list[int]:
+    flag = f"--seeds {args.seeds}" if args.seeds else f"--seed {args.seed}"
     try:
         seeds = [int(seed) for seed in args.seeds.split(",")] if args.seeds else [args.seed]
     except ValueError:
-        parser.error(f"--seeds {args.seeds}: whole numbers with commas, such as 1,2,3")
+        parser.error(f"{flag}: whole numbers with commas, such as 1,2,3")
+    if min(seeds) < 0:
+        parser.error(f"{flag}: must be at least 0")
     if len(set(seeds)) != len(seeds):
-        parser.error(f"--seeds {args.seeds}: a seed is given twice")
+        parser.error(f"{flag}: a seed is given twice")
     return seeds
 
 

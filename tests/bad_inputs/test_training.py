@@ -93,7 +93,10 @@ FLAGS = {
     "--lambda-intra-depth -1": 1, "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,
     "--lambda-layers 5-1": 1, "--lambda-layers 9": 1, "--lambda-layers x": 1, "--lambda-norm group": 2,
     "--dropout 1": 1, "--dropout -0.1": 1, "--encoder-layerdrop 1": 1, "--max-positions 8": 1, "--autocast int4": 2,
-    "--max-tokens 10": 1, "--update-freq 0": 1, "--log-interval 0": 1,
+    "--max-tokens 10": 1, "--update-freq 0": 1, "--log-interval 0": 1, "--total-num-update 0": 1,
+    "--total-num-update -3": 1, "--num-workers -1": 1, "--seed -1": 1, "--seed 4294967296": 1,
+    "--optimizer composite": 1, "--adam-betas x": 1, "--adam-betas (0.9,": 1, "--adam-betas 0.9": 1,
+    "--adam-betas (0.9,2)": 1, "--adam-betas (0.9,0.98,1)": 1, "--adam-betas ('a','b')": 1,
 }  # fmt: skip
 
 

@@ -288,7 +288,7 @@ def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
     (["--text", "txt"], "has no column 'txt' (--text): it has 'label', 'sentence'"),
     (["--metric", "pearson"], "--metric pearson: classification has accuracy, matthews, macro_f1"),
     (["--seeds", "1,1"], "--seeds 1,1: a seed is given twice"),
-    (["--seeds", "a"], "--seeds a: whole numbers with commas"),
+    (["--seeds", "a"], "--seeds a: whole numbers with commas"), (["--seed", "-1"], "--seed -1: must be at least 0"),
     (["--arch", "x"], "--arch follows from the model and the files: leave it out"),
     (["--max-length", "4"], "--max-length 4: must be at least 8"),
     (["--layer-decay", "0"], "--layer-decay 0.0: must be above 0 and at most 1"),
