@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("inspect", __doc__.split(": ", 1)[1], example)
     parser.add_argument("model", help="training folder, exported folder, folder of transformers, or checkpoint file")
     parser.add_argument("text", nargs="+", help="a text, or a pair of texts; <mask> adds pictures of its prediction")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, and each picture as PNG and SVG")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, pictures as PNG and SVG")
     parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
     parser.add_argument("--layers", default="all", help="layers to draw, such as 0,2-3 (default: %(default)s)")
     parser.add_argument("--head", type=int, help="head to draw contributions of (default: the strongest of each layer)")
