@@ -29,7 +29,7 @@ def card(name: str, config: LambdaBertConfig, model: str) -> str:
         f"# {name}",
         "",
         f"BERT with lambda layers, trained with fairseq_lambda: `{autos[model]}` in transformers 4.57 or later.",
-        "The code is in this folder; without `trust_remote_code`, `import fairseq_lambda.huggingface` first.",
+        "The code is in this folder. Without `trust_remote_code`, `import fairseq_lambda.huggingface` first.",
         "",
         "| what | value |",
         "| --- | --- |",

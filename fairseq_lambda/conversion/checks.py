@@ -1,4 +1,4 @@
-"""What has to hold before a converted model is written: equal weights, logits and ids."""
+"""Checks that a converted model has to pass before it is written: equal weights, logits and ids."""
 
 import random
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 TOLERANCE = 1e-5  # of logits, in float32
 SENTENCES = 1000
-# what stands between words: white space of many kinds, a ligature, an accent, a character that no vocabulary has
+# put between words: white space of many kinds, a ligature, an accent, a character that no vocabulary has
 ODD = (" ", "  ", "\t", "\u00a0", "\u2581", "\u3000", "\ufb01", "e\u0301", "\u2603")
 BETWEEN = (" ", *ODD, "<mask>", " <mask> ", "(<mask>", "<unk>")
 
@@ -32,7 +32,7 @@ def check_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> int:
 
 @torch.no_grad()
 def check_logits(fairseq_logits, transformers_logits, options) -> float:
-    """Return the largest difference of two functions of token ids (b, n), padded on the right, over three batches.
+    """Return the largest difference between two functions of token ids (b, n), right-padded, over three batches.
 
     Raises:
         NotEqual: it is above ``TOLERANCE``.
@@ -53,12 +53,12 @@ def check_logits(fairseq_logits, transformers_logits, options) -> float:
 
 
 def check_ids(encode, tokenizer, processor) -> int:
-    """Return on how many sentences ``encode`` (text to ids) and the tokenizer agree: on all of ``SENTENCES``.
+    """Check that ``encode`` (text to ids) and the tokenizer agree on ``SENTENCES`` sentences; return their number.
 
-    They are made of the pieces of the vocabulary and of odd characters, the same each time.
+    The sentences consist of pieces of the vocabulary and of odd characters, the same each time.
 
     Raises:
-        NotEqual: they do not, with the first such sentence.
+        NotEqual: they disagree; the message has the first such sentence.
     """
     rng, size = random.Random(1), processor.get_piece_size()
     pieces = [i for i in range(size) if not processor.is_control(i) and not processor.is_unknown(i)]

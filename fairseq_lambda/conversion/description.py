@@ -1,4 +1,4 @@
-"""What fairseq has to know of a model beside its weights: options of model, task and criterion, and labels."""
+"""What fairseq needs to know about a model besides its weights: options of model, task and criterion, and labels."""
 
 from omegaconf import OmegaConf
 
@@ -16,7 +16,7 @@ from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredic
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig
 
-HEADS = {  # the classes that fairseq has, and the names of their fine-tuned heads there
+HEADS = {  # the classes that fairseq has too, and the names of their fine-tuned heads there
     "LambdaBertForMaskedLM": None,
     "LambdaBertForPreTraining": None,
     "LambdaBertForSequenceClassification": LambdaSentencePredictionTask.HEAD,
@@ -28,7 +28,7 @@ OF_COMMAND = {"seed": 1, "train_subset": "train", "required_seq_len_multiple": 1
 def described(config: LambdaBertConfig, name: str) -> dict:
     """Return ``model``, ``task``, ``criterion``, ``updates`` and, of a fine-tuned model, ``task_state``.
 
-    What the conversion to transformers has stored in ``config.fairseq`` is taken as far as it is still true.
+    What the conversion to transformers stored in ``config.fairseq`` is used as far as it still holds.
     """
     stored = getattr(config, "fairseq", None) or {}
     options = core_options(config)
@@ -78,7 +78,7 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
 
 
 def _plain(config) -> dict:
-    """Return the options of one of fairseq's dataclasses as plain values, those of its command line included."""
+    """Return the options of one of fairseq's dataclasses as plain values, including those from its command line."""
     options = OmegaConf.structured(config)
     for key, value in OF_COMMAND.items():
         if key in options:

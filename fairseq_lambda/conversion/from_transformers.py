@@ -20,24 +20,24 @@ from fairseq_lambda.models.task_of_checkpoint import task_of
 
 
 def from_transformers(folder: Path, destination: Path, pieces: Path | None = None) -> dict:
-    """Write the folder; return what was compared on the way. It appears whole or not at all.
+    """Write the folder, whole or not at all; return a report of the checks.
 
     Args:
-        folder: of ``save_pretrained`` of model and tokenizer.
-        destination: to make.
-        pieces: the SentencePiece model; by default that of the folder, as the conversion to transformers leaves it
-            there, and none if there is none: texts then cannot be encoded.
+        folder: written by ``save_pretrained`` of a model and its tokenizer.
+        destination: the folder to make.
+        pieces: the SentencePiece model; by default the one that the conversion to transformers left in the folder.
+            Without one, texts cannot be encoded.
 
     Returns:
-        ``model`` (the class it was), ``weights`` (tensors that are bit-equal), ``logits`` (the largest difference),
-        ``sentences`` (on which ids are equal; 0 without a SentencePiece model), ``added`` (weights of fairseq's model
-        that this one lacks, as they are at the start of a training).
+        ``model`` (the class in the folder), ``weights`` (number of bit-equal tensors), ``logits`` (the largest
+        difference), ``sentences`` (number with equal ids; 0 without a SentencePiece model), ``added`` (names of the
+        weights that only fairseq's model has, which get their initial values).
 
     Raises:
         FileExistsError: the destination is there already.
         FileNotFoundError: no such folder, or no configuration in it.
         NotEqual: the two models differ.
-        ValueError: a model of another kind, or a vocabulary that fairseq cannot have.
+        ValueError: a model of another kind, or a vocabulary that fairseq cannot use.
     """
     if destination.exists():
         raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
@@ -46,7 +46,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
     config = LambdaBertConfig.from_pretrained(folder)
     name = (config.architectures or ["a model without a class"])[0]
     if name not in HEADS:
-        raise ValueError(f"{folder} holds {name}, and only {', '.join(HEADS)} go to fairseq")
+        raise ValueError(f"{folder} holds {name}, but only {', '.join(HEADS)} can be converted to fairseq")
     model = getattr(modeling, name).from_pretrained(folder, dtype="auto").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     symbols = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
@@ -73,7 +73,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
             added[tied] = ours["encoder.bert.embed_tokens.weight"]
         write_exported(part, {**added, **ours}, parts)
         (part / "README.md").write_text(
-            f"# {destination.name}\n\nMade of `{name}` of transformers.\n", encoding="utf-8"
+            f"# {destination.name}\n\nConverted from `{name}` of transformers.\n", encoding="utf-8"
         )
 
         hub = LambdaBertModel.from_pretrained(part)
@@ -94,21 +94,21 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
 
 
 def check_symbols(symbols: list[str], rows: int) -> None:
-    """Raise ValueError unless fairseq can have this vocabulary, and the model has a row for each of it."""
+    """Raise ValueError unless fairseq can use this vocabulary and the model has an embedding for each symbol."""
     if symbols[: len(SPECIALS)] != list(SPECIALS) or MASK not in symbols:
         raise ValueError(
-            f"the vocabulary begins with {' '.join(map(str, symbols[: len(SPECIALS)]))}, and fairseq's has to begin "
-            f"with {' '.join(SPECIALS)} and to have {MASK}"
+            f"the vocabulary begins with {' '.join(map(str, symbols[: len(SPECIALS)]))}, but for fairseq it must begin "
+            f"with {' '.join(SPECIALS)} and contain {MASK}"
         )
     if rows != len(symbols):
         raise ValueError(
-            f"the model has embeddings of {rows} tokens and the tokenizer {len(symbols)}: "
-            "resize_token_embeddings(len(tokenizer)) first"
+            f"the model has embeddings of {rows} tokens, but the tokenizer has {len(symbols)}: "
+            "call resize_token_embeddings(len(tokenizer)) first"
         )
 
 
 def first_weights(parts: dict, symbols: list[str]) -> dict[str, torch.Tensor]:
-    """Return the weights of fairseq's model of this description as they are before training."""
+    """Return the initial weights of fairseq's model with this description."""
     cfg = OmegaConf.create({key: parts[key] for key in ("model", "task")})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

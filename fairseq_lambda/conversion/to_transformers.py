@@ -1,4 +1,4 @@
-"""A folder that transformers loads, made of any folder that the hub loads."""
+"""A folder that transformers loads, made from any folder that the hub loads."""
 
 from pathlib import Path
 
@@ -27,17 +27,17 @@ PROBLEMS = {  # transformers' names of the objectives of fine-tuning
 
 
 def to_transformers(checkpoint: Path, destination: Path) -> dict:
-    """Write the folder; return what was compared on the way. It appears whole or not at all.
+    """Write the folder, whole or not at all; return a report of the checks.
 
     Returns:
-        ``model`` (the class in it), ``weights`` (tensors that are bit-equal), ``logits`` (the largest difference),
-        ``sentences`` (on which ids are equal; 0 without a SentencePiece model, and then there is no tokenizer).
+        ``model`` (the class in the folder), ``weights`` (number of bit-equal tensors), ``logits`` (the largest
+        difference), ``sentences`` (number with equal ids; 0 without a SentencePiece model: there is no tokenizer then).
 
     Raises:
         FileExistsError: the destination is there already.
         FileNotFoundError: no checkpoint.
         NotEqual: the two models differ.
-        ValueError: not a checkpoint of this plugin, or a vocabulary that no fast tokenizer can have.
+        ValueError: not a checkpoint of this plugin, or a vocabulary without a fast tokenizer.
     """
     if destination.exists():
         raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
@@ -62,14 +62,14 @@ def to_transformers(checkpoint: Path, destination: Path) -> dict:
             pieces = hub.bpe.processor.serialized_model_proto()
             tokenizer = fast_tokenizer(pieces, hub.task.source_dictionary.symbols, None if limit == NO_LIMIT else limit)
             save_tokenizer(tokenizer, part)
-            (part / PIECES).write_bytes(pieces)  # for the way back
+            (part / PIECES).write_bytes(pieces)  # for the conversion back
         report = {"model": name, **compare(hub, part, name, wanted)}
         (part / "README.md").write_text(card(destination.name, config, name), encoding="utf-8")
     return report
 
 
 def class_of(hub) -> str:
-    """Return the class of transformers' model that has the heads of this one."""
+    """Return the name of transformers' class that has the heads of this model."""
     labels = getattr(hub.task, "labels", None)
     if labels is not None:
         return "LambdaBertFor" + ("Token" if labels.objective == "tagging" else "Sequence") + "Classification"
@@ -77,7 +77,7 @@ def class_of(hub) -> str:
 
 
 def configuration(hub, state: dict) -> LambdaBertConfig:
-    """Return transformers' configuration; in ``fairseq`` it has what only fairseq needs, for the way back."""
+    """Return transformers' configuration; its ``fairseq`` holds what only fairseq needs, for the conversion back."""
     task, dictionary = hub.task, hub.task.source_dictionary
     parts = {part: OmegaConf.to_container(hub.cfg[part]) for part in ("model", "task", "criterion")}
     parts["task"]["data"] = "."
@@ -99,7 +99,7 @@ def configuration(hub, state: dict) -> LambdaBertConfig:
 
 
 def compare(hub, folder: Path, name: str, wanted: dict[str, Tensor]) -> dict:
-    """Return the numbers of the report, for the written folder; raise NotEqual if it is not the hub's model."""
+    """Return the numbers of the report for the written folder; raise NotEqual if its model differs from the hub's."""
     quiet = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -117,7 +117,7 @@ def compare(hub, folder: Path, name: str, wanted: dict[str, Tensor]) -> dict:
 
 
 def fairseq_logits(hub):
-    """Return a function of ids (b, n) to the logits of all heads that are converted."""
+    """Return a function from ids (b, n) to the logits of all converted heads."""
     labels = getattr(hub.task, "labels", None)
 
     def logits(tokens: Tensor) -> list[Tensor]:
@@ -131,7 +131,7 @@ def fairseq_logits(hub):
 
 
 def transformers_logits(model):
-    """Return the same of transformers' model."""
+    """Return the same function for transformers' model."""
 
     def logits(tokens: Tensor) -> list[Tensor]:
         out = model(input_ids=tokens)
