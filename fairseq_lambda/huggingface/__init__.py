@@ -1,4 +1,4 @@
-"""lambda_bert for transformers (4.57 or later): no fairseq. Importing it registers the models with the Auto classes."""
+"""lambda_bert for transformers (4.57 or later), without fairseq; the import registers it with the Auto classes."""
 
 try:
     import transformers

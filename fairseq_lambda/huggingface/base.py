@@ -1,4 +1,4 @@
-"""transformers' lambda_bert without a task: the core module behind transformers' conventions."""
+"""lambda_bert for transformers, without a task: the core module behind transformers' conventions."""
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,19 @@ from fairseq_lambda.ops.unrolled import is_recording
 
 
 class LambdaBertPreTrainedModel(PreTrainedModel):
-    """What all lambda_bert models of transformers share. Folders hold their code: the configuration writes it."""
+    """What all lambda_bert models of transformers share. Saved folders hold their code: the configuration writes it."""
 
     config_class = LambdaBertConfig
     base_model_prefix = "lambda_bert"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # losses are means over a batch
+    accepts_loss_kwargs = False  # each loss is a mean over its batch
     _supports_sdpa = True
     _no_split_modules = ["EncoderLayer"]  # noqa: RUF012  transformers' form
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw the weights of ``module`` as the core does; those that were loaded stay as they are.
+        """Initialise the weights of ``module`` as the core does; loaded weights stay as they are.
 
-        By functions of torch.nn.init alone: transformers guards loaded weights against these, and no others.
+        Only functions of torch.nn.init are used: transformers protects loaded weights from these and no others.
         """
         own = list(module.parameters(recurse=False))
         if own and all(getattr(parameter, "_is_hf_initialized", False) for parameter in own):
@@ -47,7 +47,7 @@ class LambdaBertPreTrainedModel(PreTrainedModel):
 
 
 class LambdaBertPooler(nn.Module):
-    """Returns features (..., C) after dropout, a dense layer and an activation: what heads start with."""
+    """Returns features (..., C) after dropout, a dense layer and an activation: the first part of a head."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__()
@@ -61,7 +61,7 @@ class LambdaBertPooler(nn.Module):
 
 
 def first_token(features: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Return (b, C) of the first token that is none of padding, which may stand on the left."""
+    """Return the features (b, C) of the first token that is not padding, which may be on the left."""
     if padding_mask is None:
         return features[:, 0]
     index = (~padding_mask).int().argmax(dim=1)
@@ -69,7 +69,7 @@ def first_token(features: Tensor, padding_mask: Tensor | None) -> Tensor:
 
 
 class LambdaBertModel(LambdaBertPreTrainedModel):
-    """transformers' model: features, a pooled vector, content lambdas. ``core`` is the module that fairseq's wraps.
+    """transformers' model: features, a pooled vector, content lambdas. fairseq's model has the same ``core`` inside.
 
     ``fairseq_lambda.models`` has a class of the same name for fairseq.
 
@@ -86,7 +86,7 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether the layers' activations are computed again in the backward pass; the core does so itself."""
+        """Whether the core recomputes the layers' activations in the backward pass."""
         return self.core.encoder.checkpoint_activations
 
     @gradient_checkpointing.setter
@@ -109,10 +109,10 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         Args:
             input_ids: (b, n) token ids, padded on either side.
             attention_mask: (b, n), 0 or False where padded; None: where ``input_ids`` are ``config.pad_token_id``.
-            token_type_ids: (b, n), 0 in the first text and 1 in the second; None: found by two
-                ``config.eos_token_id`` in a row.
-            inputs_embeds: (b, n, C) in place of ``input_ids``: what ``get_input_embeddings()`` would give for them.
-            output_lambdas, output_attentions, output_hidden_states, return_dict: None: as the configuration says.
+            token_type_ids: (b, n), 0 in the first text and 1 in the second; None: the second text begins where two
+                ``config.eos_token_id`` follow each other.
+            inputs_embeds: (b, n, C) in place of ``input_ids``: what ``get_input_embeddings()`` would return for them.
+            output_lambdas, output_attentions, output_hidden_states, return_dict: None: as in the configuration.
 
         Raises:
             ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
@@ -148,7 +148,7 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
             padding = input_ids.eq(self.config.pad_token_id)
         else:
             return None
-        is_graph = is_recording() or torch.compiler.is_compiling()  # which has to serve both
+        is_graph = is_recording() or torch.compiler.is_compiling()  # a graph has to serve both cases
         return padding if is_graph or padding.any() else None
 
     def _attentions(self, states: list[Tensor], padding_mask: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -160,5 +160,5 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
 
 
 def returns_dict(config: LambdaBertConfig, return_dict: bool | None) -> bool:
-    """Return whether a ModelOutput is wanted and not a tuple."""
+    """Return whether a ModelOutput is wanted rather than a tuple."""
     return config.return_dict if return_dict is None else return_dict

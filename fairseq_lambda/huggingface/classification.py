@@ -1,4 +1,4 @@
-"""transformers' lambda_bert with the heads of fine-tuning: a label per text, a label per token, the answer's span."""
+"""lambda_bert for transformers with heads for fine-tuning: a label per text or per token, the span of an answer."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ PROBLEMS = ("regression", "single_label_classification", "multi_label_classifica
 
 
 class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
-    """transformers' lambda_bert for a label, several labels or a number per text, by ``config.problem_type``.
+    """lambda_bert for a label, several labels or a number per text, depending on ``config.problem_type``.
 
     ``problem_type`` None: a number if ``num_labels`` is 1, one label if the labels given are integers, else several.
     """
@@ -42,7 +42,7 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LambdaBertTaskOutput | tuple:
-        """Return a :class:`LambdaBertTaskOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+        """Return a :class:`LambdaBertTaskOutput`; for the other arguments see :class:`LambdaBertModel`.
 
         Args:
             labels: (b,) classes or numbers, or (b, num_labels) zeros and ones for several labels.
@@ -77,7 +77,7 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
 
 
 class LambdaBertForTokenClassification(LambdaBertPreTrainedModel):
-    """transformers' lambda_bert for a label per token: dense layer, activation and projection, as fairseq's has it."""
+    """lambda_bert for a label per token: dense layer, activation and projection, as in fairseq."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
@@ -100,7 +100,7 @@ class LambdaBertForTokenClassification(LambdaBertPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LambdaBertTaskOutput | tuple:
-        """Return a :class:`LambdaBertTaskOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+        """Return a :class:`LambdaBertTaskOutput`; for the other arguments see :class:`LambdaBertModel`.
 
         Args:
             labels: (b, n) classes, -100 where there is none.
@@ -116,7 +116,7 @@ class LambdaBertForTokenClassification(LambdaBertPreTrainedModel):
 
 
 class LambdaBertForQuestionAnswering(LambdaBertPreTrainedModel):
-    """transformers' lambda_bert for extractive question answering: where the answer starts and ends."""
+    """lambda_bert for extractive question answering: where the answer starts and ends."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
@@ -138,11 +138,10 @@ class LambdaBertForQuestionAnswering(LambdaBertPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LambdaBertForQuestionAnsweringOutput | tuple:
-        """Return a :class:`LambdaBertForQuestionAnsweringOutput`; arguments as of :class:`LambdaBertModel`, but these.
+        """Return a :class:`LambdaBertForQuestionAnsweringOutput`; for the other arguments see :class:`LambdaBertModel`.
 
         Args:
-            start_positions, end_positions: (b,) the answer's first and last token; those outside of the text do not
-                count.
+            start_positions, end_positions: (b,) the answer's first and last token; those outside the text are ignored.
         """
         out = self.lambda_bert(
             input_ids, attention_mask, token_type_ids, inputs_embeds,

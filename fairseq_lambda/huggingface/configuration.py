@@ -28,7 +28,7 @@ NAMES = {
     "pooler_activation_fn": "pooler_act",
     "pooler_dropout": "classifier_dropout",
 }
-ANY_LENGTH = -1  # max_position_embeddings where there is no limit; libraries that look at it know this value
+ANY_LENGTH = -1  # max_position_embeddings without a limit; other libraries know this value
 OWN_OF_TRANSFORMERS = ("checkpoint_activations",)  # gradient_checkpointing_enable() sets this one
 ACTIVATIONS = {  # transformers' names of the core's
     "gelu_new": "gelu_accurate",
@@ -41,9 +41,9 @@ ACTIVATIONS = {  # transformers' names of the core's
 class LambdaBertConfig(PretrainedConfig):
     """Options of transformers' lambda_bert models; the defaults are the base size over BERT's vocabulary.
 
-    Those of the core, :class:`fairseq_lambda.modules.LambdaBertOptions`, are here under transformers' names where it
-    has one. ``local_context_size``, ``key_depth``, ``intra_depth`` and ``output_lambda_params`` are read and written as
-    other names of ``local_context``, ``dim_k``, ``dim_u`` and ``output_lambdas``.
+    The core's options, :class:`fairseq_lambda.modules.LambdaBertOptions`, have transformers' names here where there is
+    one. ``local_context_size``, ``key_depth``, ``intra_depth`` and ``output_lambda_params`` are other names of
+    ``local_context``, ``dim_k``, ``dim_u`` and ``output_lambdas``, for reading and writing.
 
     Args:
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the shape.
@@ -51,13 +51,14 @@ class LambdaBertConfig(PretrainedConfig):
             fairseq's names.
         hidden_dropout_prob, attention_probs_dropout_prob, activation_dropout, classifier_dropout, layerdrop:
             probabilities, 0 unless given.
-        lambda_layers: which layers are lambda layers, "all", "none" or such as "0,1,3-5"; the others are softmax
+        lambda_layers: which layers are lambda layers: "all", "none" or a list such as "0,1,3-5"; the others are softmax
             layers.
         dim_k, dim_u, local_context, lambda_norm, lambda_gate, lambda_terms, lambda_backend: of the lambda layers.
         attention_rotary: rotary positions in the softmax layers.
-        absolute_positions: "learned", "sinusoidal" or "none"; "auto": none where every layer sees offsets.
-        max_position_embeddings: longest input, where ``absolute_positions`` are learned or ``local_context`` is 0
-            (global). Elsewhere any length is read, and the value becomes -1.
+        absolute_positions: "learned", "sinusoidal" or "none"; "auto": none if every layer sees relative positions, else
+            learned.
+        max_position_embeddings: longest input, if ``absolute_positions`` are learned or ``local_context`` is 0
+            (global). Otherwise any length is read, and the value becomes -1.
         post_norm: LayerNorm after the residual sums, as in BERT.
         output_lambdas: return the content lambdas of all layers.
         sentence_loss_weight: of :class:`LambdaBertForPreTraining`'s sentence loss; that of the masked LM is 1.
@@ -152,11 +153,11 @@ class LambdaBertConfig(PretrainedConfig):
             self.max_position_embeddings = ANY_LENGTH
 
     def save_pretrained(self, save_directory, *args, **options):
-        """As transformers', and the code that loads the folder where this package is not installed.
+        """As transformers', and write the code that loads the folder where this package is not installed.
 
-        Here, because a model saves its configuration among its other files, before these are uploaded, if they are.
+        The configuration does this because a model saves it with its other files, before any of them is uploaded.
         """
-        self.auto_map = dict(AUTO_MAP)  # of a model from the network it would name the files there
+        self.auto_map = dict(AUTO_MAP)  # that of a downloaded model would refer to the files there
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         write_code(save_directory)
         super().save_pretrained(save_directory, *args, **options)

@@ -1,8 +1,8 @@
-"""The code that a saved folder carries, so that it loads where this package is not installed.
+"""The code that is saved with a model, so that its folder loads where this package is not installed.
 
-transformers copies only files that stand beside each other and import each other by bare names. So every module that
-the models need is written as one file of one folder: ``fairseq_lambda.ops.banded.mix`` as ``ops_banded_mix.py``.
-Triton's kernels stay behind; the copies use those of the package where it is installed.
+transformers copies only files that are in one folder and import each other by bare names. So every module that the
+models need is written to one file of that folder: ``fairseq_lambda.ops.banded.mix`` to ``ops_banded_mix.py``. The
+Triton kernels are left out; the copies use those of the package where it is installed.
 """
 
 import ast
@@ -33,7 +33,7 @@ IMPORT = re.compile(rf"^( *)from ({PACKAGE}(?:\.\w+)*) import ", re.MULTILINE)
 
 
 def write_code(folder: str | Path) -> None:
-    """Write the code files into ``folder``: made from the package, or, by a copy, as they are beside it."""
+    """Write the code files into ``folder``: made from the package, or, if this is such a file itself, copied."""
     if __name__.startswith(f"{PACKAGE}."):
         files = flat_files()
     else:
@@ -46,15 +46,16 @@ def write_code(folder: str | Path) -> None:
 
 
 def flat_files() -> dict[str, str]:
-    """Return the flat files, name to text, of all that the models import from this package."""
+    """Return the flat files, name to text, of all modules that the models import from this package."""
     modules = _needed(ENTRIES)
     files = {}
     for module in modules:
         text = IMPORT.sub(lambda match: f"{match[1]}from .{_flat_name(match[2])} import ", _source(module))
         files[f"{_flat_name(module)}.py"] = (
-            f"# {module}, made flat by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
+            f"# Made from {module} by {PACKAGE}.huggingface.flat_code. Do not edit.\n{text}"
         )
-    # transformers copies what an entry names, 4.57 only what it names itself; and any copy has to be able to write all.
+    # transformers copies the files that an entry imports, and 4.57 does not follow their imports. So each entry names
+    # all files; a copy also needs all of them to save the model again.
     names = "".join(f"    from .{_flat_name(module)} import *\n" for module in modules)
     for entry in ENTRIES.values():
         files[f"{entry}.py"] += f"\nif False:  # all files, by name\n{names}"
@@ -62,7 +63,7 @@ def flat_files() -> dict[str, str]:
 
 
 def _needed(entries: Iterable[str]) -> list[str]:
-    """Return the modules that ``entries`` import from this package, and these in turn; the entries among them."""
+    """Return ``entries`` and the modules of this package that they import, directly or through each other."""
     found, waiting = [], list(entries)
     while waiting:
         module = waiting.pop()

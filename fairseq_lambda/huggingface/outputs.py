@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 class LambdaBertOutput(ModelOutput):
     """Returned by :class:`LambdaBertModel`.
 
-    ``lambdas``, ``hidden_states`` and ``attentions`` are there where asked for.
+    ``lambdas``, ``hidden_states`` and ``attentions`` are None unless asked for.
 
     Attributes:
         last_hidden_state: features (b, n, C).
@@ -31,7 +31,7 @@ class LambdaBertOutput(ModelOutput):
 class LambdaBertTaskOutput(ModelOutput):
     """Returned by the models with one head: ``loss`` if labels were given, ``logits``, and :class:`LambdaBertOutput`'s.
 
-    Of :class:`LambdaBertForMaskedLM` in training, with labels, the logits are those of the labelled tokens only,
+    From :class:`LambdaBertForMaskedLM` in training, with labels, the logits are those of the labelled tokens only,
     (labelled, V), unless ``config.sparse_prediction`` is off.
     """
 
@@ -46,7 +46,7 @@ class LambdaBertTaskOutput(ModelOutput):
 class LambdaBertForPreTrainingOutput(ModelOutput):
     """Returned by :class:`LambdaBertForPreTraining`.
 
-    ``prediction_logits`` as :class:`LambdaBertTaskOutput`'s of the masked LM; ``sentence_logits`` (b, 2).
+    ``prediction_logits`` are those of the masked LM, as in :class:`LambdaBertTaskOutput`; ``sentence_logits`` (b, 2).
     """
 
     loss: Tensor | None = None

@@ -1,4 +1,4 @@
-"""transformers' lambda_bert with the heads of pretraining: masked LM, and sentence order or next sentence."""
+"""lambda_bert for transformers with the heads of pretraining: masked LM, and sentence order or next sentence."""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,8 @@ from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_opti
 from fairseq_lambda.huggingface.outputs import LambdaBertForPreTrainingOutput, LambdaBertTaskOutput
 from fairseq_lambda.modules.heads import MaskedLMHead
 
-IGNORED = -100  # a label that does not count
-# Rows of the masked-LM head are padded to a multiple: oneDNN makes a bfloat16 kernel for each shape that it meets.
+IGNORED = -100  # transformers' label of what is not predicted
+# Rows of the masked-LM head are padded to a multiple of this: oneDNN makes a bfloat16 kernel for each new shape.
 HEAD_MULTIPLE = 32
 
 
@@ -32,7 +32,7 @@ class _WithMaskedLMHead(LambdaBertPreTrainedModel):
         self.lm_head.out_features = value.out_features
 
     def predict(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return logits of the masked LM, and their mean loss; see :class:`LambdaBertTaskOutput`."""
+        """Return the logits of the masked LM and their mean loss; see :class:`LambdaBertTaskOutput`."""
         if labels is None:
             return self.lm_head(features), None
         sparse = self.training and self.config.sparse_prediction and not torch.compiler.is_compiling()
@@ -49,7 +49,7 @@ class _WithMaskedLMHead(LambdaBertPreTrainedModel):
 
 
 class LambdaBertForMaskedLM(_WithMaskedLMHead):
-    """transformers' lambda_bert for masked language modelling."""
+    """lambda_bert for masked language modelling."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
@@ -69,10 +69,10 @@ class LambdaBertForMaskedLM(_WithMaskedLMHead):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LambdaBertTaskOutput | tuple:
-        """Return a :class:`LambdaBertTaskOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+        """Return a :class:`LambdaBertTaskOutput`; for the other arguments see :class:`LambdaBertModel`.
 
         Args:
-            labels: (b, n) token ids to predict, -100 where nothing is.
+            labels: (b, n) token ids to predict, -100 elsewhere.
         """
         out = self.lambda_bert(
             input_ids, attention_mask, token_type_ids, inputs_embeds,
@@ -84,7 +84,7 @@ class LambdaBertForMaskedLM(_WithMaskedLMHead):
 
 
 class LambdaBertForPreTraining(_WithMaskedLMHead):
-    """transformers' lambda_bert as it is pretrained: masked LM, and sentence order or next sentence on the pooler."""
+    """lambda_bert as it is pretrained: masked LM, and sentence order or next sentence on top of the pooler."""
 
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
@@ -107,10 +107,10 @@ class LambdaBertForPreTraining(_WithMaskedLMHead):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LambdaBertForPreTrainingOutput | tuple:
-        """Return a :class:`LambdaBertForPreTrainingOutput`; arguments as of :class:`LambdaBertModel`, but for these.
+        """Return a :class:`LambdaBertForPreTrainingOutput`; for the other arguments see :class:`LambdaBertModel`.
 
         Args:
-            labels: (b, n) token ids to predict, -100 where nothing is.
+            labels: (b, n) token ids to predict, -100 elsewhere.
             next_sentence_label: (b,), 0 for texts in order (or next to each other), 1 for swapped (or random) ones,
                 -100 for a single text.
         """
@@ -130,7 +130,7 @@ class LambdaBertForPreTraining(_WithMaskedLMHead):
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean over the labels that count, in float32 at least; 0 if none does."""
+    """Return the mean over the labels that are not ``IGNORED``, in float32 at least; 0 if there are none."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     total = F.cross_entropy(wide, labels, ignore_index=IGNORED, reduction="sum")
     return total / labels.ne(IGNORED).sum().clamp(min=1)

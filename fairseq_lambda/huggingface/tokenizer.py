@@ -12,15 +12,15 @@ from transformers import PreTrainedTokenizerFast
 BOS, PAD, EOS, UNK, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 SPECIALS = (BOS, PAD, EOS, UNK)  # fairseq's, in its order
 ANY_LENGTH = int(1e30)  # transformers' value for no limit
-# What Python calls white space, as the fairseq side does. Rust's idea of it is another one.
+# White space as Python defines it, as on the fairseq side; Rust defines it differently.
 WHITE_SPACE = "".join(c for c in map(chr, range(sys.maxunicode)) if re.match(r"\s", c))
 
 
 def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = None) -> PreTrainedTokenizerFast:
-    """Return the tokenizer whose ids are the places in ``symbols``.
+    """Return the tokenizer whose ids are the indices in ``symbols``.
 
-    A text becomes ``<s> A </s>`` and a pair ``<s> A </s> </s> B </s>``, whose second half, from the second ``</s>`` on,
-    has the segment 1. A symbol in a text is that symbol: ``<mask>`` and ``<unk>`` as in the hub, and, as everywhere in
+    A text becomes ``<s> A </s>`` and a pair ``<s> A </s> </s> B </s>``, with segment 1 from the second ``</s>`` on.
+    Symbols typed in a text are read as symbols: ``<mask>`` and ``<unk>``, as in the hub, and, as everywhere in
     transformers, ``<s>``, ``<pad>`` and ``</s>``, which the hub spells as text.
 
     Args:
@@ -29,11 +29,12 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
         max_length: longest input in tokens, special symbols included; None: any.
 
     Raises:
-        ValueError: a vocabulary of another kind, or symbols that are not of this model.
+        ValueError: a vocabulary of another kind, or symbols that do not belong to this model.
     """
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     scores = _scores(proto, symbols)
-    # Symbols are found before the pieces are; what is normalised to one, as "\uff1cs\uff1e" is to "<s>", is still text.
+    # Symbols are found before pieces are. Text that normalises to one, such as "\uff1cs\uff1e" to "<s>", is still text:
+    # the symbols' scores are too low for Unigram to choose them.
     never = 100 * min(scores.values())
     vocabulary = [(symbol, scores.get(symbol, never)) for symbol in symbols]
     tokenizer = Tokenizer(
@@ -42,7 +43,7 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     tokenizer.normalizer = _normalizer(proto.normalizer_spec)
     scheme = "first" if proto.normalizer_spec.add_dummy_prefix else "never"
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    # A space goes before symbols, as before most words; Metaspace drops one at the start.
+    # Decoding puts a space before symbols, as before most words; Metaspace drops one at the start.
     spaced = [decoders.Replace(symbol, f"\u2581{symbol}") for symbol in (MASK, UNK)]
     decoder = [*spaced, decoders.Metaspace(prepend_scheme=scheme)]
     if proto.trainer_spec.byte_fallback:
@@ -52,7 +53,7 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS}:0 $A:0 {EOS}:0", pair=f"{BOS}:0 $A:0 {EOS}:0 {EOS}:1 $B:1 {EOS}:1", special_tokens=[*ids.items()]
     )
-    # A space before <mask> and <unk> is theirs; text behind them is spelt as it stands.
+    # <mask> and <unk> take in a space before them; the text after them is spelt as it is.
     in_text = {symbol: AddedToken(symbol, lstrip=True, normalized=False, special=True) for symbol in (MASK, UNK)}
     others = [AddedToken(symbol, normalized=False, special=True) for symbol in (BOS, PAD, EOS)]
     tokenizer.add_special_tokens([*others, *in_text.values()])
@@ -72,15 +73,15 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
 
 
 def _scores(proto, symbols: list[str]) -> dict[str, float]:
-    """Return the log-probability of each piece; check that the two vocabularies are of one kind, and the same."""
+    """Return the log-probability of each piece; check that the kind is supported and ``symbols`` has all pieces."""
     trainer, spec, kind = proto.trainer_spec, proto.normalizer_spec, type(proto.SentencePiece()).Type
     if trainer.model_type != trainer.UNIGRAM:
         raise ValueError(
             "the SentencePiece model is of the kind "
-            f"{trainer.ModelType.Name(trainer.model_type).lower()}, and only unigram has a fast tokenizer here"
+            f"{trainer.ModelType.Name(trainer.model_type).lower()}, but only unigram has a fast tokenizer here"
         )
     if trainer.treat_whitespace_as_suffix or not spec.escape_whitespaces:
-        raise ValueError("the SentencePiece model has its spaces behind the words, which fast tokenizers cannot do")
+        raise ValueError("the SentencePiece model has its spaces after the words, which fast tokenizers cannot do")
     if any(piece.type == kind.USER_DEFINED for piece in proto.pieces):
         raise ValueError("the SentencePiece model has user-defined symbols, which are not supported")
     scores = {p.piece: p.score for p in proto.pieces if p.type in (kind.NORMAL, kind.BYTE, kind.UNUSED)}
@@ -101,7 +102,7 @@ def _normalizer(spec) -> normalizers.Normalizer:
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
-        # Not Strip, which would take the space behind <mask> as well: it tells whether a word starts there.
+        # Not Strip, which would also remove the space after <mask>: it tells whether a word starts there.
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex("[ \u2581]+$"), "")]
     return normalizers.Sequence(steps)
 

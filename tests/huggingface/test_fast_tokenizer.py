@@ -101,7 +101,7 @@ def test_auto_tokenizer_reads_the_folder_without_code(folder):  # noqa: F811
     "options, message",
     [
         ({"model_type": "bpe"}, "bpe, and only unigram"),
-        ({"treat_whitespace_as_suffix": True}, "spaces behind the words"),
+        ({"treat_whitespace_as_suffix": True}, "spaces after the words"),
         ({"user_defined_symbols": ["<x>"]}, "user-defined symbols"),
     ],
 )
