@@ -1,1 +1,1 @@
-"""Labelled files as people have them: read, checked, numbered, scored. Only ``prepare`` needs torch and fairseq."""
+"""Labelled files: reading, checking, numbering and scoring. Only ``prepare`` needs torch and fairseq."""

@@ -1,4 +1,4 @@
-"""Texts, or words, with their labels: what a task makes of the columns of a file."""
+"""Texts, or words, with their labels, from the columns of a file."""
 
 import itertools
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from fairseq_lambda.finetuning.tables import Table, shown
 
-# The names looked for where none are given: first of pairs, then of single texts, then of words.
+# The columns to look for if none are named: first pairs, then single texts, then words.
 PAIRS = [("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"), ("question1", "question2")]
 SINGLE = [("sentence",), ("text",), ("FORM",), ("tokens",), ("words",)]
 LABELS = ["label", "labels", "class", "category", "UPOS", "tags", "upos", "ner_tags", "score"]
@@ -28,16 +28,16 @@ class Example:
 
 @dataclass
 class Source:
-    """Iterates over the :class:`Example` of a file; what has been counted on the way is in ``notes()``.
+    """Iterates over each :class:`Example` of a file; ``notes()`` reports what has been counted on the way.
 
     Args:
         path: see :class:`~fairseq_lambda.finetuning.lines.Lines`.
         text: one or two columns, by name or, from 1, by number; default: common names, see ``PAIRS`` and ``SINGLE``.
-        label: a column, or several that hold 0 and 1; default: common names, see ``LABELS``. None of a file without
-            labels: ``labelled`` is False.
-        format: one of ``FORMATS``; default: the file's ending tells.
-        header: "yes", "no", or "auto": if columns are named, or if the first line has one of the common names.
-        separator: what divides the labels of one text, such as ",".
+        label: a column, or several that hold 0 and 1; default: common names, see ``LABELS``. Ignored if ``labelled`` is
+            False.
+        format: one of ``FORMATS``; default: by the file's ending.
+        header: "yes", "no", or "auto": yes if columns are named, or if the first line has one of the common names.
+        separator: what separates the labels of one text, such as ",".
 
     Raises:
         ValueError: file, line and what is wrong with it.
@@ -88,7 +88,7 @@ class Source:
             if found is None:
                 values = ", ".join(f"{name} {shown(record.get(name))}" for name in columns)
                 raise ValueError(
-                    f"{self.name}: which column is meant? Name it by {flag}, or by number if the file has no header; "
+                    f"{self.name}: which column is meant? Name it with {flag}, by number if the file has no header; "
                     f"there are {len(columns)}: {values}"
                 )
             return found
@@ -142,7 +142,7 @@ class Source:
         return value
 
     def notes(self) -> list[str]:
-        """Return what there is to tell about what has been read so far, each in one line."""
+        """Return notes on what has been read so far, one line each."""
         notes = self.table.lines.notes()
         if self.empty:
             texts = "1 text is" if self.empties == 1 else f"{self.empties} texts are"
@@ -151,7 +151,7 @@ class Source:
 
 
 def natural_order(names) -> list[str]:
-    """Return names sorted: by value if all of them are whole numbers, else by the alphabet."""
+    """Return names sorted: by value if all of them are whole numbers, else alphabetically."""
     names = set(names)
     numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
     return sorted(names, key=lambda name: (int(name), name) if numbers else name)

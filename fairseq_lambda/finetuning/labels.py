@@ -17,7 +17,7 @@ OBJECTIVES = ("classification", "multilabel", "regression", "tagging")
 FILE = "labels.json"
 MOST_SHOWN = 20
 ANY = 0  # as the number of texts: not known
-NO_LABEL = -1  # of a piece that no word starts with
+NO_LABEL = -1  # of a piece that does not start a word
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Labels:
         return len(self.names) or 1
 
     def state(self) -> dict:
-        """Return plain values, for a checkpoint; ``Labels(**state)`` is the way back."""
+        """Return plain values, for a checkpoint; ``Labels(**state)`` restores them."""
         return asdict(self)
 
     def target(self, example: Example, name: str):
@@ -69,7 +69,7 @@ class Labels:
             known = ", ".join(self.names[:MOST_SHOWN]) + (", ..." if len(self.names) > MOST_SHOWN else "")
             raise ValueError(
                 f"{name}, line {example.line}: the label {shown(unknown)} is not one of training, which has {known}: "
-                "put it right, or list all names by --labels"
+                "correct it, or list all names with --labels"
             )
         if self.objective == "multilabel":
             return [int(label in wanted) for label in self.names]
@@ -89,7 +89,7 @@ class Labels:
 
     @classmethod
     def load(cls, folder: Path) -> tuple["Labels", dict]:
-        """Return the labels of a data folder, and what it was made of.
+        """Return the labels of a data folder, and what it was made from.
 
         Raises:
             FileNotFoundError, ValueError: no such file, or not one of ours.
@@ -100,7 +100,7 @@ class Labels:
             made_of = state.pop("made_of", {})
             return cls(**state), made_of
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({error}): make the folder again by lambda-bert finetune") from error
+            raise ValueError(f"{path} is damaged ({error}): make the folder again with lambda-bert finetune") from error
 
 
 def learn_labels(source: Iterable[Example], name: str, objective: str | None, names: list[str] | None) -> Labels:
@@ -110,10 +110,10 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
         source: its examples.
         name: of the file, for errors.
         objective: one of ``OBJECTIVES``; default: tagging for words, multilabel for lists, else classification.
-        names: all labels, in the order of the outputs; default: those that occur, by value or alphabet.
+        names: all labels, in the order of the outputs; default: those that occur, sorted by :func:`natural_order`.
 
     Raises:
-        ValueError: no examples, labels that do not go with the objective, only one, or nearly as many as examples.
+        ValueError: no examples, or labels that do not fit the objective, only one, or nearly as many as examples.
     """
     asked, counts = objective, Counter()
     examples = texts = 0
@@ -154,7 +154,7 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
     if objective == "classification" and len(counts) > max(20, examples // 3):
         raise ValueError(
             f"{name} has {len(counts):,} labels in {examples:,} lines, such as {shown(next(iter(counts)))}: name the "
-            "right column by --label, or choose --objective regression for numbers"
+            "right column with --label, or choose --objective regression for numbers"
         )
     names = names or natural_order(counts)
     return Labels(objective, names, texts, [counts[label] for label in names], examples)
@@ -166,12 +166,12 @@ def _number(example: Example, name: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{name}, line {example.line}: {shown(example.label)} is no number, as regression needs")
+        raise ValueError(f"{name}, line {example.line}: {shown(example.label)} is not a number, which regression needs")
     return value
 
 
 def _is_decimal(label: str) -> bool:
-    """Return whether a label is a number with a decimal point, such as 3.8: a score and no name."""
+    """Return whether a label is a number with a decimal point, such as 3.8: a score, not a name."""
     return re.fullmatch(r"-?\d+\.\d+", label) is not None
 
 
@@ -184,7 +184,7 @@ def divide(count: int, fraction: float, seed: int) -> np.ndarray:
 
 
 def part(source: Source, held_out: np.ndarray | None, wanted: bool) -> Iterator[Example]:
-    """Return the examples of a file that are held out (or not); all of them if nothing is."""
+    """Yield the examples of a file that are held out (or not); all of them if nothing is."""
     for index, example in enumerate(source):
         if held_out is None or bool(held_out[index]) == wanted:
             yield example

@@ -1,4 +1,4 @@
-"""The lines of a text file: compressed or not, in whatever encoding they are."""
+"""The lines of a text file, compressed or not, in UTF-8, UTF-16 or Windows-1252."""
 
 import bz2
 import gzip
@@ -18,8 +18,8 @@ FALLBACK = "cp1252"  # Windows' Western European; what a stray byte in UTF-8 tex
 class Lines:
     """Iterates over ``(number, line)`` of a file, from 1; each line ends with ``\\n``.
 
-    Lines end at ``\\n`` or ``\\r\\n`` and nowhere else. A byte order mark is left out; with the one of UTF-16 the file
-    is read as that. A line that is not UTF-8 is read as Windows-1252, and counted for :meth:`notes`.
+    Lines end at ``\\n`` or ``\\r\\n`` and nowhere else. A byte order mark is removed; after that of UTF-16, the file is
+    read as UTF-16. A line that is not UTF-8 is read as Windows-1252, and counted for :meth:`notes`.
 
     Args:
         path: a file, also ``.gz``, ``.xz`` or ``.bz2``; ``-`` is standard input.
@@ -69,7 +69,7 @@ class Lines:
             yield number, text + "\n"
 
     def notes(self) -> list[str]:
-        """Return what there is to tell about the lines read so far, each in one line."""
+        """Return notes on the lines read so far, one line each."""
         if not self._others:
             return []
         lines = "1 line is" if self._others == 1 else f"{self._others} lines are"

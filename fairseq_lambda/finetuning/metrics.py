@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_sq
 
 from fairseq_lambda.finetuning.labels import Labels
 
-# By objective, the one that training selects by first. For tags of spans it is span_f1.
+# By objective; training selects by the first. For tags of spans that is span_f1.
 NAMES = {
     "classification": ("accuracy", "matthews", "macro_f1", "f1"),
     "multilabel": ("micro_f1", "macro_f1", "exact_match"),

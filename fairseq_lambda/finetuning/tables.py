@@ -1,4 +1,4 @@
-"""Files as tables: the columns of each record, in the formats that people have."""
+"""Files as tables: the columns of each record, in several formats."""
 
 import csv
 import itertools
@@ -22,11 +22,11 @@ CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEP
 class Table:
     """Iterates over ``(line, {column: value})``; ``columns`` names them once the first record has been read.
 
-    - ``tsv``: tabs divide columns, and quotes are text.
+    - ``tsv``: tabs separate columns, and quotes are text.
     - ``csv``: commas, or semicolons where the first line has those alone; quotes as in RFC 4180.
     - ``jsonl``: an object per line.
-    - ``conllu``: a sentence per record, a list per column; lines ``3-4`` and ``5.1`` are no words.
-    - ``conll``: the same with any columns, divided by white space; ``-DOCSTART-`` is no word.
+    - ``conllu``: a sentence per record, a list per column; lines ``3-4`` and ``5.1`` are not words.
+    - ``conll``: the same with any columns, separated by white space; ``-DOCSTART-`` is not a word.
     - ``trec``: a label, a space, the text: columns ``label`` and ``text``.
     - ``text``: a text per line, or two with a tab between them: columns ``text``, or ``text1`` and ``text2``.
 
@@ -34,13 +34,13 @@ class Table:
 
     Args:
         path: see :class:`Lines`.
-        format: one of :data:`FORMATS`; by default the file's ending tells. ``.txt`` is ``tsv`` if its first line has
-            a tab, else ``plain``.
-        header: whether the first line of ``tsv`` and ``csv`` names the columns; given that line's values, decides.
+        format: one of :data:`FORMATS`; default: by the file's ending. ``.txt`` is ``tsv`` if its first line has a tab,
+            else ``plain``.
+        header: takes the values of the first line of ``tsv`` and ``csv``; returns whether they name the columns.
         plain: what a ``.txt`` file without tabs is, ``trec`` or ``text``.
 
     Raises:
-        ValueError: the format cannot be told, or a line is not of it; file, line and remedy are named.
+        ValueError: the format is not known, or a line does not follow it; the message has file, line and remedy.
     """
 
     def __init__(
@@ -59,9 +59,7 @@ class Table:
             return "text"
         found = ENDINGS.get(self.lines.suffix)
         if found is None:
-            raise ValueError(
-                f"{self.lines.name}: its ending tells no format: add --format {', '.join(FORMATS[:-1])} or text"
-            )
+            raise ValueError(f"{self.lines.name}: unknown ending: add --format {', '.join(FORMATS[:-1])} or text")
         if found == "text":
             return "tsv" if "\t" in next(iter(self.lines), (1, ""))[1] else plain
         return found

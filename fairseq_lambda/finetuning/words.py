@@ -17,7 +17,7 @@ def word_pieces(words: list[str], encode: Callable[[str], list[int]]) -> tuple[l
     Each word is encoded by itself, so that its first piece starts a word whatever stands before it.
 
     Args:
-        encode: a word as ids of pieces; never none, at least ``<unk>``.
+        encode: returns the ids of a word's pieces, at least one (``<unk>``).
     """
     pieces, starts = [], []
     for word in words:

@@ -127,7 +127,7 @@ def test_a_text_per_line(tmp_path):
     ("a.tsv", "label\ttext\nx\tone\n", {"text": ("txt",)}, "has no column 'txt' (--text): it has 'label', 'text'"),
     ("a.tsv", "label\ttext\nx\ty\n", {"text": ("3",), "header": "yes"}, "has no column '3' (--text)"),
     ("a.tsv", "label\ttext\nx\tone\ttwo\n", {}, "line 2: has 3 columns and the first line 2"),
-    ("a.tsv", "a\tb\n", {}, "which column is meant? Name it by --text, or by number if the file has no header"),
+    ("a.tsv", "a\tb\n", {}, "which column is meant? Name it with --text, by number if the file has no header"),
     ("a.csv", 'text,label\none,x\n"two,y\nthree,z\n', {}, "line 3: a quote opens in the record that starts there"),
     ("a.csv", 'text,label\n"two" or,y\n', {}, "line 2: a quote opens"),
     ("a.jsonl", '{"text": 1\n', {}, "line 1: is not JSON"),
@@ -138,7 +138,7 @@ def test_a_text_per_line(tmp_path):
     ("a.conllu", "EU B-ORG\n", {}, "line 1: is not CoNLL-U"),
     ("a.tsv", "label\ttext\n \tone\n", {}, "line 2: the label is empty"),
     ("a.csv", "text,x,y\none,1,maybe\n", {"label": ("x", "y")}, "line 2: y is 'maybe': 0 or 1 is needed"),
-    ("a.dat", "", {}, "its ending tells no format: add --format"),
+    ("a.dat", "", {}, "a.dat: unknown ending: add --format"),
 ])  # fmt: skip
 def test_errors_name_file_line_and_remedy(tmp_path, name, content, options, message):
     path = written(tmp_path, name, content)
