@@ -1,4 +1,4 @@
-"""Recipes: the settings of a pretraining by size, as YAML that the train command and fairseq-hydra-train read."""
+"""Recipes: the settings of pretraining per model size, as YAML for the train command and fairseq-hydra-train."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 SIZES = ("tiny", "mini", "small", "medium", "base", "large")
 FOLDER = Path(__file__).parent
 
-# the path that Python knows the package by: fairseq refuses to import it from a second one
+# the path that Python imports the package from: fairseq refuses to import it from a second one
 OmegaConf.register_new_resolver("fairseq_lambda", lambda: str(FOLDER.parent), replace=True)
 
 
@@ -26,7 +26,7 @@ def read_recipe(size: str) -> DictConfig:
 
 
 def schedule(updates: int) -> dict:
-    """Return what the number of updates decides in a recipe: warm-up, the end of the decay, saving."""
+    """Return the settings of a recipe that depend on the number of updates: warm-up, end of the decay, saving."""
     return {
         "optimization": {"max_update": updates},
         "lr_scheduler": {"warmup_updates": min(updates // 10, 1000)},
@@ -40,10 +40,10 @@ def read_finetuning_recipe() -> DictConfig:
 
 
 def learning_rate(width: int) -> float:
-    """Return the learning rate of fine-tuning by the width of the model: 3e-4 to 256, 1e-4 to 512, 3e-5 above."""
+    """Return the learning rate of fine-tuning for the model's width: 3e-4 up to 256, 1e-4 up to 512, 3e-5 above."""
     return 3e-4 if width <= 256 else 1e-4 if width <= 512 else 3e-5
 
 
 def finetuning_schedule(updates: int) -> dict:
-    """Return what the number of updates decides: warm-up over 6 % of them, as RoBERTa's, and the end of the decay."""
+    """Return the settings that depend on the number of updates: warm-up over 6 % of them, as RoBERTa's, then decay."""
     return {"lr_scheduler": {"warmup_updates": updates * 6 // 100, "total_num_update": updates}}

@@ -1,7 +1,7 @@
-"""What config/pretrain.yaml names so that hydra imports the plugin, from a checkout or from where it is installed."""
+"""The class that config/pretrain.yaml names so that hydra imports the plugin, from a checkout or an installation."""
 
 from hydra.experimental.callback import Callback
 
 
 class ImportPlugin(Callback):
-    """Does nothing: hydra imports this package to make one, and with it the interpolation ``${fairseq_lambda:}``."""
+    """Does nothing itself: to make one, hydra imports this package, which registers ``${fairseq_lambda:}``."""
