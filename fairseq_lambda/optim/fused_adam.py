@@ -19,15 +19,15 @@ class FusedAdamConfig(FairseqAdamConfig):
 class FusedAdam(FairseqOptimizer):
     """Updates weights as fairseq's Adam does; either resumes from checkpoints of the other.
 
-    What gradients are to be multiplied by, for the size of the batch and to clip them, is kept as one factor until
-    :meth:`step`, as fairseq's ``--fp16`` does it: two passes over all gradients less.
+    The factors of the gradients, for the size of the batch and for clipping, are kept as one number until :meth:`step`,
+    as with fairseq's ``--fp16``. This saves two passes over all gradients.
     """
 
     def __init__(self, cfg: FusedAdamConfig, params):
         super().__init__(cfg)
         for flag, chosen in (("--fp16-adam-stats", cfg.fp16_adam_stats), ("--use-old-adam", cfg.use_old_adam)):
             if chosen:
-                raise ValueError(f"{flag} belongs to --optimizer adam, and this is --optimizer fused_adam")
+                raise ValueError(f"{flag} does not work with --optimizer fused_adam: use --optimizer adam")
         self._optimizer = ScaledAdam(params, **self.optimizer_config)
         self._factor = 1.0
 
@@ -38,7 +38,7 @@ class FusedAdam(FairseqOptimizer):
         self._factor *= c
 
     def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
-        """Return the norm of all gradients; if ``max_norm`` is positive, they count as if it were at most that."""
+        """Return the norm of all gradients; if ``max_norm`` is positive, scale them so that it is at most that."""
         norm = self._factor * utils.clip_grad_norm_(self.params, 0, aggregate_norm_fn)
         if max_norm > 0:
             self._factor *= (max_norm / (norm + 1e-6)).clamp_(max=1)
@@ -50,7 +50,7 @@ class FusedAdam(FairseqOptimizer):
 
     def zero_grad(self) -> None:
         super().zero_grad()
-        self._factor = 1.0  # an update may be left out
+        self._factor = 1.0  # an update may be skipped
 
 
 class ScaledAdam(torch.optim.Optimizer):
@@ -72,7 +72,7 @@ class ScaledAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None, scale: float | torch.Tensor = 1.0):
-        """Update the weights that have a gradient, which may be overwritten by the gradient over ``scale``."""
+        """Update the weights that have a gradient; gradients may be overwritten, divided by ``scale``."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -83,7 +83,7 @@ class ScaledAdam(torch.optim.Optimizer):
         return loss
 
     def _by_step(self, parameters: list[torch.Tensor]) -> dict[int, list[torch.Tensor]]:
-        """Return the weights with a gradient by the number of their update; layer drop makes them differ."""
+        """Return the weights with a gradient, grouped by the number of their update; with layer drop it differs."""
         result = defaultdict(list)
         for parameter in parameters:
             if parameter.grad is None:
