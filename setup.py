@@ -2,20 +2,20 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# An extra and not a requirement: several distributions install the package `fairseq`, and none should overwrite one
-# that is there. This one has wheels for Linux on x86-64 only; the core needs none and runs wherever torch does.
-# Without tensorboardX fairseq asks for it at the start of every command.
+# An extra, not a requirement: several distributions install the package `fairseq`, and none should overwrite one that
+# is there. This one has wheels for Linux on x86-64 only; the core does not need it and runs wherever torch does.
+# Without tensorboardX, fairseq asks for it at the start of every command.
 WHEELS = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.13'"
 FAIRSEQ = [
     f"ve-fairseq==0.12.3; {WHEELS}",
     f"tensorboardX>=2.6; {WHEELS}",
-    # scores of fine-tuning; ve-fairseq asks for them too, in any version
+    # scores of fine-tuning; ve-fairseq requires them too, in any version
     "scikit-learn>=1.3",
     "scipy>=1.10",
 ]
-# Triton is no requirement either: CUDA builds of torch bring the version that suits them, and without it
-# --lambda-backend auto takes 'banded' and says why.
-ZSTD = ["zstandard>=0.22"]  # texts packed as .zst
+# Triton is not a requirement either: CUDA builds of torch bring the version that suits them, and without it
+# --lambda-backend auto chooses 'banded' and says why.
+ZSTD = ["zstandard>=0.22"]  # texts compressed as .zst
 DEV = [
     "hypothesis>=6",
     "matplotlib>=3.8",

@@ -1,10 +1,10 @@
-"""Pretrains a lambda_bert from scratch by transformers' own Trainer, on the pairs and masks of this package.
+"""Pretrains a lambda_bert from scratch with transformers' own Trainer, on the pairs and masks of this package.
 
     python examples/transformers_pretraining.py data-bin/wikitext-2 --output my-bert --sop
 
 The data folder is made by scripts/preprocess_wikitext.sh; reading it needs fairseq. The settings are those of
-scripts/train_lambda_bert.sh for the same size, so that the two compare. The result is a folder for transformers, with
-its tokenizer. Run again, it resumes from the newest checkpoint of --output.
+scripts/train_lambda_bert.sh for the same size, so the results can be compared. The result is a folder for transformers,
+with its tokenizer. Run again, it resumes from the newest checkpoint in --output.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from fairseq_lambda.huggingface.tokenizer import fast_tokenizer, save_tokenizer
 from fairseq_lambda.models.lambda_bert_config import SIZES as SHAPES
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPConfig, MaskedLMSOPTask
 
-IGNORED = -100  # a label that does not count, in transformers
+IGNORED = -100  # transformers' label of what is not predicted
 
 
 class Batches(IterableDataset):
-    """Yields batches epoch after epoch, each epoch with its own pairs and masks; every process its share of them.
+    """Yields a process's share of the batches, epoch after epoch, each epoch with its own pairs and masks.
 
-    As fairseq does it, a batch has samples of about one length.
+    As in fairseq, the samples of a batch have about the same length.
     """
 
     def __init__(self, dataset: SentencePairDataset, size: int, rank: int = 0, ranks: int = 1):
@@ -99,15 +99,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("data", type=Path, help="folder made by scripts/preprocess_wikitext.sh")
-    add("--output", type=Path, required=True, help="folder of the result, and of checkpoints on the way")
-    add("--size", choices=SIZES, default="mini", help="(default: %(default)s)")
-    add("--sop", action="store_true", help="sentence order in place of next sentence")
-    add("--updates", type=int, help="(default: by size)")
-    add("--local-context-size", type=int, default=23, help="neighbours that a position lambda sees (%(default)s)")
-    add("--key-depth", type=int, default=16, help="(%(default)s)")
-    add("--intra-depth", type=int, default=1, help="(%(default)s)")
-    add("--seed", type=int, default=1, help="(%(default)s)")
-    add("--cpu", action="store_true", help="stay on the CPU (default: on GPUs where there are any)")
+    add("--output", type=Path, required=True, help="folder for the result, and for checkpoints on the way")
+    add("--size", choices=SIZES, default="mini", help="size of the model (default: %(default)s)")
+    add("--sop", action="store_true", help="predict sentence order (default: next sentence)")
+    add("--updates", type=int, help="number of updates (default: by size)")
+    add("--local-context-size", type=int, default=23, help="positions that a position lambda covers (%(default)s)")
+    add("--key-depth", type=int, default=16, help="query and key depth (default: %(default)s)")
+    add("--intra-depth", type=int, default=1, help="intra-depth (default: %(default)s)")
+    add("--seed", type=int, default=1, help="seed of weights, pairs and masks (default: %(default)s)")
+    add("--cpu", action="store_true", help="run on the CPU (default: on GPUs if there are any)")
     args = parser.parse_args(argv)
     if not (args.data / "dict.txt").is_file():
         parser.error(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> dict:
         sentence_objective="sop" if args.sop else "nsp",
         tokens_per_sample=recipe.task.tokens_per_sample,
     )
-    # one kernel of oneDNN for each shape of a bfloat16 product: few lengths
+    # oneDNN makes a kernel for each shape of a bfloat16 product: keep to few lengths
     options.seed, options.train_subset, options.required_seq_len_multiple = args.seed, "train", 8 if fast else 1
     task = MaskedLMSOPTask.setup_task(options)
     for split in ("train", "valid"):
@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
-    if "OMP_WAIT_POLICY" not in os.environ:  # this and an allocator have to be there from the start of a process
+    if "OMP_WAIT_POLICY" not in os.environ:  # this and the allocator must be set before a process starts
         gpus = 0 if "--cpu" in sys.argv else torch.cuda.device_count()
         variables = {"OMP_WAIT_POLICY": "PASSIVE", **environment(gpus)}
         os.execvpe(sys.executable, [sys.executable, *sys.argv], variables)

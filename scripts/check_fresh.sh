@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Whether the requirements can be installed where nothing is: an empty home, no configuration of pip, the package index.
+# Checks that the requirements can be installed on a bare machine: empty home, no pip configuration, the package index.
 set -euo pipefail
 
 if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
   cat <<'HELP'
 usage: scripts/check_fresh.sh [--full]
 
-Asks pip what it would install for each file of requirements and for `.[dev,fairseq]`, with each of Python 3.11 and 3.12
-that is found: about 15 seconds each. Only the packages' descriptions are downloaded. Without an index it says so, and
-succeeds.
+Asks pip what it would install for each requirements file and for `.[dev,fairseq]`, with Python 3.11 and 3.12 if they
+are found: about 15 seconds each. Only the packages' metadata is downloaded. Without an index it says so, and succeeds.
 
-  --full   runs scripts/quickstart.sh and scripts/test.sh in a clone of the last commit in that way: about 3 GB and
-           half an hour. WIKITEXT_DIR is passed on.
+  --full   instead, run scripts/quickstart.sh and scripts/test.sh in a clone of the last commit, in such an environment:
+           about 3 GB and half an hour. WIKITEXT_DIR is passed on.
 HELP
   exit 0
 fi
@@ -27,7 +26,7 @@ trap 'rm -rf -- "$work"' EXIT
 mkdir "$work/home"
 
 fresh=(env -i "HOME=$work/home" "PATH=$PATH" LANG=C.UTF-8 PIP_CONFIG_FILE=/dev/null PIP_DISABLE_PIP_VERSION_CHECK=1)
-# The way to the index stays: it says nothing about what is there.
+# The way to the index is kept: it does not change what is installed.
 PIP_CERT="${PIP_CERT:-$(python3 -m pip config list 2>/dev/null | sed -n "s/^global.cert='\(.*\)'$/\1/p")}"
 for name in PIP_CERT SSL_CERT_FILE {HTTP,HTTPS,NO}_PROXY {http,https,no}_proxy; do
   [[ -z "${!name:-}" ]] || fresh+=("$name=${!name}")

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Sourced by quickstart.sh, test.sh and check_fresh.sh: which Python runs, and with which packages.
 
-# OpenMP's threads sleep where they wait for each other. Spinning, they hold cores that the late ones need when another
-# process has one of them (benchmarks/speed/busy_neighbour.py).
+# Let OpenMP's threads sleep while they wait for each other. If they spin and another process is running, they hold the
+# cores that the late threads need (benchmarks/speed/busy_neighbour.py).
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
 # python_of VERSION: prints a Python of VERSION, such as 3.12, that can make environments. Fails if there is none.
@@ -59,7 +59,7 @@ print(sys.executable)' "$1" "${modules[@]}")"
   echo "environment: that of PYTHON=$PYTHON, nothing is installed"
 }
 
-# update_environment ROOT REQUIREMENTS: makes .venv or brings it up to date. A stamp for each file of requirements holds
+# update_environment ROOT REQUIREMENTS: makes .venv or brings it up to date. A stamp for each requirements file records
 # what was installed, and is written last.
 update_environment() {
   local root=$1 requirements=$2 folder="$1/.venv" python="$1/.venv/bin/python" wanted base file
@@ -68,7 +68,7 @@ update_environment() {
     echo "environment: $folder"
     return
   fi
-  # without a stamp it is half-made; with one of another folder it was moved, and its programs start a Python elsewhere
+  # without a stamp it is half-made; if the stamp names another folder it was moved, and its programs start a Python there
   if "$python" -c "" 2>/dev/null && [[ "$(head -qn 1 "$folder"/*.stamp 2>/dev/null | sort -u)" == "$root" ]]; then
     echo "environment: updating $folder"
   else
@@ -79,16 +79,16 @@ update_environment() {
     echo "environment: making $folder with $("$base" --version)"
     "$base" -m venv --clear "$folder"
     [[ -n "${TORCH_WHEEL:-}" ]] || cat <<MESSAGE
-  About 3 GB are downloaded if pip takes torch for CUDA, which is what the package index has. On a CPU 0.6 GB do, with
-  TORCH_WHEEL=(path or address of a CPU wheel of $(grep '^torch==' "$root/requirements.txt")). Nothing is downloaded with
-  PYTHON=(an interpreter that has the packages of $requirements).
+  About 3 GB are downloaded if pip takes torch for CUDA, which is what the package index has. For a CPU, 0.6 GB are
+  enough: set TORCH_WHEEL to the path or address of a CPU wheel of $(grep '^torch==' "$root/requirements.txt").
+  Nothing is downloaded if PYTHON is an interpreter that has the packages of $requirements.
 MESSAGE
   fi
   rm -f "$folder"/*.stamp
-  # All in one command, so that nothing takes another torch. -I: packages of PYTHONPATH do not count as installed.
+  # All in one command, so that nothing replaces torch. -I: packages on PYTHONPATH do not count as installed.
   PYTHONUNBUFFERED=1 "$python" -I -m pip install --progress-bar off --disable-pip-version-check \
     ${TORCH_WHEEL:+"$TORCH_WHEEL"} -r "$root/$requirements" | awk '/Downloading .*\(([0-9][0-9][0-9.]* M|[0-9.]* G)B\)/ { print; fflush() }'
-  # ve-fairseq asks for torchaudio, for speech, of any version: one that does not fit torch cannot be imported, and
+  # ve-fairseq requires torchaudio (for speech) in any version. One that does not fit torch cannot be imported, and
   # transformers imports it wherever it is installed.
   "$python" -I -m pip uninstall --quiet --yes torchaudio
   "$python" -I -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e "$root"

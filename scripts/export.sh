@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Makes a folder to hand on from a training run: lambda-bert export, from this checkout.
+# Makes a folder to share from a training run: lambda-bert export, from this checkout.
 exec "$(dirname -- "${BASH_SOURCE[0]}")/lambda_bert.sh" export "$@"

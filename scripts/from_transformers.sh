@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# A folder of transformers back as a model for fairseq: lambda-bert from-transformers, from this checkout.
+# Converts a folder of transformers for fairseq: lambda-bert from-transformers, from this checkout.
 exec "$(dirname -- "${BASH_SOURCE[0]}")/lambda_bert.sh" from-transformers "$@"

@@ -2,7 +2,7 @@
 
     python scripts/link_packages.py FOLDER torch pytest ...
 
-So several environments share one torch. What is not linked is not to be seen there: no fairseq, and no torchaudio.
+This lets several environments share one torch. What is not linked cannot be imported there: fairseq, torchaudio.
 """
 
 import os
@@ -15,7 +15,7 @@ UNWANTED = ("torchaudio",)  # fairseq asks for it; one that does not fit torch b
 
 
 def with_requirements(names: list[str]) -> dict[str, metadata.Distribution]:
-    """Return the distributions of these names and, of their requirements, those that are installed."""
+    """Return the distributions with these names and those of their requirements that are installed."""
     found, waiting = {}, list(names)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()

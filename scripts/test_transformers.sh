@@ -8,7 +8,7 @@ usage: scripts/test_transformers.sh [pytest arguments]
 
 Makes two environments without fairseq, .venv-transformers-VERSION for the newest transformers and for 4.57.6, that
 share torch with the environment of scripts/test.sh, and runs tests/huggingface in each. Then it runs tests/conversion
-in each beside fairseq. The first run downloads about 0.3 GB. About 10 minutes on two cores.
+in each, with fairseq added. The first run downloads about 0.3 GB. It takes about 10 minutes on two cores.
 
 environment:
   PYTHON               interpreter of an existing environment with the packages of requirements-dev.txt, to share from
@@ -29,7 +29,7 @@ newest="$(sed -n 's/^transformers==//p' requirements-transformers.txt)"
 requirements_of() {
   if [[ "$1" == "$newest" ]]; then
     cat requirements-transformers.txt
-  else # 6.x of sentence-transformers asks for transformers 5
+  else # sentence-transformers 6.x requires transformers 5
     sed "s/^transformers==.*/transformers==$1/; s/^sentence-transformers==.*/sentence-transformers==5.7.0/" \
       requirements-transformers.txt
   fi
