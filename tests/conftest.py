@@ -88,7 +88,7 @@ def toy_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def toy_run(toy_data, tmp_path_factory):
-    """A folder with ``checkpoint_1_4.pt``, ``checkpoint_1_8.pt``, and of 10 updates ``_best.pt`` and ``_last.pt``."""
+    """A folder with ``checkpoint_1_4.pt``, ``checkpoint_1_8.pt``, and the best and last checkpoint, of 10 updates."""
     from training import train
 
     folder = tmp_path_factory.mktemp("toy") / "run"
@@ -106,7 +106,7 @@ def corpus(tmp_path):
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """That corpus, prepared; to be read only."""
+    """The same corpus, prepared; tests must not change it."""
     from preparing import prepare, write_corpus
 
     folder = tmp_path_factory.mktemp("prepared")

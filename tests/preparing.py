@@ -1,4 +1,4 @@
-"""Small corpora, and the command line on them."""
+"""Small corpora, and the prepare command run on them."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Whether bfloat16 is multiplied, on machines that are not this one."""
+"""Whether the hardware multiplies bfloat16, on other machines than this one."""
 
 import pytest
 import torch

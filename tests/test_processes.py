@@ -1,4 +1,4 @@
-"""Packages may come by PYTHONPATH: processes that tests start find those, and this checkout before any other."""
+"""Processes that tests start find the packages on PYTHONPATH, and this checkout before any other."""
 
 import subprocess
 import sys

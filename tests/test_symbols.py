@@ -1,4 +1,4 @@
-"""Symbols: what is said of two dictionaries that differ."""
+"""Symbols: what the message says about two dictionaries that differ."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Real trainings by fairseq-train, in this process: tiny model, toy corpus, seconds."""
+"""Real trainings with fairseq-train, in this process: tiny model, toy corpus, a few seconds."""
 
 import json
 import sys
@@ -26,13 +26,13 @@ def write_data(folder, documents=40, words=50):
 
 
 def arguments(data, save_dir, updates, *flags, of=None):
-    """Return the command line of a run of ``updates`` updates of a schedule of ``of``."""
+    """Return the command line of a run of ``updates`` updates, the first of a schedule of ``of``."""
     argv = ["fairseq-train", str(data), "--user-dir", str(PACKAGE), "--task", "masked_lm_sop"]
     argv += ["--criterion", "masked_lm_sop", "--arch", "lambda_bert_tiny", *MODEL]
     argv += [] if "--task" in flags else ["--tokens-per-sample", "32"]  # of our task
     argv += "--optimizer adam --lr 1e-2 --lr-scheduler polynomial_decay --warmup-updates 5 --batch-size 4".split()
     argv += "--required-batch-size-multiple 1 --cpu --best-checkpoint-metric mlm_loss".split()
-    argv += ["--absolute-positions", "learned"]  # so that its last update of 10 is its best, and its length has a limit
+    argv += ["--absolute-positions", "learned"]  # so that of 10 updates the last is the best, and lengths have a limit
     argv += ["--max-update", str(updates), "--total-num-update", str(of or updates), "--num-workers", "0"]
     return [*argv, "--save-dir", str(save_dir), "--log-format", "json", "--log-interval", "1", *map(str, flags)]
 
@@ -53,7 +53,7 @@ def train(data, save_dir, updates, *flags, of=None):
 
 
 def logged(caplog):
-    """Return what was logged of the training and the validation, less the times, and forget it."""
+    """Return what training and validation have logged, without the times, and clear it."""
     lines = [(name, text) for name, _, text in caplog.record_tuples if name in ("train", "train_inner", "valid")]
     caplog.clear()
     lines = [(name, json.loads(text)) for name, text in lines if text.startswith("{")]
@@ -66,7 +66,7 @@ def load(save_dir, name="checkpoint_last.pt"):
 
 
 def differences(one, two, path=""):
-    """Return where two nested states differ in the least bit."""
+    """Return where two nested states are not bit-equal."""
     if type(one) is not type(two):
         return [f"{path}: {type(one)} {type(two)}"]
     if isinstance(one, torch.Tensor):
@@ -80,7 +80,7 @@ def differences(one, two, path=""):
 
 
 def state_of_training(save_dir, name="checkpoint_last.pt"):
-    """Return all of a checkpoint that the rest of a run depends on: no times, no paths, no history of restarts."""
+    """Return the part of a checkpoint that the rest of a run depends on: no times, paths or history of restarts."""
     state = load(save_dir, name)
     history, extra = state["optimizer_history"][-1], state["extra_state"]
     return {

@@ -50,7 +50,7 @@ FOLDERS = {
     "a count that is no number": (change("dict.txt", lambda t: b"one x\n" + t), "is not a fairseq dictionary"),
     "a dictionary in Latin-1": (change("dict.txt", lambda t: b"caf\xe9 1\n" + t), "is not a fairseq dictionary"),
     "an empty dictionary": (change("dict.txt", lambda t: b""), "special symbols only"),
-    # the id that is missing is that of <mask> now
+    # the missing id is that of <mask> now
     "a word missing": (change("dict.txt", lambda t: t[: t.rindex(b"\n", 0, -1) + 1]), "contains token 53"),
     "no train.idx": (lambda d: (d / "train.idx").unlink(), "train.idx is missing"),
     "no train.bin": (lambda d: (d / "train.bin").unlink(), "train.bin is missing"),

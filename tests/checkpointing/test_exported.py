@@ -71,7 +71,7 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("with_its_sum", [False, True])
 def test_attack_files(name, with_its_sum, exported):
-    """Also where the list of checksums was made to fit: then safetensors' own checks are on duty."""
+    """Also if the list of checksums was changed to match: then safetensors' own checks refuse the file."""
     (exported / WEIGHTS).write_bytes(ATTACKS[name])
     if with_its_sum:
         config = json.loads((exported / CONFIG).read_text())

@@ -1,4 +1,4 @@
-"""When fairseq's handling of checkpoints is replaced: for models of ours under any task, and for nobody else's."""
+"""fairseq's handling of checkpoints is replaced for our models, under any task, and for no others."""
 
 import logging
 import os
@@ -53,7 +53,7 @@ def test_other_models_load_as_they_did(monkeypatch):
 
 @pytest.fixture(scope="module")
 def labelled_data(tmp_path_factory):
-    """Binarised texts whose label is told by their first word, as fairseq's sentence_prediction reads them."""
+    """Binarised texts whose first word determines the label, as fairseq's sentence_prediction reads them."""
     folder = tmp_path_factory.mktemp("labelled")
     make_dictionary().save(str(make_folder(folder, "input0") / "dict.txt"))
     labels = make_dictionary(2)
@@ -95,7 +95,7 @@ def test_fine_tuning_under_fairseqs_own_task_resumes_recovers_and_refuses(
 
 
 def test_the_hub_loads_what_was_saved_under_fairseqs_own_task(toy_run, labelled_data, tmp_path):
-    """With its symbols and labels; a checkpoint of before they were stored takes them from the caller."""
+    """With its symbols and labels; for a checkpoint from before they were stored, the caller gives them."""
     train(labelled_data, tmp_path, 4, *OWN_TASK, "--finetune-from-model", toy_run / "checkpoint_best.pt")
     bert = LambdaBertModel.from_pretrained(tmp_path)
     names = ["\u2581w0", "\u2581w1"]
@@ -152,7 +152,7 @@ def test_a_run_without_its_optimizer_is_not_resumed(toy_data, tmp_path, capsys):
 def test_patience_counts_on_over_a_restart_and_a_stopped_run_stays_stopped(toy_data, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     flags = ["--patience", 3, "--validate-interval-updates", 2, "--lr", 1e-9, "--maximize-best-checkpoint-metric"]
-    flags += ["--best-checkpoint-metric", "sop_acc"]  # which stays what it is
+    flags += ["--best-checkpoint-metric", "sop_acc"]  # which does not change
     train(toy_data, tmp_path / "whole", 40, *flags)
     stopped = load(tmp_path / "whole")
     train(toy_data, tmp_path / "parts", 4, *flags, of=40)

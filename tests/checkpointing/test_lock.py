@@ -1,4 +1,4 @@
-"""Two runs in one folder: the second ends in a line that names the first; the dead hold nothing."""
+"""Two runs in one folder: the second ends in a line that names the first; dead runs hold no lock."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_an_owner_elsewhere_is_dead_without_a_sign_of_life(age, held, tmp_path):
 
 
 def test_of_two_that_find_a_dead_lock_one_goes_on(tmp_path, monkeypatch):
-    """The other one has unlinked what the first put there, and put its own there, before the first looks again."""
+    """The second removes the first one's lock, and writes its own, before the first one looks again."""
     path, theirs = tmp_path / lock.NAME, json.dumps({"host": "elsewhere", "process": 7, "since": "today"})
     path.write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "yesterday"}))
     os.utime(path, (0, 0))

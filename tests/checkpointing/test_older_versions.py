@@ -1,8 +1,8 @@
 """A checkpoint, an exported model and their numbers, made by version 0.1.0 (commit 309f944), in today's version.
 
 A hybrid with rotary and learned positions, gate, dropout and layer drop: updates 6 to 10, features and scores. Not to
-the bit: 0.1.0 multiplied q, k and v in one product, and turned rotary pairs by four products where a complex one is
-used now, and both round differently.
+the bit: 0.1.0 computed q, k and v in one product, and rotated pairs with four products instead of a complex one. Both
+round differently.
 """
 
 import shutil

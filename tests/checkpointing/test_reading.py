@@ -81,7 +81,7 @@ def test_a_record_marked_as_a_folder_is_refused(whole, tmp_path):
 
 
 def test_torch_alone_does_not_notice_a_changed_weight(whole, tmp_path):
-    """Why the checksums are compared here: this test fails on the day that torch does it."""
+    """The reason for checking checksums ourselves: this test will fail when torch does it."""
     path = tmp_path / "checkpoint_last.pt"
     path.write_bytes(whole)
     with zipfile.ZipFile(path) as archive:

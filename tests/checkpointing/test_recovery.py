@@ -75,7 +75,7 @@ def test_newest_is_told_by_the_updates_in_it_not_by_its_date(folder):
 
 @pytest.mark.parametrize("better", [True, False])
 def test_a_save_cut_short_between_its_copies_is_completed(folder, better):
-    """The new file is whole, and neither the best nor the last one is it yet; a worse one does not become the best."""
+    """The new file is whole, but not yet copied to the best and the last one; a worse one does not become the best."""
     state = load(folder)
     state["optimizer_history"][-1]["num_updates"] = 12
     state["extra_state"]["best"] = state["extra_state"]["val_loss"] - (not better)
@@ -118,7 +118,7 @@ def test_a_copy_that_fails_leaves_the_old_file(folder, monkeypatch):
 
 
 def test_a_save_that_fails_once_is_whole_the_second_time(folder, monkeypatch):
-    """fairseq writes the second attempt behind the first, and puts both in the place of the good file."""
+    """fairseq appends the second attempt to the first, and replaces the good file with both."""
     save, calls = torch.save, []
 
     def failing(state, file):
@@ -193,7 +193,7 @@ def test_every_option_is_compared_or_listed_as_harmless(toy_run):
 
 
 def test_another_dictionary_of_the_same_size_is_refused(toy_data, folder, capsys, tmp_path):
-    """fairseq resumes over it without a word."""
+    """fairseq resumes with it without a warning."""
     other = shutil.copytree(toy_data, tmp_path / "other")
     words = (toy_data / "dict.txt").read_text().splitlines()
     (other / "dict.txt").write_text("\n".join(words[::-1]) + "\n")
@@ -227,7 +227,7 @@ def test_files_named_by_flags_are_checked_too(toy_data, folder, capsys, tmp_path
 
 @pytest.mark.parametrize("flags", [[], ["--finetune-from-model", LAST]])
 def test_a_finished_run_is_left_alone(toy_data, folder, caplog, monkeypatch, flags):
-    """fairseq makes one more update; with its own file for fine-tuning too, since it resumes where it can."""
+    """fairseq would make one more update. Also with --finetune-from-model, since a run resumes if it can."""
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(folder)
     before = content(folder)

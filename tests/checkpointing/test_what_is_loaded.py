@@ -1,4 +1,4 @@
-"""Which file a run resumes from, under every flag that has a say in it, and from where in the epoch."""
+"""Which file a run resumes from, under every flag that matters for it, and from where in the epoch."""
 
 import errno
 import logging
@@ -25,7 +25,7 @@ def folder(toy_run, tmp_path):
 
 
 def test_who_goes_back_to_an_older_one_is_not_sent_forward_again(toy_data, folder, caplog):
-    """The files of the abandoned updates lie about, and count more updates than the last one."""
+    """The files of the abandoned updates are still there, and have more updates than the last one."""
     caplog.set_level(logging.INFO)
     train(toy_data, folder, 6, "--restore-file", folder / "checkpoint_1_4.pt", of=40)
     train(toy_data, folder, 8, of=40)

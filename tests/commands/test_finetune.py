@@ -1,4 +1,4 @@
-"""``lambda-bert finetune`` and ``predict`` from files to labels, in this process, over a tiny model."""
+"""``lambda-bert finetune`` and ``predict`` from files to labels, in this process, with a tiny model."""
 
 import csv
 import io

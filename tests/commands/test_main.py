@@ -21,7 +21,7 @@ def test_help_lists_the_commands_and_imports_none(capsys):
     main(["--help"])
     out = capsys.readouterr().out
     assert out.startswith("usage: lambda-bert COMMAND") and all(f"\n  {name} " in out for name in COMMANDS)
-    # the package itself is left out: what it imports is not the commands' to decide
+    # without the package's own imports, which the commands cannot change
     code = (
         "import sys, types; package = types.ModuleType('fairseq_lambda'); "
         f"package.__path__ = [{str(ROOT / 'fairseq_lambda')!r}]; sys.modules['fairseq_lambda'] = package; "

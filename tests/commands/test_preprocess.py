@@ -1,4 +1,4 @@
-"""``lambda-bert preprocess --vocabulary-from MODEL``: one's own text for a model that is trained already."""
+"""``lambda-bert preprocess --vocabulary-from MODEL``: your own text for a model that is already trained."""
 
 import json
 import shutil

@@ -11,7 +11,7 @@ from fairseq_lambda.commands import train
 
 @pytest.fixture
 def launched(toy_data, monkeypatch, capsys):
-    """Return a function that runs the command and returns what it would become, and in which environment."""
+    """Return a function that runs the command and returns what it would execute, and in which environment."""
     monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(train, "multiplies_bfloat16", lambda device: True)
 
@@ -102,7 +102,7 @@ def test_processes(launched, monkeypatch):
 @pytest.mark.parametrize("preload", [None, "other.so", ""])
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_environment(launched, monkeypatch, preload, gpus):
-    """tcmalloc on a CPU where there is one, and whatever the user has set stays."""
+    """tcmalloc on a CPU if it is installed; whatever the user has set stays."""
     monkeypatch.setattr(train.torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(train.sys, "platform", "linux")
     monkeypatch.setattr(train, "find_library", lambda name: {"tcmalloc": "libtcmalloc.so.4"}.get(name))

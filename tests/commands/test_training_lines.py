@@ -1,4 +1,4 @@
-"""What is shown of a training's log."""
+"""The lines of a training's log that are shown."""
 
 import io
 import json

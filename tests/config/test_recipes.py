@@ -1,4 +1,4 @@
-"""A recipe means the same by the train command's flags, by fairseq-hydra-train, and by the defaults of the options."""
+"""A recipe means the same as flags of the train command, under fairseq-hydra-train, and in the options' defaults."""
 
 import pytest
 import torch

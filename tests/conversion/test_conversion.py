@@ -91,7 +91,7 @@ def test_lambdas_are_the_hubs(converted, hub):
 @pytest.mark.parametrize("how", ["folder", "saved again"])
 def test_there_and_back(converted, hub, how, tmp_path):
     folder, pieces = converted, None
-    if how == "saved again":  # the file of pieces stays behind
+    if how == "saved again":  # without the SentencePiece model
         folder, pieces = tmp_path / "again", converted / "sentencepiece.model"
         AutoModelForPreTraining.from_pretrained(converted).save_pretrained(folder)
         AutoTokenizer.from_pretrained(converted).save_pretrained(folder)
@@ -106,7 +106,7 @@ def test_there_and_back(converted, hub, how, tmp_path):
 
 
 def test_goes_on_in_fairseq(converted, toy_data, tmp_path):
-    """What is back starts a training, as any exported model does."""
+    """A model that was converted back can start a training, as any exported model can."""
     from_transformers(converted, tmp_path / "back")
     hub = LambdaBertModel.from_pretrained(tmp_path / "back")
     assert hub.cfg.model._name == "lambda_bert_tiny"

@@ -1,4 +1,4 @@
-"""The loss adds up over any division of a batch, and the log says what was asked."""
+"""The loss adds up over any division of a batch, and the log has the expected sums."""
 
 import math
 
@@ -26,7 +26,7 @@ def rows(batch, keep):
 
 
 def gradients(model, criterion, batches):
-    """What fairseq's trainer makes of several micro-batches: summed gradients over summed sample sizes."""
+    """The gradients that fairseq's trainer gets from several micro-batches: their sum over summed sample sizes."""
     model.zero_grad()
     total = 0
     for batch in batches:
@@ -37,7 +37,7 @@ def gradients(model, criterion, batches):
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch():
-    """Uneven halves: the second has no labelled pair at all and the fewer masks."""
+    """Uneven halves: the second has no labelled pair at all, and fewer masks."""
     task = make_task()
     model, criterion = make_model(task).double(), make(task)
     batch = random_batch(task)
@@ -50,7 +50,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
 
 @pytest.mark.parametrize("options", [*({"lambda_norm": norm} for norm in NORMS), {"lambda_layers": "none"}])
 def test_a_batch_of_no_samples_changes_nothing(toy_data, options):
-    """Batch norm's statistics neither; the gradient is zero and not NaN; nothing is logged."""
+    """Not even batch norm's statistics; the gradient is zero and not NaN; nothing is logged."""
     task = make_task(data=toy_data)
     task.load_dataset("train")
     model = make_model(task, **options).train()

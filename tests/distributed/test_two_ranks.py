@@ -58,11 +58,11 @@ ADAM = ["--optimizer", "adam", "--adam-eps", "1e-2"]
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer,update_freq,batch,valid_batch", [(SGD, 1, 4, 1), (ADAM, 2, 4, 16)])
 def test_two_ranks_end_with_the_weights_of_one(toy_data, tmp_path, optimizer, update_freq, batch, valid_batch):
-    """Two epochs, in whose last update a rank has no batch, or one batch less than --update-freq.
+    """Two epochs; in the last update of each, a rank has no batch, or one batch less than --update-freq.
 
-    The gradient is summed in another order: about 1e-7 relative. SGD takes that into the weights as it is, learning
-    rate 1e-2 times gradients of order 1 times 22 updates, so 1e-7 or so; the bound is fifty times that. Adam with a
-    large eps adds two moments, and keeps to the same bound.
+    The gradient is summed in another order: about 1e-7 relative. SGD passes that on to the weights, times the learning
+    rate of 1e-2, gradients of order 1 and 22 updates, so 1e-7 or so; the bound is fifty times that. Adam with a large
+    eps adds two moments, and keeps to the same bound.
     Batch norm has the next test: it sees one rank's micro-batches one by one, and those of two ranks at once.
     """
     flags = [*STILL, *optimizer, "--batch-size", batch]
@@ -99,7 +99,7 @@ def test_batch_norm_of_two_ranks_is_that_of_one_batch(toy_data, tmp_path, batch)
 def test_another_number_of_processes_resumes_where_the_others_were(toy_data, tmp_path):
     """From one to two and back, in mid-epoch: each batch once, so the weights are those of one rank, as above.
 
-    fairseq takes the 14 batches that one has had for 14 of each, and finds no 14 for each of two in an epoch of 21.
+    fairseq would skip the 14 batches that one process has had in each of two, but an epoch has 21 for both.
     """
     flags = [*STILL, *SGD]
     train(toy_data, tmp_path / "one", 18, *flags, "--update-freq", 2)
@@ -181,7 +181,7 @@ def test_flags_for_torchrun():
 
 @pytest.mark.parametrize("changed", [None, "dropout", "encoder_layerdrop", "lambda_norm"])
 def test_ranks_that_would_wait_for_each_other_in_different_layers_are_refused(changed):
-    """Only all three together do so: gloo aborts at sums of two sizes, or waits for a rank that is elsewhere."""
+    """Only with all three together: gloo aborts over sums of two sizes, or waits for a rank that is elsewhere."""
     options = {"dropout": 0.1, "encoder_layerdrop": 0.5, "lambda_norm": "batch"}
     options |= {changed: "layer" if changed == "lambda_norm" else 0.0} if changed else {}
     model = make_model(**options)

@@ -1,4 +1,4 @@
-"""The example pretrains by transformers' Trainer on pairs and masks of this package, resumes, and leaves a model."""
+"""The example pretrains with transformers' Trainer on pairs and masks of this package, resumes, and saves a model."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files in the formats and encodings that people have."""
+"""Files in all formats and encodings that are read."""
 
 import bz2
 import gzip

@@ -57,7 +57,7 @@ def config(**options):
 
 
 def perturbed(model):
-    """The model with every weight and running statistic changed, so that none is what it starts from."""
+    """The model with every weight and running statistic changed, so that none has its initial value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in {t.data_ptr(): t for t in (*model.parameters(), *model.buffers())}.values():
@@ -66,7 +66,7 @@ def perturbed(model):
 
 
 def batch(rows=3, length=12, seed=0, vocabulary=None):
-    """Ids of pairs, the last two rows padded on the right, and where they are real."""
+    """Ids of pairs, the last two rows padded on the right, and their attention mask."""
     vocabulary = vocabulary or config().vocab_size
     ids = torch.randint(4, vocabulary, (rows, length), generator=torch.Generator().manual_seed(seed))
     ids[:, 0], ids[:, 4], ids[:, 5], ids[:, -1] = 0, 2, 2, 2

@@ -1,4 +1,4 @@
-"""The fast tokenizer: SentencePiece's pieces on any text, symbols where they stand, pairs, its file."""
+"""The fast tokenizer: SentencePiece's pieces on any text, symbols kept in place, pairs, its file."""
 
 import json
 import re

@@ -16,7 +16,7 @@ TEXT = "The film was <mask> in 1997."
 def test_code_is_the_packages():
     files = flat_files()
     assert {"modeling_lambda_bert.py", "ops_reference.py", "ops_banded_mix.py", "ops.py"} <= files.keys()
-    assert 'f"fairseq_lambda.ops.triton.{name}"' in files["ops_triton_support.py"]  # of the package, if it is there
+    assert 'f"fairseq_lambda.ops.triton.{name}"' in files["ops_triton_support.py"]  # the package's, if it is installed
     assert not any("triton_mix" in name or "kernels" in name for name in files)
     for name, text in files.items():
         for node in ast.walk(ast.parse(text)):

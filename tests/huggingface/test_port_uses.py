@@ -1,4 +1,4 @@
-"""What people do with a model in transformers, each on a small one."""
+"""Common uses of a model in transformers, each with a small one."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Vectors of texts, and lists of texts in the hub: what a text gives does not depend on those beside it."""
+"""Vectors of texts, and lists of texts in the hub: the result of a text does not depend on the other texts."""
 
 import pytest
 import torch

@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
         write_split(data, split, random_documents(words=len(dictionary) - 4))
     save_dir = folder / "run"
     train(data, save_dir, 4, "--tokens-per-sample", 64, "--absolute-positions", "auto")
-    shutil.rmtree(data)  # what follows has the checkpoint and nothing else
+    shutil.rmtree(data)  # the tests have the checkpoint and nothing else
     return save_dir
 
 
@@ -231,6 +231,6 @@ def test_byte_pieces_are_never_filled_in(trained):
     dictionary = bert.task.source_dictionary
     best = bert.encode(bert.fill_mask("the <mask> north", topk=1)[0].token)[1]
     word = dictionary[best]
-    dictionary.symbols[best] = "<0xE6>"  # as if the likeliest piece were one
+    dictionary.symbols[best] = "<0xE6>"  # as if the likeliest piece were a byte
     assert word.strip("\u2581") not in [p.token for p in bert.fill_mask("the <mask> north", topk=5)]
     assert "<0xE6>" not in [p.token for p in bert.fill_mask("the <mask> north", topk=5)]

@@ -1,4 +1,4 @@
-"""The model: sizes both ways in, segments, options, and padding end to end."""
+"""The model: flags and sizes, segments, options, and padding end to end."""
 
 import subprocess
 import sys
@@ -81,7 +81,7 @@ def test_has_padding_spares_the_look_and_is_believed():
     model, tokens = make_model(task).eval(), random_batch(task)["net_input"]["src_tokens"]
     asked, told, wrong = (model(tokens, has_padding=answer)[0] for answer in (None, True, False))
     assert asked.equal(told) and not asked.allclose(wrong)
-    one_by_one = torch.func.vmap(lambda row: model(row[None])[0][0])(tokens)  # where there is no look
+    one_by_one = torch.func.vmap(lambda row: model(row[None])[0][0])(tokens)  # vmap cannot check for padding
     torch.testing.assert_close(one_by_one, asked)
 
 

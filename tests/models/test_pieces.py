@@ -1,4 +1,4 @@
-"""Text to pieces and back: SentencePiece's own answer, and symbols where they stand."""
+"""Text to pieces and back: SentencePiece's own result, with symbols kept in place."""
 
 import io
 import re

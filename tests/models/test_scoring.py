@@ -1,4 +1,4 @@
-"""Pseudo-log-likelihoods: the same as one masked copy after another, read alone; the right words; the options."""
+"""Pseudo-log-likelihoods: equal to those of masked copies, read one by one; the right words; the options."""
 
 import pytest
 import torch
@@ -87,7 +87,7 @@ def dictionary(*symbols):
 
 
 class Recorder(torch.nn.Module):
-    """Stands for a model: keeps what it is given, and answers that all pieces are equally likely."""
+    """A stand-in for the model: records its inputs, and returns equal logits for all pieces."""
 
     def __init__(self, symbols):
         super().__init__()

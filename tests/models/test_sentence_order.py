@@ -1,4 +1,4 @@
-"""Whether sentence order is learned where it can be, from pairs to the head: on a corpus whose words tell it."""
+"""Sentence order is learned, from pairs to the head, on corpora whose words tell the order."""
 
 import logging
 
@@ -33,7 +33,7 @@ def test_an_order_that_the_words_tell_is_learned(lambda_layers, tmp_path, caplog
 
 
 def told_documents(count, seed):
-    """Documents of two sentences, told apart by their words, but for those within the reach of local contexts."""
+    """Documents of two sentences with different words, except at their ends, within the reach of local contexts."""
     rng = np.random.default_rng(seed)
     words = lambda low, count: rng.integers(low, low + 2, count).tolist()  # noqa: E731
     return [[words(4, 3) + words(own, 7) + words(4, 3) for own in (6, 8)] for _ in range(count)]
@@ -45,7 +45,7 @@ def test_a_model_that_is_told_the_order_is_never_wrong_and_goes_by_the_segments(
     make_dictionary(6).save(str(tmp_path / "dict.txt"))
     for seed, (split, count) in enumerate({"train": 1600, "valid": 200}.items()):
         write_split(tmp_path, split, told_documents(count, seed))
-    # two layers see two words far; beyond that nothing but the segments tells A from B, and so the order
+    # two layers see two words far; beyond that, only the segments tell A from B, and so the order
     shape = ["--absolute-positions", "none", "--lambda-local-context", 3, "--dropout", 0.0, "--mask-prob", 0.05]
     shape += ["--random-token-prob", 0, "--sentence-loss-weight", 5, "--lambda-layers", lambda_layers]
     shape += ["--batch-size", 16, "--lr", 5e-3]
@@ -70,4 +70,4 @@ def test_a_model_that_is_told_the_order_is_never_wrong_and_goes_by_the_segments(
     assert accuracy(segments) == 1
     exchanged = torch.where(tokens > 3, 1 - segments, segments)  # A is B now; <s> and </s> stay as in training
     assert accuracy(exchanged) == 0
-    assert 0.3 < accuracy(torch.zeros_like(segments)) < 0.7  # without segments it is a guess
+    assert 0.3 < accuracy(torch.zeros_like(segments)) < 0.7  # without segments the model can only guess

@@ -1,4 +1,4 @@
-"""Updates as of fairseq's Adam, whatever the gradients are multiplied by, and a state that either resumes from."""
+"""Updates equal to those of fairseq's Adam, for any factor of the gradients, and a state that either resumes from."""
 
 import copy
 import math
@@ -55,7 +55,7 @@ def test_a_hundred_updates_are_those_of_fairseqs_adam():
 
 @pytest.mark.parametrize("max_norm", [0.0, 1.0])
 def test_the_same_in_float32_with_clipping(max_norm):
-    """Here either is 6e-8 off the exact result, after a hundred roundings of weights up to 0.08."""
+    """Here both are 6e-8 off the exact result, after a hundred roundings of weights up to 0.08."""
     theirs, ours = pair(torch.float32)
     for number in range(100):
         norms = [update(optimizer, number, max_norm) for optimizer in (theirs, ours)]
@@ -64,7 +64,7 @@ def test_the_same_in_float32_with_clipping(max_norm):
 
 
 def test_a_weight_without_a_gradient_falls_behind():
-    """As in layer drop: its moments stay, and the correction of their bias is of its own number of updates."""
+    """As in layer drop: its moments stay, and their bias correction uses its own number of updates."""
     theirs, ours = pair()
     for number in range(30):
         left_out = {1: (0,), 2: (1, 3)}.get(number % 4, ())
@@ -92,7 +92,7 @@ def test_one_resumes_from_the_state_of_the_other(ours_first):
 
 
 def test_an_update_that_is_left_out_leaves_no_factor_behind():
-    """fairseq leaves one out when the gradients overflow."""
+    """fairseq skips one when the gradients overflow."""
     theirs, ours = pair(torch.float32)
     ours.multiply_grads(1e-3)
     ours.clip_grad_norm(1e-3)
@@ -124,7 +124,7 @@ def test_it_is_the_recipes():
 
 
 def test_under_fp16_the_same_updates():
-    """fairseq's --fp16 keeps the factor of the gradients, the scale of the loss in it, and hands it on."""
+    """fairseq's --fp16 keeps the factor of the gradients, which includes the loss scale, and passes it on."""
     common = {"fp16_init_scale": 4, "fp16_scale_window": 8, "fp16_scale_tolerance": 0.0, "threshold_loss_scale": None}
     common |= {"min_loss_scale": 1e-4, "fp16_no_flatten_grads": True, "bf16": False, "fp16": True}
     found = []

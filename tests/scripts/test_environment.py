@@ -1,4 +1,4 @@
-"""scripts/environment.sh with a Python that only writes down how it is called, and scripts/check_fresh.sh offline."""
+"""scripts/environment.sh with a Python that only records how it is called, and scripts/check_fresh.sh offline."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def checkout(tmp_path):
 
 
 def bash(checkout, code, ok=True, **variables):
-    """Return what ``code`` prints behind environment.sh, and the calls of the Python that it found."""
+    """Return what ``code`` prints after environment.sh, and the calls of the Python that it found."""
     log = checkout / "log"
     log.write_text("")
     environment = {"PATH": os.environ["PATH"], "LOG": str(log), **variables}

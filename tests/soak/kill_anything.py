@@ -1,7 +1,7 @@
 """Kills a training again and again, at random moments and inside checkpoint writes, and compares how it ends.
 
     python tests/soak/kill_anything.py --kills 200
-    python tests/soak/kill_anything.py --kills 10 --script     # through scripts/train_lambda_bert.sh, start-up and all
+    python tests/soak/kill_anything.py --kills 10 --script     # through scripts/train_lambda_bert.sh, with its start-up
 
 A training of a few seconds is started, killed with SIGKILL and started again until it is complete; then the next one,
 until there have been enough kills. A process lives from a start to a kill. Two kills in three aim at a checkpoint write

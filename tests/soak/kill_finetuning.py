@@ -1,7 +1,7 @@
 """Kills a fine-tuning again and again, at random moments, and compares how it ends.
 
     python tests/soak/kill_finetuning.py MODEL --kills 20
-    python tests/soak/kill_finetuning.py MODEL --kills 3 --script     # scripts/finetune.sh, start-up and all
+    python tests/soak/kill_finetuning.py MODEL --kills 3 --script     # scripts/finetune.sh, with its start-up
 
 ``lambda-bert finetune`` is started on a toy file, killed with SIGKILL and started again until it is complete; then the
 next one, until there have been enough kills. With ``--script`` the command alone is killed, and the training that it

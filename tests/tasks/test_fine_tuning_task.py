@@ -1,4 +1,4 @@
-"""Learning rates by layer, what learns and what does not, and checkpoints of other labels."""
+"""Learning rates by layer, which weights are trained, and checkpoints of other labels."""
 
 from types import SimpleNamespace
 

@@ -46,7 +46,7 @@ def iterator(task, split, epoch, workers, **options):
 
 
 def content(batches):
-    """Return all that a batch is made of, as plain lists."""
+    """Return the contents of a batch as plain lists."""
     batches = ({**batch, **batch["net_input"]} for batch in batches)
     return [[batch[key].tolist() for key in ("id", "src_tokens", "target", "sentence_target")] for batch in batches]
 
@@ -178,7 +178,7 @@ def test_a_single_document(tmp_path, caplog):
     ],
 )
 def test_options_that_argparse_would_refuse(folder, options, message):
-    """What the command line refuses, and how it words it, is in tests/bad_inputs."""
+    """tests/bad_inputs has what the command line refuses, and in which words."""
     with pytest.raises(ValueError, match=message):
         make_task(folder, **options)
 
