@@ -1,4 +1,4 @@
-"""The commands of docs/data.md run as written: further pretraining, and the shards of a SLURM array."""
+"""The commands of docs/data.md run as they stand: further pretraining, and the shards of a SLURM array."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def bash(script, folder, **variables):
-    """Run bash in ``folder``, with this checkout's ``lambda-bert`` and ``scripts/``; return what it prints."""
+    """Run lines of bash in ``folder``, with ``lambda-bert`` and ``scripts/`` of here; return what they print."""
     if not (folder / "scripts").exists():
         (folder / "scripts").symlink_to(ROOT / "scripts")
         (folder / "bin").mkdir()
@@ -38,7 +38,7 @@ def bash(script, folder, **variables):
 
 
 def block(after):
-    """Return the first block of bash after the given words of the page."""
+    """Return the first block of bash after some words of the page."""
     return re.search(r"```bash\n(.*?)```", PAGE[PAGE.index(after) :], re.DOTALL)[1]
 
 

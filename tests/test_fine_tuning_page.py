@@ -1,4 +1,4 @@
-"""The commands and the Python of docs/fine-tuning.md run as written."""
+"""The commands and the Python of docs/fine-tuning.md run as they stand."""
 
 import os
 import re

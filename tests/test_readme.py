@@ -1,4 +1,4 @@
-"""README's Python blocks run as written on a trained folder, and its figures are those of the JSON lines."""
+"""README's Python blocks run as they stand on a trained folder, and its figures are those of the JSON lines."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""docs/transformers.md: its Python runs as written, on a small model and a vocabulary of BERT's size."""
+"""docs/transformers.md: its Python runs as it stands, on a small model and a vocabulary of BERT's size."""
 
 import re
 import shutil
