@@ -1,4 +1,4 @@
-"""``lambda-bert curve``: the learning curves of trainings as a picture, from the files that --log-file wrote."""
+"""``lambda-bert curve``: draws the learning curves of training runs, from the files that --log-file wrote."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ Curve = dict[int, float]  # updates to perplexity
 
 
 def read_curve(log: str) -> tuple[Curve, Curve]:
-    """Return the masked-LM perplexity of the training and of the validation text by updates.
+    """Return the masked-LM perplexities of training and of validation, by updates.
 
-    Of what a resumed training logged twice, the later line counts.
+    If a resumed run has logged an update twice, the later line counts.
     """
     training, validation = (
         {int(updates): float(perplexity) for perplexity, updates in pattern.findall(log)}
@@ -23,7 +23,7 @@ def read_curve(log: str) -> tuple[Curve, Curve]:
 
 
 def draw(curves: dict[str, tuple[Curve, Curve]], path: Path) -> None:
-    """Draw the curves of one or more trainings by their names; ``path`` ends in .png, .svg or .pdf."""
+    """Draw the curves of one or more runs, given by name; ``path`` ends in .png, .svg or .pdf."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -46,7 +46,7 @@ def draw(curves: dict[str, tuple[Curve, Curve]], path: Path) -> None:
 
 
 def title(curves: dict[str, tuple[Curve, Curve]]) -> str:
-    """Return what the picture says: where the best training ended."""
+    """Return the message of the picture: where the best run ended."""
     ends = {name: list(validation.items())[-1] for name, (_, validation) in curves.items() if validation}
     if not ends:
         return "No validation yet"
@@ -59,8 +59,13 @@ def title(curves: dict[str, tuple[Curve, Curve]]) -> str:
 def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert curve checkpoints/my-run/train.log --out curve.png"
     parser = Parser("curve", __doc__.split(": ", 1)[1], example)
-    parser.add_argument("logs", nargs="+", type=Path, help="what lambda-bert train --log-file FILE wrote")
-    parser.add_argument("--out", type=Path, default=Path("curve.png"), help=".png, .svg or .pdf (default: %(default)s)")
+    parser.add_argument("logs", nargs="+", type=Path, help="files that lambda-bert train --log-file FILE wrote")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("curve.png"),
+        help="picture to write: .png, .svg or .pdf (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     if args.out.suffix not in (".png", ".svg", ".pdf"):
         parser.error(f"--out {args.out}: the name must end in .png, .svg or .pdf")
@@ -69,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         name = path.stem if path.stem != "train" else path.resolve().parent.name
         training, validation = read_curve(path.read_text(encoding="utf-8"))
         if not training:
-            raise ValueError(f"{path} holds no line of a training: lambda-bert train ... --log-file {path} writes them")
+            raise ValueError(f"{path} has no lines of a training: lambda-bert train ... --log-file {path} writes them")
         curves[str(path) if name in curves else name] = training, validation
     try:
         draw(curves, args.out)
