@@ -91,7 +91,7 @@ def test_unfinished_writes_are_removed_and_other_files_are_not(folder):
     (folder / f"checkpoint_1_12.pt{UNFINISHED}").write_bytes(b"half")
     (folder / f"checkpoint_mine.pt{UNFINISHED}").write_bytes(b"mine")
     _, done = recover(folder)
-    assert len(done) == 1 and "not finished" in done[0]
+    assert len(done) == 1 and "an unfinished write" in done[0]
     assert "checkpoint_1_12.pt.tmp" not in content(folder) and "checkpoint_mine.pt.tmp" in content(folder)
 
 

@@ -65,7 +65,7 @@ def test_what_is_no_model_is_refused_in_one_line(models, toy_run, tmp_path, caps
     assert preprocess_own(tmp_path, tmp_path / "empty") == 1
     assert "neither a prepared folder (dict.txt and sentencepiece.model), nor a training folder" in only_error(capsys)
     assert preprocess_own(tmp_path, toy_run) == 1  # of data that was binarised by other means
-    assert "without a sentencepiece.model, so that no text can be encoded for it" in only_error(capsys)
+    assert "without a sentencepiece.model, so no text can be encoded for it" in only_error(capsys)
     damaged = shutil.copytree(models["exported"], tmp_path / "damaged")
     (damaged / "sentencepiece.model").write_bytes(b"altered")
     assert preprocess_own(tmp_path, damaged) == 1

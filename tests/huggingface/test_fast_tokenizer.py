@@ -100,7 +100,7 @@ def test_auto_tokenizer_reads_the_folder_without_code(folder):  # noqa: F811
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"model_type": "bpe"}, "bpe, and only unigram"),
+        ({"model_type": "bpe"}, "bpe, but only unigram"),
         ({"treat_whitespace_as_suffix": True}, "spaces after the words"),
         ({"user_defined_symbols": ["<x>"]}, "user-defined symbols"),
     ],
