@@ -1,21 +1,13 @@
 """README's Python blocks run as they stand on a trained folder, and its figures are those of the JSON lines."""
 
 import json
-import re
-from pathlib import Path
 
 import comparison
 import pytest
 import report
+from pages import Page
+from processes import ROOT
 from test_hub_interface import trained  # noqa: F401  a fixture
-
-ROOT = Path(__file__).parents[1]
-
-
-def table(text: str, first: str) -> list[list[str]]:
-    """Return the cells of the rows below the header that begins with this cell."""
-    rows = re.search(rf"^\| {first} \|.*\n\|[ |-]+\n((?:\|.*\n)+)", text, re.MULTILINE)[1].splitlines()
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 def lines(name: str) -> list[dict]:
@@ -23,16 +15,10 @@ def lines(name: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_python_blocks_run(trained, tmp_path, monkeypatch):  # noqa: F811
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 2
+def test_python_blocks_run(trained, tmp_path):  # noqa: F811
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/quickstart-model").symlink_to(trained)
-    monkeypatch.chdir(tmp_path)
-    scope = {}
-    for block in blocks:
-        exec(block, scope)
+    scope = Page("README.md").python(tmp_path)
     assert scope["features"].shape[:2] == (1, len(scope["ids"]))
     assert scope["content_lambda"].shape == (2, 16, 64) and scope["y"].shape == (2, 100, 768)
 
@@ -42,7 +28,7 @@ def test_quality_is_what_the_report_prints(file):
     compared, results = comparison.open_comparison("baseline")
     models = report.by_model(compared, results.lines)
     baseline = {run["seed"]: run for run in models[compared.baseline]}
-    rows = table((ROOT / file).read_text(), r"model \| updates")
+    rows = Page(file).table(r"model \| updates")
     assert len(rows) >= 5
     for model, *cells in rows:
         printed = report.row(models[model], baseline)
@@ -61,7 +47,7 @@ def test_speed_is_what_was_measured():
         ("training_step-cpu-bfloat16", "seconds", "lambda"),
         ("training_step-cpu-bfloat16", "seconds", "lambda-wide"),
     ]
-    rows = table((ROOT / "README.md").read_text(), "tokens in a sequence")
+    rows = Page("README.md").table("tokens in a sequence")
     assert len(rows) == len(sources)
     for (_, *cells), source in zip(rows, sources, strict=True):
         for cell, length in zip(cells, (128, 512, 2048, 8192), strict=True):
@@ -75,7 +61,7 @@ def test_ablations_are_what_was_trained():
         for line in made
         if "scores" in line
     }
-    rows = table((ROOT / "docs/ablations.md").read_text(), "option")
+    rows = Page("docs/ablations.md").table("option")
     assert len(rows) > 20
     for row in rows:
         assert tuple(row[2:4] + row[5:6]) in made, row

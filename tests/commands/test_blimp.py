@@ -1,17 +1,14 @@
 """``lambda-bert blimp``: accuracies as counted by hand, resumed where it stopped, one line for what is wrong."""
 
 import json
-import re
-import shlex
-from pathlib import Path
 
 import pytest
+from pages import Page, lines_of
 from test_hub_interface import trained  # noqa: F401  a fixture
 
 from fairseq_lambda.commands import blimp
 from fairseq_lambda.models import LambdaBertModel
 
-ROOT = Path(__file__).parents[2]
 PARADIGMS = {
     "order": ("island_effects", [("the river runs north.", "river the runs north."), ("a town.", "town a.")]),
     "same": ("island_effects", [("many bridges", "many bridges")]),
@@ -112,18 +109,15 @@ def test_what_docs_scoring_md_shows_runs(trained, data, tmp_path, monkeypatch): 
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).symlink_to(target)
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs/scoring.md").read_text()
-    (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    scope = {}
-    exec(python, scope)
+    page = Page("docs/scoring.md")
+    scope = page.python(tmp_path)
     assert scope["vectors"].shape == (3, 4 * 8) and len(scope["features"]) == len(scope["scores"]) == 3
     assert len(scope["fillings"]) == 2 and len(scope["fillings"][1]) == 2
     assert all(value < 0 for _, value in scope["pieces"])
 
-    commands = re.findall(r"```bash\n(.*?)\n```", text, re.DOTALL)
+    commands = [words for block in page.commands() for words in lines_of(block)]
     assert len(commands) == 2
-    for command in commands:
-        script, *arguments = shlex.split(command)
+    for script, *arguments in commands:
         assert script == "scripts/blimp.sh"  # whose --help test_end_to_end.py runs
         run(*arguments)
     for name in ("quickstart-model", "look"):

@@ -1,14 +1,13 @@
 """docs/transformers.md: its Python runs as it stands, on a small model and a vocabulary of BERT's size."""
 
-import re
 import shutil
-from pathlib import Path
 
 import pytest
+from pages import Page
 from small_port import folder  # noqa: F401  a fixture
 from transformers import BertTokenizer
 
-PAGE = Path(__file__).parents[2] / "docs/transformers.md"
+PAGE = Page("docs/transformers.md")
 PROMISED = """\
 from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertModel
 from transformers import BertTokenizer
@@ -33,7 +32,7 @@ def test_the_pages_python_runs(folder, tmp_path, monkeypatch):  # noqa: F811
     shutil.copytree(folder, tmp_path / "my-bert")
     write_berts_vocabulary(tmp_path / "bert-vocabulary")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    blocks = [block.text for block in PAGE.blocks("python")]
     assert len(blocks) == 6 and blocks[2].startswith(PROMISED)
     scope = {}
     for number, block in enumerate(blocks):

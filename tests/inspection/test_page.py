@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 from inspection_cores import ids, make_core
-from processes import ROOT
+from pages import Page
 from test_hub_interface import trained  # noqa: F401  a fixture
 
 from fairseq_lambda import inspection
@@ -99,13 +99,10 @@ def test_the_hub_interface_is_read_as_its_core_is(trained, tmp_path):  # noqa: F
     assert torch.allclose(torch.tensor(array[1]), torch.cat([t.detach() for t in expected]), atol=1e-5)
 
 
-def test_the_documents_python_block_runs(trained, tmp_path, monkeypatch):  # noqa: F811
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/inspection.md").read_text(), re.DOTALL)
+def test_the_documents_python_block_runs(trained, tmp_path):  # noqa: F811
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/quickstart-model").symlink_to(trained)
-    monkeypatch.chdir(tmp_path)
-    scope = {}
-    exec(block, scope)
+    scope = Page("docs/inspection.md").python(tmp_path)
     assert scope["array"].shape[0] == 2 and scope["c"].content.dim() == 4 and len(scope["view"]["attention"]) == 2
 
 

@@ -1,10 +1,8 @@
 """Packed documents: outputs and gradients of each are the same as alone, whatever else is in its row."""
 
-import re
-from pathlib import Path
-
 import pytest
 import torch
+from pages import Page
 
 from fairseq_lambda.modules import Documents, LambdaBert, LambdaBertOptions
 from fairseq_lambda.ops import documents as documents_module
@@ -136,8 +134,6 @@ def test_content_lambdas_of_packed_documents_are_refused():
         model(tokens, mask, return_lambdas=True, documents=Documents(LENGTHS, WIDTH))
 
 
-def test_the_example_in_the_documentation_runs():
-    text = (Path(__file__).parents[2] / "docs/long-texts.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(block, scope := {})
+def test_the_example_in_the_documentation_runs(tmp_path):
+    scope = Page("docs/long-texts.md").python(tmp_path)
     assert scope["features"].shape == (2, 1000, 64)
