@@ -72,7 +72,7 @@ def bash(script: str, folder: Path, short: dict[str, str] | None = None, **varia
     """
     if not (folder / "scripts").exists():
         _write_scripts(folder, short or {})
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     defaults = {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
@@ -80,7 +80,7 @@ def bash(script: str, folder: Path, short: dict[str, str] | None = None, **varia
         env=environment(**(defaults | {"PATH": path} | variables)),
         text=True,
         capture_output=True,
-        timeout=200,
+        timeout=900,
     )
     assert done.returncode == 0, script + done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
