@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -30,7 +31,7 @@ DEV = [
 
 setup(
     name="fairseq_lambda",
-    version="0.1.0",
+    version=runpy.run_path("fairseq_lambda/version.py")["__version__"],
     description="BERT with lambda layers in place of self-attention, as a fairseq plugin",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -6,8 +6,7 @@ builds on them work without fairseq.
 """
 
 from fairseq_lambda.fairseq_import import require_fairseq
-
-__version__ = "0.1.0"
+from fairseq_lambda.version import __version__  # noqa: F401
 
 try:
     require_fairseq()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.files import sha256
+from fairseq_lambda.version import KEY
 
 WEIGHTS, CONFIG, DICTIONARY, PIECES = "model.safetensors", "config.json", "dict.txt", "sentencepiece.model"
 CHECKPOINTS = (WEIGHTS, "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
@@ -82,7 +83,7 @@ def read_exported(path: Path) -> dict:
                 "symbols": Dictionary.load(str(folder / DICTIONARY)).symbols,
             },
             "optimizer_history": [{"num_updates": config["updates"]}],
-            "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+            "extra_state": {KEY: config.get(KEY), "train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         }
     except Exception as error:  # json, safetensors and fairseq's dictionary each raise their own
         reason = f"{type(error).__name__} {str(error).strip()}".splitlines()[0]

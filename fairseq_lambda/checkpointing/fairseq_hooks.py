@@ -17,6 +17,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 
+from fairseq_lambda import version
 from fairseq_lambda.checkpointing import lock, patience
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.matching import check_match
@@ -64,6 +65,7 @@ def _saving(original):
             patience.remember(obj["extra_state"])
             if "lambda_backend" in (obj["cfg"].get("model") or {}):
                 obj["cfg"]["model"]["lambda_backend"] = "auto"  # the choice depends on the machine, not on the model
+                obj["extra_state"][version.KEY] = version.__version__
         if async_write or PathManager.path_requires_pathmanager(str(filename)):
             return original(obj, filename, async_write=async_write)
         save_whole(obj, filename)

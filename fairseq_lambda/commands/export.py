@@ -12,6 +12,7 @@ from fairseq_lambda.files import whole_folder
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import load_checkpoint
+from fairseq_lambda.version import KEY, version_of
 
 PARTS = ("model", "task", "criterion")  # of the configuration; the rest is about the training machine
 
@@ -37,7 +38,14 @@ def export(checkpoint: Path, destination: Path, scores: dict | None = None) -> d
     parameters = sum(p.numel() for p in hub.model.parameters())
     # as plain dictionaries, the way fairseq saves
     parts = {part: OmegaConf.to_container(cfg[part], resolve=True, enum_to_str=True) for part in PARTS}
-    config = {**parts, "parameters": parameters, "updates": updates, "data": data, "scores": scores}
+    config = {
+        KEY: version_of(state),
+        **parts,
+        "parameters": parameters,
+        "updates": updates,
+        "data": data,
+        "scores": scores,
+    }
     labels = getattr(hub.task, "labels", None)
     if labels is not None:
         config["task_state"] = {"labels": labels.state(), "max_length": hub.task.max_length}
@@ -96,6 +104,7 @@ def about_the_model(model: dict, config: dict) -> list[str]:
         f"| parameters | {config['parameters']:,} |",
         f"| training data | {config['data']} |",
         f"| updates | {config['updates']} |",
+        f"| trained with | fairseq_lambda {config[KEY]} |",
     ]
 
 

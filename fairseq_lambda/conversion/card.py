@@ -2,6 +2,7 @@
 
 from fairseq_lambda.huggingface import LambdaBertConfig
 from fairseq_lambda.huggingface.flat_code import CLASSES
+from fairseq_lambda.version import KEY
 
 
 def card(name: str, config: LambdaBertConfig, model: str) -> str:
@@ -14,6 +15,7 @@ def card(name: str, config: LambdaBertConfig, model: str) -> str:
         "vocabulary": f"{config.vocab_size:,} pieces",
         "longest input": "any" if config.max_position_embeddings < 0 else f"{config.max_position_embeddings} tokens",
         "updates": config.fairseq["updates"],
+        "trained with": f"fairseq_lambda {config.fairseq[KEY]}",
     }
     if "Classification" in model:
         rows["labels"] = ", ".join(config.id2label.values())

@@ -15,6 +15,7 @@ from fairseq_lambda.tasks.fine_tuning import DEFAULT_LENGTH, FineTuningConfig
 from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig
+from fairseq_lambda.version import KEY
 
 HEADS = {  # the classes that fairseq has too, and the names of their fine-tuned heads there
     "LambdaBertForMaskedLM": None,
@@ -26,7 +27,7 @@ OF_COMMAND = {"seed": 1, "train_subset": "train", "required_seq_len_multiple": 1
 
 
 def described(config: LambdaBertConfig, name: str) -> dict:
-    """Return ``model``, ``task``, ``criterion``, ``updates`` and, of a fine-tuned model, ``task_state``.
+    """Return ``version``, ``model``, ``task``, ``criterion``, ``updates`` and, of a fine-tuned model, ``task_state``.
 
     What the conversion to transformers stored in ``config.fairseq`` is used as far as it still holds.
     """
@@ -38,7 +39,7 @@ def described(config: LambdaBertConfig, name: str) -> dict:
     model = {**model, **own}
     if options.length_limit != NO_LIMIT:
         model["max_positions"] = options.max_positions
-    parts = {"model": model, "updates": stored.get("updates")}
+    parts = {KEY: stored.get(KEY), "model": model, "updates": stored.get("updates")}
     if HEADS[name] is None:
         return {**parts, **_pretraining(stored, options, name, config.sentence_loss_weight)}
     return {**parts, **_fine_tuning(stored, options, name, config)}

@@ -18,6 +18,7 @@ from fairseq_lambda.huggingface.tokenizer import fast_tokenizer, save_tokenizer
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import load_checkpoint
 from fairseq_lambda.modules.lambda_bert import NO_LIMIT
+from fairseq_lambda.version import KEY, version_of
 
 PROBLEMS = {  # transformers' names of the objectives of fine-tuning
     "classification": "single_label_classification",
@@ -81,6 +82,8 @@ def configuration(hub, state: dict) -> LambdaBertConfig:
     task, dictionary = hub.task, hub.task.source_dictionary
     parts = {part: OmegaConf.to_container(hub.cfg[part]) for part in ("model", "task", "criterion")}
     parts["task"]["data"] = "."
+    parts[KEY] = version_of(state)
+    parts[KEY] = version_of(state)
     parts["updates"] = (state.get("optimizer_history") or [{}])[-1].get("num_updates")
     options = {
         **of_core(hub.model.encoder.bert.options),

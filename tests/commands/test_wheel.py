@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from training import load
 
+from fairseq_lambda import __version__
+
 ROOT = Path(__file__).parents[2]
 SHORT = "--updates 2 --tokens-per-sample 32 --batch-size 4 --num-workers 0 --lambda-local-context 7".split()
 
@@ -23,7 +25,8 @@ def installed(tmp_path_factory):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], check=True)
-    subprocess.run([*pip, "install", "--no-deps", "--target", target, next(folder.glob("*.whl"))], check=True)
+    (wheel,) = folder.glob(f"fairseq_lambda-{__version__}-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
     return target
 
 

@@ -24,6 +24,7 @@ from transformers import (
     pipeline,
 )
 
+from fairseq_lambda import __version__
 from fairseq_lambda.conversion import checks, to_transformers
 from fairseq_lambda.conversion.from_transformers import from_transformers
 from fairseq_lambda.huggingface import LambdaBertConfig
@@ -250,7 +251,8 @@ def test_the_commands(trained, tmp_path):  # noqa: F811
         )
         assert done.returncode == 0, done.stderr
         assert "weights bit-equal" in done.stdout and "ids of 1,000 sentences equal" in done.stdout
-    assert (tmp_path / "there/README.md").read_text().count("trust_remote_code=True") >= 1
+    card = (tmp_path / "there/README.md").read_text()
+    assert "trust_remote_code=True" in card and f"| trained with | fairseq_lambda {__version__} |" in card
     done = subprocess.run(
         [*run, "to-transformers", "nowhere", "--dest", "there2"], cwd=tmp_path, env=environment(),
         capture_output=True, text=True,
