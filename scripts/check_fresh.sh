@@ -58,7 +58,7 @@ for version in 3.11 3.12; do
       echo "error: $what cannot be installed with Python $version" >&2
       exit 1
     fi
-    found="$(grep '^Would install' "$work/log" | grep -oE '\b(torch|triton|ve-fairseq)-[0-9][^ ]*' | xargs)"
+    found="$(grep '^Would install' "$work/log" | grep -oiE '\b(torch|triton|ve-fairseq|sphinx)-[0-9][^ ]*' | xargs)"
     echo "check_fresh: Python $version, $what: $found ($SECONDS s)"
   done
 done
