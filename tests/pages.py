@@ -1,8 +1,8 @@
-"""The pages of the documentation: their blocks of code, and their commands as a reader runs them, in an empty folder.
+"""The pages of the documentation: their blocks of code, and their commands run in an empty folder, as a reader would.
 
-A block of bash is run by a test, unless the line above it says what it needs, such as ``<!-- needs a GPU -->``: see
-``NEEDS``. :func:`bash` runs a block as it stands. What makes it quick are flags that ``short`` appends to the commands:
-of two flags of one name the last wins.
+A comment above a block of bash says what the block needs that tests do not have, such as ``<!-- needs a GPU -->``. All
+others can be run by :func:`bash`, as they stand. To make them quick, ``short`` appends flags to the commands; of two
+flags of one name, the last one wins.
 """
 
 import os
@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from processes import ROOT, environment
 
-NEEDS = ("a GPU", "several GPUs", "several machines", "a package index")
+NEEDS = ("a GPU", "several GPUs", "several machines")
 TRAIN = (
-    "--cpu --updates 4 --tokens-per-sample 32 --batch-size 4 --num-workers 0 --encoder-layers 2 --encoder-embed-dim 16 "
-    "--encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --lambda-key-depth 4 --lambda-local-context 7"
+    "--cpu --updates 4 --log-interval 1 --tokens-per-sample 32 --batch-size 4 --num-workers 0 --encoder-layers 2 "
+    "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --lambda-key-depth 4 "
+    "--lambda-local-context 7"
 )
 SHORT = {"train": TRAIN, "preprocess": "--vocab-size 64 --workers 1"}  # a small model, and a corpus of 37 documents
 
@@ -26,7 +27,7 @@ SHORT = {"train": TRAIN, "preprocess": "--vocab-size 64 --workers 1"}  # a small
 class Block(NamedTuple):
     text: str
     language: str
-    needs: str | None  # what a machine has to have, None if the block is run by a test
+    needs: str | None  # one of NEEDS, or None
 
 
 class Page:

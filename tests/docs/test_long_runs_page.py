@@ -23,6 +23,6 @@ def test_every_command_of_the_page_runs(prepared, tmp_path):
 def test_what_is_not_run_needs_what_tests_lack():
     marked = [block for block in PAGE.blocks("bash") if block.needs]
     assert [block.needs for block in marked] == ["several GPUs", "several machines", "several machines"]
-    # the second was tried by two launchers on one machine: tests/distributed/test_two_ranks.py
+    # tests/distributed/test_two_ranks.py starts the second with two launchers on one machine
     (flags,) = re.findall('--torchrun "(.*)"', marked[1].text)
     assert flags == "--nnodes 2 --node-rank RANK --rdzv-backend c10d --rdzv-endpoint HOST:29500 --max-restarts 3"

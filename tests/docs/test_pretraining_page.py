@@ -26,7 +26,7 @@ OF_HYDRA = (
 @pytest.mark.slow
 def test_every_command_of_the_page_runs(tmp_path):
     corpus = write_corpus(tmp_path / "wikitext-2")
-    first, dry, hydra = PAGE.commands()
+    first, dry, curve, hydra = PAGE.commands()
     out = bash(first, tmp_path, SHORT, WIKITEXT_DIR=str(corpus))
     assert load(tmp_path / "checkpoints/my-run")["optimizer_history"][-1]["num_updates"] == 4
     assert json.loads((tmp_path / "scores.json").read_text())["splits"].keys() == {"valid", "test"}
@@ -34,6 +34,8 @@ def test_every_command_of_the_page_runs(tmp_path):
     predictions = out.split("The film was <mask> in 1997.\n")[1].splitlines()[0]
     assert len(re.findall(r"0\.\d\d", predictions)) == 5
 
+    bash(curve, tmp_path)
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
     as_it_is, changed = (line for line in bash(dry, tmp_path).splitlines() if "fairseq_train" in line)
     assert "--lr-scheduler polynomial_decay" in as_it_is and "inverse_sqrt" in changed
     bash(f"{hydra.rstrip()} {OF_HYDRA}\n", tmp_path)
