@@ -51,7 +51,7 @@ def build_parser() -> Parser:
     add("--nproc", help="number of processes, one per GPU or several on the CPU (default: all GPUs, 1 without a GPU)")
     add(
         "--torchrun", metavar="ARGS",
-        help='arguments for torchrun, such as "--standalone --max-restarts 3", or for several machines (README.md)',
+        help='arguments for torchrun, such as "--standalone --max-restarts 3", or for several machines (docs/long-runs.md)',
     )  # fmt: skip
     add(
         "--autocast", choices=("none", "bfloat16"),

@@ -140,7 +140,7 @@ def child_of_rank(parent, rank):
 
 @pytest.mark.slow
 def test_two_machines_by_the_script(toy_data, tmp_path):
-    """The command of the README, with two launchers on this machine."""
+    """The command of docs/long-runs.md, with two launchers on this machine."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

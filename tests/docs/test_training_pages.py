@@ -1,4 +1,4 @@
-"""docs/pretraining.md: its commands run on a small corpus, and its tables are those of the recipes and the flags."""
+"""docs/pretraining.md and docs/long-runs.md: their commands run on a small corpus, and tables are those of the code."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig
 from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig
 
-PAGE = Page("docs/pretraining.md")
+PAGE, LONG_RUNS = Page("docs/pretraining.md"), Page("docs/long-runs.md")
 OF_HYDRA = (
     "common.cpu=true task.tokens_per_sample=32 dataset.batch_size=4 dataset.num_workers=0 optimization.max_update=3 "
     "model.lambda_local_context=7 model.encoder_layers=1 hydra.run.dir=hydra"
@@ -24,7 +24,7 @@ OF_HYDRA = (
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_runs(tmp_path):
+def test_every_command_of_both_pages_runs(tmp_path):
     corpus = write_corpus(tmp_path / "wikitext-2")
     first, dry, curve, hydra = PAGE.commands()
     out = bash(first, tmp_path, SHORT, WIKITEXT_DIR=str(corpus))
@@ -36,10 +36,22 @@ def test_every_command_of_the_page_runs(tmp_path):
 
     bash(curve, tmp_path)
     assert (tmp_path / "curve.png").stat().st_size > 10_000
-    as_it_is, changed = (line for line in bash(dry, tmp_path).splitlines() if "fairseq_train" in line)
-    assert "--lr-scheduler polynomial_decay" in as_it_is and "inverse_sqrt" in changed
+    assert "--lr-scheduler inverse_sqrt" in bash(dry, tmp_path)
     bash(f"{hydra.rstrip()} {OF_HYDRA}\n", tmp_path)
     assert load(tmp_path / "checkpoints/by-hydra")["cfg"]["model"]["_name"] == "lambda_bert_mini"
+
+    again, processes = LONG_RUNS.commands()
+    assert "has 4 updates: nothing left to do" in bash(again, tmp_path)
+    assert "training on 2 devices" in bash(processes, tmp_path)
+    assert load(tmp_path / "checkpoints/two")["optimizer_history"][-1]["num_updates"] == 4
+
+
+def test_what_is_not_run_needs_several_machines():
+    marked = [block for block in LONG_RUNS.blocks("bash") if block.needs]
+    assert [block.needs for block in marked] == ["several GPUs", "several machines", "several machines"]
+    # tests/distributed/test_two_ranks.py starts the second with two launchers on one machine
+    (flags,) = re.findall('--torchrun "(.*)"', marked[1].text)
+    assert flags == "--nnodes 2 --node-rank RANK --rdzv-backend c10d --rdzv-endpoint HOST:29500 --max-restarts 3"
 
 
 def test_sizes_are_those_of_the_recipes():
