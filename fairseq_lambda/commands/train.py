@@ -51,7 +51,7 @@ def build_parser() -> Parser:
     add("--nproc", help="number of processes, one per GPU or several on the CPU (default: all GPUs, 1 without a GPU)")
     add(
         "--torchrun", metavar="ARGS",
-        help='arguments for torchrun, such as "--standalone --max-restarts 3", or for several machines (docs/long-runs.md)',
+        help='arguments for torchrun, such as "--standalone --max-restarts 3"; docs/long-runs.md has several machines',
     )  # fmt: skip
     add(
         "--autocast", choices=("none", "bfloat16"),
