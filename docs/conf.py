@@ -7,8 +7,18 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    "Use": ["pretraining", "data", "fine-tuning", "transformers", "scoring", "inspection", "long-texts", "long-runs"],
-    "Understand": ["layer", "ablations", "design", "api"],
+    "Use": [
+        "python",
+        "pretraining",
+        "data",
+        "fine-tuning",
+        "scoring",
+        "inspection",
+        "transformers",
+        "long-texts",
+        "long-runs",
+    ],
+    "Understand": ["layer", "quality", "speed", "ablations", "design", "api"],
     "Help": ["troubleshooting", "../CONTRIBUTING", "../CHANGELOG", "../benchmarks/README"],
 }
 

@@ -60,9 +60,13 @@ class Page:
             os.chdir(before)
         return scope
 
-    def table(self, first: str) -> list[list[str]]:
-        """Return the cells of the rows below the header that begins with this cell, a regular expression."""
-        rows = re.search(rf"^\| {first} \|.*\n\|[ :|-]+\n((?:\|.*\n)+)", self.text, re.MULTILINE)[1].splitlines()
+    def table(self, first: str, after: str = "") -> list[list[str]]:
+        """Return the cells of the rows below the header that begins with this cell, a regular expression.
+
+        It is the first such table from the first occurrence of the words ``after`` on.
+        """
+        text = self.text[self.text.index(after) :]
+        rows = re.search(rf"^\| {first} \|.*\n\|[ :|-]+\n((?:\|.*\n)+)", text, re.MULTILINE)[1].splitlines()
         return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 

@@ -1,6 +1,7 @@
 """README's Python blocks run as they stand on a trained folder, and its figures are those of the JSON lines."""
 
 import json
+import re
 
 import comparison
 import pytest
@@ -9,49 +10,91 @@ from pages import Page
 from processes import ROOT
 from test_hub_interface import trained  # noqa: F401  a fixture
 
+SPEED = ROOT / "benchmarks/results/speed"
+
 
 def lines(name: str) -> list[dict]:
     text = (ROOT / f"benchmarks/results/{name}.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_python_blocks_run(trained, tmp_path):  # noqa: F811
+@pytest.fixture
+def folder(trained, tmp_path):  # noqa: F811
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/quickstart-model").symlink_to(trained)
-    scope = Page("README.md").python(tmp_path)
-    assert scope["features"].shape[:2] == (1, len(scope["ids"]))
+    return tmp_path
+
+
+def test_python_blocks_run(folder):
+    scope = Page("README.md").python(folder)
     assert scope["content_lambda"].shape == (2, 16, 64) and scope["y"].shape == (2, 100, 768)
+    scope = Page("docs/python.md").python(folder)
+    assert scope["features"].shape[:2] == (1, len(scope["ids"]))
 
 
-@pytest.mark.parametrize("file", ["README.md", "benchmarks/README.md"])
-def test_quality_is_what_the_report_prints(file):
-    compared, results = comparison.open_comparison("baseline")
+def test_the_readme_is_read_in_ten_minutes():
+    assert Page("README.md").text.count("\n") <= 150
+
+
+@pytest.mark.parametrize(
+    "file, name, after",
+    [("README.md", "baseline", ""), ("docs/quality.md", "baseline", ""), ("docs/quality.md", "long", "ten epochs")],
+)
+def test_quality_is_what_the_report_prints(file, name, after):
+    compared, results = comparison.open_comparison(name)
     models = report.by_model(compared, results.lines)
     baseline = {run["seed"]: run for run in models[compared.baseline]}
-    rows = Page(file).table(r"model \| updates")
-    assert len(rows) >= 5
+    rows = Page(file).table(r"model \| updates", after)
+    assert len(rows) >= 3
     for model, *cells in rows:
         printed = report.row(models[model], baseline)
         assert set(cells) <= set(printed), (cells, printed)
 
 
-def test_speed_is_what_was_measured():
-    def ratio(name, key, ours, length):
-        row = {line["model"]: line[key] for line in lines(f"speed/{name}") if line["length"] == length}
-        return row["softmax"] / row[ours]
+SOFTMAX_OVER_OURS = {
+    "mixing-cpu-float32": ("forward_backward", "softmax", "banded"),
+    "mixing-cpu-bfloat16": ("forward_backward", "softmax", "banded"),
+    "training_step-cpu-none": ("seconds", "softmax", "lambda"),
+    "training_step-cpu-bfloat16": ("seconds", "softmax", "lambda"),
+}
 
-    sources = [
-        ("mixing-cpu-float32", "forward_backward", "banded"),
-        ("mixing-cpu-bfloat16", "forward_backward", "banded"),
-        ("training_step-cpu-none", "seconds", "lambda"),
-        ("training_step-cpu-bfloat16", "seconds", "lambda"),
-        ("training_step-cpu-bfloat16", "seconds", "lambda-wide"),
-    ]
-    rows = Page("README.md").table("tokens in a sequence")
-    assert len(rows) == len(sources)
-    for (_, *cells), source in zip(rows, sources, strict=True):
-        for cell, length in zip(cells, (128, 512, 2048, 8192), strict=True):
-            assert cell == f"{ratio(*source, length):.{len(cell.split('.')[1])}f}"
+
+def ratios(name: str, digits: int) -> list[str]:
+    """Return how many times as long softmax attention takes at 128, 512, 2,048 and 8,192 tokens."""
+    key, softmax, ours = SOFTMAX_OVER_OURS[name]
+    rows = {(line["model"], line["length"]): line[key] for line in lines(f"speed/{name}")}
+    return [f"{rows[softmax, n] / rows[ours, n]:.{digits}f}" for n in (128, 512, 2048, 8192)]
+
+
+def test_speed_is_what_was_measured():
+    page = Page("docs/speed.md")
+    assert [row[5] for row in page.table(r"tokens \| ours, ms")[:4]] == ratios("mixing-cpu-float32", 1)
+    assert [row[5] for row in page.table(r"tokens \| lambda \| lambda-wide")] == ratios("training_step-cpu-bfloat16", 2)
+    for name, digits in (("mixing-cpu-bfloat16", 1), ("training_step-cpu-none", 2)):
+        words = [words.strip(" ,.") for words in re.split(r",| and |\s", page.text)]
+        wanted = ratios(name, digits)
+        assert all(number in words for number in wanted), wanted
+    assert "11 times as long at 512 tokens" in Page("README.md").text and ratios("mixing-cpu-float32", 0)[1] == "11"
+
+
+def test_the_h100_is_as_its_results_say():
+    stages = {stage["stage"]: stage["rows"] for stage in json.loads((SPEED / "gpu-h100.json").read_text())}
+    mixing = {(row["length"], row["model"]): row for row in stages["mixing"] if "both device" in row}
+    page = Page("docs/speed.md")
+    for length, ours, softmax, ratio, *_ in page.table(r"tokens \| lambda \| softmax \| ratio"):
+        times = [mixing[int(length.replace(",", "")), model]["both device"] for model in ("triton", "softmax")]
+        assert [ours, softmax, ratio] == [f"{1000 * t:.2f}" for t in times] + [f"{times[1] / times[0]:.1f}"], length
+    steps = {(row["model"], row["length"]): 1000 * row["seconds"] for row in stages["step"]}
+    models = ("lambda", "hybrid", "softmax, rotary", "BERT, transformers", "ModernBERT, transformers")
+    for model, (_, *cells) in zip(models, page.table(r"model \| 512 tokens"), strict=True):
+        assert [cell.split()[0] for cell in cells] == [f"{steps[model, n]:.0f}" for n in (512, 2048, 8192)], model
+
+
+def test_preparing_text_took_what_the_page_says():
+    rows = [line for copies in ("", "-2_copies") for line in lines(f"speed/preprocessing{copies}")]
+    cells = [[f"{r['seconds']:.0f}", f"{r['cpu_seconds']:.0f}", f"{r['peak_rss'] / 1e6:,.0f}"] for r in rows]
+    assert [row[1:] for row in Page("docs/speed.md").table("text")] == cells
+    assert f"prepared in {cells[0][0]} seconds" in Page("README.md").text
 
 
 def test_ablations_are_what_was_trained():

@@ -1,5 +1,6 @@
 """Pictures for the benchmarks: panels side by side, with each line labelled at its right end."""
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ def draw(path: Path, title: str, panels: list[Panel]) -> None:
         if panel.ticks:
             axis.set_xscale("log", base=2)
             axis.set_xticks(panel.ticks, [f"{n:,}" if n < 10000 else f"{n // 1024}k" for n in panel.ticks], fontsize=8)
+        else:
+            axis.xaxis.set_major_formatter("{x:,g}")
         if panel.linear:
             axis.set_ylim(bottom=0)
         else:
@@ -63,10 +66,13 @@ def draw(path: Path, title: str, panels: list[Panel]) -> None:
 
 
 def label_ends(axis, ends: dict[str, tuple[float, str]]) -> None:
-    """Write each line's name to the right of the axis, in its colour, at the height of its end or the next free one."""
+    """Write each line's name at the right of the axis, in its colour, at the height of its end or the next free one."""
     place = axis.transData + axis.transAxes.inverted()
     heights = {name: place.transform((1, y))[1] for name, (y, _) in ends.items()}
-    last = -1.0
+    free = -1.0
     for name in sorted(heights, key=heights.get):
-        last = max(heights[name], last + 0.06)
-        axis.text(1.02, last, name, color=ends[name][1], transform=axis.transAxes, va="center", fontsize=9)
+        text = textwrap.fill(name, 20)
+        half = 0.03 * (text.count("\n") + 1)
+        middle = max(heights[name], free + half)
+        free = middle + half
+        axis.text(1.02, middle, text, color=ends[name][1], transform=axis.transAxes, va="center", fontsize=9)
