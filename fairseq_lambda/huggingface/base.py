@@ -64,8 +64,13 @@ def first_token(features: Tensor, padding_mask: Tensor | None) -> Tensor:
     """Return the features (b, C) of the first token that is not padding, which may be on the left."""
     if padding_mask is None:
         return features[:, 0]
-    index = (~padding_mask).int().argmax(dim=1)
+    index = first_index(padding_mask)
     return features.gather(1, index[:, None, None].expand(-1, 1, features.size(-1)))[:, 0]
+
+
+def first_index(padding_mask: Tensor) -> Tensor:
+    """Return the index (b,) of the first token that is not padding."""
+    return (~padding_mask).int().argmax(dim=1)
 
 
 class LambdaBertModel(LambdaBertPreTrainedModel):
@@ -103,6 +108,7 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        at: Tensor | None = None,
     ) -> LambdaBertOutput | tuple:
         """Return a :class:`LambdaBertOutput`, or its fields as a tuple if ``return_dict`` is False.
 
@@ -113,10 +119,12 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
                 ``config.eos_token_id`` follow each other.
             inputs_embeds: (b, n, C) in place of ``input_ids``: what ``get_input_embeddings()`` would return for them.
             output_lambdas, output_attentions, output_hidden_states, return_dict: None: as in the configuration.
+            at: positions (p,) in the flattened (b * n); ``last_hidden_state`` is then theirs only, (p, C), which saves
+                work in the top layer, and nothing is pooled. Not with hidden states or attentions.
 
         Raises:
             ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
-                tokens; ``output_attentions`` of a model without softmax layers.
+                tokens; ``output_attentions`` of a model without softmax layers; ``at`` with hidden states.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -128,10 +136,15 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         padding_mask = self.padding_mask(input_ids, attention_mask)
         tokens = input_ids if inputs_embeds is None else inputs_embeds
         keeps_states = bool(output_hidden_states or output_attentions)
-        features, states, lambdas = self.core(tokens, padding_mask, token_type_ids, keeps_states, bool(output_lambdas))
+        if at is not None and keeps_states:
+            raise ValueError("hidden states and attentions are those of all positions: leave out at")
+        features, states, lambdas = self.core(
+            tokens, padding_mask, token_type_ids, keeps_states, bool(output_lambdas), at=at
+        )
+        pools = self.pooler is not None and at is None
         output = LambdaBertOutput(
             last_hidden_state=features,
-            pooler_output=None if self.pooler is None else self.pooler(first_token(features, padding_mask)),
+            pooler_output=self.pooler(first_token(features, padding_mask)) if pools else None,
             lambdas=tuple(lambdas) if output_lambdas else None,
             hidden_states=(*states[:-1], features) if output_hidden_states else None,
             attentions=self._attentions(states, padding_mask) if output_attentions else None,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_lambda.huggingface.base import LambdaBertModel, LambdaBertPreTrainedModel, returns_dict
+from fairseq_lambda.huggingface.base import LambdaBertModel, LambdaBertPreTrainedModel, first_index, returns_dict
 from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options
 from fairseq_lambda.huggingface.outputs import LambdaBertForPreTrainingOutput, LambdaBertTaskOutput
 from fairseq_lambda.modules.heads import MaskedLMHead
@@ -31,21 +31,40 @@ class _WithMaskedLMHead(LambdaBertPreTrainedModel):
         self.lm_head.weight, self.lm_head.bias = value.weight, value.bias
         self.lm_head.out_features = value.out_features
 
-    def predict(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the logits of the masked LM and their mean loss; see :class:`LambdaBertTaskOutput`."""
-        if labels is None:
-            return self.lm_head(features), None
-        sparse = self.training and self.config.sparse_prediction and not torch.compiler.is_compiling()
-        if not sparse:
-            logits = self.lm_head(features)
-            return logits, _cross_entropy(logits.flatten(0, 1), labels.flatten())
-        labels = labels.flatten()
-        positions = labels.ne(IGNORED).nonzero().squeeze(1)
+    def labelled(self, labels: Tensor | None) -> Tensor | None:
+        """Return the labelled positions (p,) in the flattened (b * n), padded with zeros; None: the head reads all."""
+        if labels is None or not (self.training and self.config.sparse_prediction) or torch.compiler.is_compiling():
+            return None
+        positions = labels.flatten().ne(IGNORED).nonzero().squeeze(1)
         count = positions.numel()
-        idle = -count % HEAD_MULTIPLE if count else HEAD_MULTIPLE
-        chosen = features.flatten(0, 1).index_select(0, F.pad(positions, (0, idle)))
-        logits = self.lm_head(chosen)
-        return logits[:count], _cross_entropy(logits, F.pad(labels[positions], (0, idle), value=IGNORED))
+        return F.pad(positions, (0, -count % HEAD_MULTIPLE if count else HEAD_MULTIPLE))
+
+    def keeps_states(self, output_attentions: bool | None, output_hidden_states: bool | None) -> bool:
+        """Return whether the top layer has to compute all positions, whatever the head reads."""
+        given = (
+            (output_attentions, self.config.output_attentions),
+            (output_hidden_states, self.config.output_hidden_states),
+        )
+        return any(default if wanted is None else wanted for wanted, default in given)
+
+    def predict(
+        self, features: Tensor, labels: Tensor | None, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of the masked LM and their mean loss; see :class:`LambdaBertTaskOutput`.
+
+        ``features`` are those of all tokens, (b, n, C), or of the labelled ``positions``, (p, C).
+        """
+        if positions is not None and features.dim() == 3:
+            features = features.flatten(0, 1).index_select(0, positions)
+        logits = self.lm_head(features)
+        if labels is None:
+            return logits, None
+        labels = labels.flatten()
+        if positions is None:
+            return logits, _cross_entropy(logits.flatten(0, 1), labels)
+        count = labels.ne(IGNORED).sum()
+        is_label = torch.arange(len(positions), device=labels.device) < count
+        return logits[:count], _cross_entropy(logits, labels[positions].where(is_label, IGNORED))
 
 
 class LambdaBertForMaskedLM(_WithMaskedLMHead):
@@ -74,11 +93,13 @@ class LambdaBertForMaskedLM(_WithMaskedLMHead):
         Args:
             labels: (b, n) token ids to predict, -100 elsewhere.
         """
+        positions = self.labelled(labels)
+        at = None if self.keeps_states(output_attentions, output_hidden_states) else positions
         out = self.lambda_bert(
             input_ids, attention_mask, token_type_ids, inputs_embeds,
-            output_lambdas, output_attentions, output_hidden_states, return_dict=True,
+            output_lambdas, output_attentions, output_hidden_states, return_dict=True, at=at,
         )  # fmt: skip
-        logits, loss = self.predict(out.last_hidden_state, labels)
+        logits, loss = self.predict(out.last_hidden_state, labels, positions)
         output = LambdaBertTaskOutput(loss, logits, out.lambdas, out.hidden_states, out.attentions)
         return output if returns_dict(self.config, return_dict) else output.to_tuple()
 
@@ -114,12 +135,20 @@ class LambdaBertForPreTraining(_WithMaskedLMHead):
             next_sentence_label: (b,), 0 for texts in order (or next to each other), 1 for swapped (or random) ones,
                 -100 for a single text.
         """
+        positions = self.labelled(labels)
+        at = None
+        if positions is not None and not self.keeps_states(output_attentions, output_hidden_states):
+            at = torch.cat([self.first_positions(labels.shape, input_ids, attention_mask), positions])
         out = self.lambda_bert(
             input_ids, attention_mask, token_type_ids, inputs_embeds,
-            output_lambdas, output_attentions, output_hidden_states, return_dict=True,
+            output_lambdas, output_attentions, output_hidden_states, return_dict=True, at=at,
         )  # fmt: skip
-        logits, loss = self.predict(out.last_hidden_state, labels)
-        sentence_logits = self.sentence_classifier(self.dropout(out.pooler_output))
+        features, pooled = out.last_hidden_state, out.pooler_output
+        if at is not None:
+            first, features = features.split([len(labels), len(positions)])
+            pooled = self.lambda_bert.pooler(first)
+        logits, loss = self.predict(features, labels, positions)
+        sentence_logits = self.sentence_classifier(self.dropout(pooled))
         if next_sentence_label is not None:
             sentence_loss = self.config.sentence_loss_weight * _cross_entropy(sentence_logits, next_sentence_label)
             loss = sentence_loss if loss is None else loss + sentence_loss
@@ -127,6 +156,13 @@ class LambdaBertForPreTraining(_WithMaskedLMHead):
             loss, logits, sentence_logits, out.lambdas, out.hidden_states, out.attentions
         )
         return output if returns_dict(self.config, return_dict) else output.to_tuple()
+
+    def first_positions(self, shape: torch.Size, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        """Return the positions (b,) of the first tokens in the flattened (b * n)."""
+        batch, length = shape
+        mask = self.lambda_bert.padding_mask(input_ids, attention_mask)
+        starts = torch.arange(0, batch * length, length, device=self.lm_head.weight.device)
+        return starts if mask is None else starts + first_index(mask)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

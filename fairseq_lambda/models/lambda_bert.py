@@ -74,8 +74,8 @@ class LambdaBertEncoder(FairseqEncoder):
             features_only: leave out the masked-LM head.
             return_all_hiddens: fill ``inner_states`` with L + 1 tensors (b, n, C).
             masked_tokens: (b, n) bool, or positions (masked,) in the flattened (b * n), which avoid waiting for a GPU.
-                Only these tokens get logits: (masked, V). With ``features_only``, their features (masked, C) are
-                returned, and no sentence logits.
+                Only these tokens get logits, (masked, V), and the top layer skips most of its work for all others but
+                ``<s>``. With ``features_only``, their features (masked, C) are returned, and no sentence logits.
             return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for softmax layers.
             has_padding: whether there is any padding; None: check, which waits for a GPU.
             document_lengths: of packed rows, see :class:`Documents`; None: a row is one text.
@@ -93,21 +93,27 @@ class LambdaBertEncoder(FairseqEncoder):
             documents = Documents(document_lengths, src_tokens.size(1), src_tokens.device)
         if masked_tokens is not None and masked_tokens.dtype == torch.bool:
             masked_tokens = masked_tokens.flatten().nonzero().squeeze(1)
-        at = masked_tokens if features_only else None
+        head = self.bert.sentence_head
+        if features_only and masked_tokens is not None:
+            head = None
+        at = None if return_all_hiddens and not features_only else masked_tokens
+        if at is not None and head is not None:  # which reads <s>
+            batch, length = src_tokens.shape
+            at = torch.cat([torch.arange(0, batch * length, length, device=at.device), at])
         x, states, lambdas = self.bert(
             src_tokens, padding_mask, None, return_all_hiddens, return_lambdas, documents=documents, at=at
         )
-        head = self.bert.sentence_head if at is None else None
+        first = x if at is None else x[: len(src_tokens), None]
         extra = {
             "inner_states": states if return_all_hiddens else None,
             "lambdas": lambdas if return_lambdas else None,
-            "sentence_logits": None if head is None else head(x),
+            "sentence_logits": None if head is None else head(first),
         }
-        if features_only:
-            return x, extra
-        if masked_tokens is not None:
+        if at is not None:
+            x = x if head is None else x[len(src_tokens) :]
+        elif masked_tokens is not None:
             x = x.flatten(0, 1).index_select(0, masked_tokens)
-        return self.bert.lm_head(x), extra
+        return (x if features_only else self.bert.lm_head(x)), extra
 
     def max_positions(self) -> int:
         return self.bert.max_positions

@@ -193,6 +193,37 @@ def test_pretraining_loss_is_the_sum():
     assert model(ids, mask, next_sentence_label=torch.full((3,), -100)).loss == 0
 
 
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("kind", [LambdaBertForMaskedLM, LambdaBertForPreTraining])
+def test_in_training_the_top_layer_skips_what_no_loss_reads(kind, left):
+    ids, mask, labels = labelled()
+    if left:
+        ids, mask, labels = (x.flip(1) for x in (ids, mask, labels))
+    model = small(kind).double().train()
+    given = {"labels": labels, "token_type_ids": torch.zeros_like(ids)}
+    if kind is LambdaBertForPreTraining:
+        given["next_sentence_label"] = torch.tensor([0, 1, 1])
+    rows, found = [], []
+    model.lambda_bert.core.encoder.layers[-1].fc1.register_forward_hook(lambda _, x, y: rows.append(y[..., 0].numel()))
+    for everything in (True, False):
+        model.zero_grad()
+        out = model(ids, mask, output_hidden_states=everything, **given)
+        out.loss.backward()
+        found.append([out.loss, out[1], *(p.grad for p in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
+    assert rows[0] == ids.numel() and rows[1] == 32 + len(ids) * (kind is LambdaBertForPreTraining)
+
+
+def test_hidden_states_are_those_of_all_positions():
+    ids, mask = batch()
+    with pytest.raises(ValueError, match="leave out at"):
+        small()(ids, mask, at=torch.tensor([1, 5]), output_hidden_states=True)
+    out, some = small()(ids, mask), small()(ids, mask, at=torch.tensor([1, 5]))
+    torch.testing.assert_close(some.last_hidden_state, out.last_hidden_state.flatten(0, 1)[[1, 5]])
+    assert some.pooler_output is None
+
+
 @pytest.mark.parametrize(
     "labels, options, problem",
     [

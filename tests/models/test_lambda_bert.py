@@ -100,6 +100,28 @@ def test_features_of_some_positions_are_those_of_all(options):
     assert model.encoder.bert.encoder.layers[-1].fc1.weight.grad.any()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"lambda_layers": "0"}, {"post_norm": True}, {"checkpoint_activations": True}, {"lambda_norm": "batch"}],
+)
+@pytest.mark.parametrize("objective", ["sop", "none"])
+def test_the_top_layer_skips_what_no_loss_reads_and_no_gradient_changes(options, objective):
+    task = make_task(objective)
+    model, batch = make_model(task, **options).double().train(), random_batch(task)
+    tokens, masked = batch["net_input"]["src_tokens"], batch["target"].ne(1).flatten().nonzero().squeeze(1)
+    rows, found = [], []
+    model.encoder.bert.encoder.layers[-1].fc1.register_forward_hook(lambda _, x, y: rows.append(y[..., 0].numel()))
+    for everything in (True, False):
+        model.zero_grad()
+        logits, extra = model(tokens, masked_tokens=masked, return_all_hiddens=everything)
+        order = extra["sentence_logits"]
+        (logits.square().mean() + (0 if order is None else order.sin().sum())).backward()
+        found.append([logits, *(p.grad for p in model.parameters()), *([] if order is None else [order])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
+    assert rows[0] == tokens.numel() and rows[-1] == len(masked) + len(tokens) * (objective == "sop")
+
+
 def test_features_of_some_positions_where_layer_drop_left_no_layer():
     task = make_task()
     model = make_model(task, encoder_layers=1, encoder_layerdrop=0.99).train()
