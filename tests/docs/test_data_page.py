@@ -48,6 +48,6 @@ def test_the_array_job_gives_shards_that_train_together(tmp_path):
         bash(script, tmp_path, SLURM_ARRAY_TASK_ID=task)
     reports = [json.loads((tmp_path / f"data-bin/part-{part}" / REPORT).read_text()) for part in range(3)]
     assert sum(r["splits"][split]["documents"] for r in reports for split in r["splits"]) == 240
-    command = re.search(r"When all have ended: `(.*?)`", PAGE.text, re.DOTALL)[1].replace("train mini", "train tiny")
+    command = re.search(r"When all have finished: `(.*?)`", PAGE.text, re.DOTALL)[1].replace("train mini", "train tiny")
     out = bash(f"{command} --dry-run", tmp_path)
     assert "data-bin/part-0:data-bin/part-1:data-bin/part-2" in out
