@@ -39,7 +39,7 @@ setup(
     python_requires=">=3.11",  # hashlib.file_digest
     packages=find_packages(include=["fairseq_lambda", "fairseq_lambda.*"]),
     entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
-    package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml"]},
+    package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml", "pretrained/*/*"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
     extras_require={
         "fairseq": FAIRSEQ,

@@ -1,14 +1,16 @@
-"""README's Python blocks run as they stand on a trained folder, and its figures are those of the JSON lines."""
+"""README's Python blocks run as they stand, and its figures are those of the included model and of the JSON lines."""
 
 import json
 import re
+import shlex
 
 import comparison
 import pytest
 import report
 from pages import Page
 from processes import ROOT
-from test_hub_interface import trained  # noqa: F401  a fixture
+
+from fairseq_lambda.commands import fill_mask
 
 SPEED = ROOT / "benchmarks/results/speed"
 
@@ -18,18 +20,17 @@ def lines(name: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.fixture
-def folder(trained, tmp_path):  # noqa: F811
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/quickstart-model").symlink_to(trained)
-    return tmp_path
-
-
-def test_python_blocks_run(folder):
-    scope = Page("README.md").python(folder)
+def test_python_blocks_run(tmp_path):
+    scope = Page("README.md").python(tmp_path)
     assert scope["content_lambda"].shape == (2, 16, 64) and scope["y"].shape == (2, 100, 768)
-    scope = Page("docs/python.md").python(folder)
+    scope = Page("docs/python.md").python(tmp_path)
     assert scope["features"].shape[:2] == (1, len(scope["ids"]))
+
+
+def test_the_included_model_prints_what_is_shown(capsys):
+    command, shown = next(block for block in Page("README.md").commands() if " fill-mask " in block).splitlines()
+    fill_mask.main(shlex.split(command)[2:])
+    assert shown == f"# {capsys.readouterr().out.splitlines()[1].strip()}"
 
 
 def test_the_readme_is_read_in_ten_minutes():

@@ -20,6 +20,8 @@ from comparison import RESULTS, Results
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
+from fairseq_lambda.checkpointing.exported import find_checkpoint
+from fairseq_lambda.files import sha256
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 from fairseq_lambda.symbols import MASK, WORD_START, difference
@@ -102,7 +104,7 @@ def seen(data: Path, hub: LambdaBertHubInterface, facts: list[Fact]) -> list[str
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path, help="training or exported folders with the same vocabulary")
+    parser.add_argument("models", nargs="+", type=Path, help="folders or names of models with the same vocabulary")
     parser.add_argument("--data", type=Path, required=True, help="the data folder that they were trained on")
     parser.add_argument("--facts", type=Path, default=FACTS, help="the sentences (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (%(default)s)")
@@ -113,8 +115,9 @@ def main(argv: list[str] | None = None) -> None:
         dictionary = Dictionary.load(str(options.data / "dict.txt"))
         lines[f"unigram distribution of {options.data.name}"] = result(facts, by_frequency(dictionary, facts))
         for folder in options.models:
-            hub = LambdaBertModel.from_pretrained(folder)
-            lines[folder.name] = result(facts, by_model(hub, facts))
+            weights = find_checkpoint(folder)
+            hub = LambdaBertModel.from_pretrained(weights)
+            lines[folder.name] = {"weights": sha256(weights), **result(facts, by_model(hub, facts))}
             measuring.say(f"{folder.name}: {lines[folder.name]['accuracy']['all']}")
             lines[folder.name]["in several pieces"] = in_several_pieces(hub, facts)
             if difference_ := difference(hub.task.source_dictionary.symbols[:-1], dictionary.symbols):

@@ -1,8 +1,10 @@
 """An exported model on disk: weights as safetensors, everything else as text, so that no pickle is handed on."""
 
 import json
+import shutil
 from pathlib import Path
 
+import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
@@ -14,15 +16,35 @@ from fairseq_lambda.version import KEY
 
 WEIGHTS, CONFIG, DICTIONARY, PIECES = "model.safetensors", "config.json", "dict.txt", "sentencepiece.model"
 CHECKPOINTS = (WEIGHTS, "model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+SHIPPED = Path(__file__).parents[1] / "pretrained"  # a folder per model that comes with this package
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the models that come with this package."""
+    return sorted(weights.parent.name for weights in SHIPPED.glob(f"*/{WEIGHTS}"))
 
 
 def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
-    """Return the path of ``checkpoint_file`` in the folder, by default the first of ``CHECKPOINTS`` that is there."""
+    """Return the path of ``checkpoint_file`` in the folder, by default the first of ``CHECKPOINTS`` that is there.
+
+    Args:
+        folder: a training folder, an exported one, a checkpoint file, or the name of a model that comes with this
+            package; a folder with that name is preferred.
+        checkpoint_file: a name in the folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     folder = Path(folder)
+    if not folder.exists() and str(folder) in shipped_names():
+        folder = SHIPPED / folder
     if folder.is_file():
         return folder
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; give a training folder or an exported one")
+        raise FileNotFoundError(
+            f"{folder}: no such folder; give a training folder, an exported one, or an included model: "
+            + ", ".join(shipped_names())
+        )
     names = CHECKPOINTS if checkpoint_file is None else (checkpoint_file,)
     for name in names:
         if (folder / name).is_file():
@@ -38,7 +60,7 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix == Path(WEIGHTS).suffix
 
 
-def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> None:
+def write_exported(folder: Path, weights: dict[str, Tensor], config: dict, dtype: torch.dtype | None = None) -> None:
     """Write ``model.safetensors`` and ``config.json``, which lists the SHA-256 of all other files of the folder.
 
     Weights that share their memory, as the masked-LM head does with the embeddings, are written once; ``tied`` in the
@@ -49,15 +71,33 @@ def write_exported(folder: Path, weights: dict[str, Tensor], config: dict) -> No
         weights: a model's ``state_dict()``.
         config: at least ``model``, ``task``, ``criterion`` and ``updates``, plain values; optionally ``task_state``,
             what the task stores except symbols and pieces.
+        dtype: of the weights in the file; loading converts them to the model's. Default: as they are.
+
+    Raises:
+        ValueError: a weight is too large for ``dtype``.
     """
     first: dict[int, str] = {}
     tied = {}
     for name, weight in weights.items():
         if weight.numel() and first.setdefault(weight.data_ptr(), name) != name:
             tied[name] = first[weight.data_ptr()]
-    save_file({n: w.detach().cpu().contiguous() for n, w in weights.items() if n not in tied}, folder / WEIGHTS)
+    save_file({n: _stored(n, w, dtype) for n, w in weights.items() if n not in tied}, folder / WEIGHTS)
+    shutil.copymode(folder / DICTIONARY, folder / WEIGHTS)  # safetensors makes it readable by its owner only
     sums = {name: sha256(folder / name) for name in (WEIGHTS, DICTIONARY, PIECES) if (folder / name).is_file()}
     (folder / CONFIG).write_text(json.dumps({**config, "tied": tied, "sha256": sums}, indent=2, default=str) + "\n")
+
+
+def _stored(name: str, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+    weight = weight.detach().cpu().contiguous()
+    if dtype is None or not weight.is_floating_point():
+        return weight
+    rounded = weight.to(dtype)
+    if not torch.equal(rounded.isfinite(), weight.isfinite()):
+        raise ValueError(
+            f"{name} holds {weight.abs().max():.4g}, and {str(dtype).removeprefix('torch.')} ends at "
+            f"{torch.finfo(dtype).max:.0f}: export it as float32"
+        )
+    return rounded
 
 
 def read_exported(path: Path) -> dict:

@@ -242,6 +242,11 @@ def _file_to_load(cfg) -> tuple[Path | None, bool]:
             flag, path = "--finetune-from-model", cfg.finetune_from_model
         if path is None:
             return None, False
+        if flag == "--finetune-from-model":
+            try:
+                path = find_checkpoint(path)
+            except FileNotFoundError as error:
+                raise CheckpointError(f"{flag} {error}") from error
     if not Path(path).is_file():
         raise CheckpointError(f"{flag} {path} does not exist, or is a folder without a checkpoint")
     return Path(path), flag == "--finetune-from-model"

@@ -11,7 +11,7 @@ import torch
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint
 from fairseq_lambda.commands.minimal_pairs import Paradigm, read_paradigms
-from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.files import sha256, whole
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.batching import MAX_TOKENS, by_length
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert blimp checkpoints/my-run blimp/data --dest outputs/blimp/my-run"
     parser = Parser("blimp", __doc__.split(": ", 1)[1], example)
     add = parser.add_argument
-    add("checkpoint", help="training folder, exported folder or checkpoint file")
+    add("checkpoint", help=MODEL)
     add("data", type=Path, help="BLiMP's data folder, an archive of it, or any file of minimal pairs in JSON lines")
     add("--dest", type=Path, help=f"folder for the results; run again, it resumes (default: {DEST}/NAME)")
     add("--methods", default=",".join(METHODS), help="what is masked, see docs/scoring.md (default: %(default)s)")

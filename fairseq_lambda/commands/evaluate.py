@@ -10,8 +10,9 @@ import torch
 from fairseq import utils
 from fairseq.logging import progress_bar
 
-from fairseq_lambda.commands.parser import Parser
-from fairseq_lambda.files import whole
+from fairseq_lambda.checkpointing.exported import find_checkpoint
+from fairseq_lambda.commands.parser import MODEL, Parser
+from fairseq_lambda.files import sha256, whole
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert evaluate checkpoints/my-run --data data-bin/wikitext-2 --json scores.json"
     parser = Parser("evaluate", __doc__.split(": ", 1)[1], example)
     add = parser.add_argument
-    add("checkpoint", help="training folder, exported folder or checkpoint file")
+    add("checkpoint", help=MODEL)
     add("--data", required=True, help="folder made by lambda-bert preprocess")
     add("--splits", default="valid,test", help="names of splits, separated by commas (default: %(default)s)")
     add("--batch-size", type=int, default=32, help="samples per batch (default: %(default)s)")
@@ -86,7 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
-    hub = LambdaBertModel.from_pretrained(args.checkpoint)
+    weights = find_checkpoint(args.checkpoint)
+    hub = LambdaBertModel.from_pretrained(weights)
     if getattr(hub.task, "labels", None) is not None:
         raise ValueError(f"{args.checkpoint} was fine-tuned: lambda-bert finetune has scored it, see its scores.json")
     hub.task.cfg.data = args.data
@@ -105,6 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.json:
         report = {
             "checkpoint": Path(args.checkpoint).name,
+            "weights": sha256(weights),
             "data": Path(args.data).name,
             "seed": hub.task.cfg.seed,
             "sentence_objective": objective,

@@ -1,13 +1,13 @@
 """``lambda-bert fill-mask``: fills in the masks of texts."""
 
-from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.models import LambdaBertModel
 
 
 def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert fill-mask my-bert 'The film was <mask> in 1997.'"
     parser = Parser("fill-mask", __doc__.split(": ", 1)[1], example)
-    parser.add_argument("checkpoint", help="training folder, exported folder or checkpoint file")
+    parser.add_argument("checkpoint", help=MODEL)
     parser.add_argument("texts", nargs="+", help="texts, each with one or more <mask>")
     parser.add_argument("--topk", type=int, default=5, help="predictions per mask (default: %(default)s)")
     args = parser.parse_args(argv)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
+from fairseq_lambda.checkpointing.exported import find_checkpoint
 from fairseq_lambda.commands import labelled
 from fairseq_lambda.commands.finetune_data import examples_of, fraction_of, prepare
 from fairseq_lambda.commands.finetune_training import fairseq_command, launch
-from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.commands.score_tables import seeds_table, table
 from fairseq_lambda.files import sha256, whole
 from fairseq_lambda.finetuning.labels import OBJECTIVES, Labels
@@ -21,10 +22,10 @@ from fairseq_lambda.models import LambdaBertModel
 SCORES = "scores.json"
 DESCRIPTION = """\
 Trains a head, and the model under it, on labelled files: a label, several labels or a number per text, or a label per
-word. MODEL is a training folder, a checkpoint or an exported folder; the architecture and the vocabulary come from it.
-The epoch with the best score on the validation data is kept, in a folder that LambdaBertModel.from_pretrained loads.
-Run again, it resumes. The test file is read once, at the end. All flags that are not listed here are passed to
-fairseq-train, such as --lr 1e-4, --batch-size 16, --dropout 0 or --max-epoch 3."""
+word. The architecture and the vocabulary come from MODEL. The epoch with the best score on the validation data is kept,
+in a folder that LambdaBertModel.from_pretrained loads. Run again, it resumes. The test file is read once, at the end.
+All flags that are not listed here are passed to fairseq-train, such as --lr 1e-4, --batch-size 16, --dropout 0 or
+--max-epoch 3."""
 
 
 def build_parser() -> Parser:
@@ -33,7 +34,7 @@ def build_parser() -> Parser:
         "lambda-bert finetune my-bert --train cola/train.tsv --test cola/dev.tsv --text 4 --label 2 --metric matthews",
     )  # fmt: skip
     add = parser.add_argument
-    add("model", help="training folder, checkpoint or exported folder")
+    add("model", help=MODEL)
     add(
         "--train", required=True, metavar="FILE",
         help="training data: tsv, csv, jsonl, conllu, conll or trec; also .gz, .xz and .bz2",
@@ -137,8 +138,7 @@ def _valid_file(args: argparse.Namespace) -> str | None:
 
 
 def _name(model: str) -> str:
-    path = Path(model).resolve()
-    return path.name if path.is_dir() else path.parent.name
+    return find_checkpoint(model).parent.resolve().name
 
 
 def _data_name(file: str) -> str:

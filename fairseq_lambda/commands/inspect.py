@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.files import whole_folder
 from fairseq_lambda.inspection import Reader, reader
 from fairseq_lambda.modules import parse_layers
@@ -13,7 +13,7 @@ from fairseq_lambda.modules import parse_layers
 def main(argv: list[str] | None = None) -> None:
     example = "lambda-bert inspect my-bert 'The film was <mask> in 1997.' --out pictures"
     parser = Parser("inspect", __doc__.split(": ", 1)[1], example)
-    parser.add_argument("model", help="training folder, exported folder, folder of transformers, or checkpoint file")
+    parser.add_argument("model", help=f"{MODEL}, or a folder of transformers")
     parser.add_argument("text", nargs="+", help="a text, or a pair of texts; <mask> adds pictures of its prediction")
     parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, pictures as PNG and SVG")
     parser.add_argument("--force", action="store_true", help="replace the folder if it exists")

@@ -2,6 +2,8 @@
 
 import argparse
 
+MODEL = "training folder, exported folder, checkpoint file, or name of an included model"
+
 
 class Parser(argparse.ArgumentParser):
     """Help with an example, no abbreviated flags (fairseq has none), and one line for wrong usage, with exit code 2."""
@@ -9,7 +11,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, name: str, description: str, example: str):
         super().__init__(
             prog=f"lambda-bert {name}",
-            description=description[0].upper() + description[1:],
+            description=description[:1].upper() + description[1:],
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fairseq_lambda.checkpointing.exported import PIECES, find_checkpoint, is_exported, read_exported
+from fairseq_lambda.checkpointing.exported import PIECES, find_checkpoint, is_exported, read_exported, shipped_names
 from fairseq_lambda.checkpointing.reading import check_whole, read_header
 from fairseq_lambda.corpora import prepare
 from fairseq_lambda.corpora.errors import PrepareError
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def model_vocabulary(origin: Path) -> Vocabulary:
-    """Return the vocabulary of a training folder, a checkpoint or an exported folder.
+    """Return the vocabulary of a training folder, a checkpoint, an exported folder or an included model.
 
     Raises:
         PrepareError: there is no model, it is damaged, or it has no SentencePiece model.
@@ -25,8 +25,8 @@ def model_vocabulary(origin: Path) -> Vocabulary:
         path = find_checkpoint(origin)
     except FileNotFoundError:
         raise PrepareError(
-            f"{flag}: neither a prepared folder (dict.txt and {PIECES}), nor a training folder, a checkpoint or an "
-            "exported folder"
+            f"{flag}: neither a prepared folder (dict.txt and {PIECES}), nor a training folder, a checkpoint, an "
+            f"exported folder or an included model: {', '.join(shipped_names())}"
         ) from None
     try:
         if is_exported(path):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.commands.parser import MODEL, Parser
 
 DESCRIPTION = """\
 Writes a folder that transformers loads with trust_remote_code=True, without this package and without fairseq: weights
@@ -13,7 +13,7 @@ use it."""
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("to-transformers", DESCRIPTION, "lambda-bert to-transformers checkpoints/my-run --dest my-bert")
-    parser.add_argument("checkpoint", type=Path, help="training folder, exported folder or checkpoint file")
+    parser.add_argument("checkpoint", type=Path, help=MODEL)
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
     args = parser.parse_args(argv)
     try:

@@ -52,7 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--vocabulary-from",
         type=Path,
         metavar="FOLDER|MODEL",
-        help="use the vocabulary of a prepared, training or exported folder, or of a checkpoint (default: learn one)",
+        help="use the vocabulary of a prepared, training or exported folder, a checkpoint or an included model "
+        "(default: learn one)",
     )
     add(
         "--valid-fraction",

@@ -56,10 +56,11 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
     def from_folder(
         cls, folder, checkpoint_file: str | None = None, backend: str = "auto", dictionary=None, labels=None
     ) -> "LambdaBertHubInterface":
-        """Return the model of a training folder or of one made by ``scripts/export.sh``, in evaluation mode.
+        """Return an included model, or that of a training or exported folder, in evaluation mode.
 
         Args:
-            folder: it may have moved since training; or a checkpoint file itself.
+            folder: it may have moved since training; or a checkpoint file; or the name of an included model, such as
+                "lambda_bert_mini-enwiki". A folder with that name is preferred.
             checkpoint_file: a name in it; default: the first of model.safetensors, model.pt, checkpoint_best.pt,
                 checkpoint_last.pt.
             backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; the one used in training may not

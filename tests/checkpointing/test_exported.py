@@ -41,6 +41,33 @@ def test_an_exported_model_can_be_exported_again(exported, tmp_path):
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (exported / WEIGHTS).read_bytes()
 
 
+def test_float16_is_half_the_size_and_within_its_rounding(toy_run, original, tmp_path):
+    command.main([str(toy_run), "--dest", str(tmp_path / "half"), "--dtype", "float16"])
+    before = LambdaBertModel.from_pretrained(original).model.state_dict()
+    after = LambdaBertModel.from_pretrained(tmp_path / "half").model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], weight.half().float()) for name, weight in before.items())
+    assert after["encoder.bert.lm_head.weight"].data_ptr() == after["encoder.bert.embed_tokens.weight"].data_ptr()
+    weights = tmp_path / "half" / WEIGHTS
+    assert weights.stat().st_size < (original / WEIGHTS).stat().st_size / 2 + 5_000  # the header stays
+    assert weights.stat().st_mode == (tmp_path / "half" / CONFIG).stat().st_mode
+    assert "| weights | float16, " in (tmp_path / "half/README.md").read_text()
+    command.main([str(tmp_path / "half"), "--dest", str(tmp_path / "again"), "--dtype", "float16"])
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == weights.read_bytes()
+
+
+def test_a_weight_that_float16_does_not_have(toy_run, tmp_path):
+    state = load(toy_run)
+    state["model"]["encoder.bert.layernorm_embedding.weight"][3] = 70_000
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(
+        ValueError, match="layernorm_embedding.weight holds 7e.04, and float16 ends at 65504: export it"
+    ):
+        command.main([str(tmp_path), "--dest", str(tmp_path / "half"), "--dtype", "float16"])
+    assert not (tmp_path / "half").exists()
+    command.main([str(tmp_path), "--dest", str(tmp_path / "whole")])
+
+
 def weights_file(header, data=b"", length=None):
     encoded = json.dumps(header).encode() if not isinstance(header, bytes) else header
     return struct.pack("<Q", len(encoded) if length is None else length) + encoded + data
@@ -115,4 +142,6 @@ def test_a_training_starts_from_any_form_of_a_model(form, toy_data, toy_run, tmp
 def test_a_folder_without_a_model_is_named(toy_data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     message = refused(capsys, toy_data, tmp_path / "new", 1, "--finetune-from-model", tmp_path / "empty")
-    assert f"--finetune-from-model {tmp_path / 'empty'} does not exist, or is a folder without a checkpoint" in message
+    assert f"--finetune-from-model {tmp_path / 'empty'} holds no model.safetensors or model.pt" in message
+    message = refused(capsys, toy_data, tmp_path / "new", 1, "--finetune-from-model", "absent")
+    assert "--finetune-from-model absent: no such folder; give a training folder, an exported one, or an " in message

@@ -48,6 +48,14 @@ def test_lambda_bert_trains_and_exports(installed, toy_data, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_wheel_has_the_included_model(installed):
+    text = "The president of the United <mask> lives in Washington."
+    out = run(installed, sys.executable, installed / "bin/lambda-bert", "fill-mask", "lambda_bert_mini-enwiki", text)
+    assert out.startswith(f"{text}\n  States ")
+    assert not list(installed.glob("fairseq_lambda/pretrained/*.md"))  # what the card is made of stays in the checkout
+
+
+@pytest.mark.slow
 def test_hydra_trains_by_the_wheels_own_configuration(installed, toy_data, tmp_path):
     command = [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-path", "pkg://fairseq_lambda.config"]
     command += ["--config-name", "pretrain", "model=lambda_bert_tiny", f"task.data={toy_data}", "common.cpu=true"]

@@ -184,6 +184,19 @@ def test_other_kinds(toy_data, flags, tmp_path):
     assert report["model"] == "LambdaBertFor" + ("MaskedLM" if "none" in flags else "PreTraining")
 
 
+def test_the_included_model_goes_there_and_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, text = "lambda_bert_mini-enwiki", "He was born in New <mask> and moved to England."
+    report = to_transformers.to_transformers(Path(name), Path("there"))
+    assert report["model"] == "LambdaBertForPreTraining" and report["logits"] <= 1e-5 and report["sentences"] == 1000
+    ours, theirs = LambdaBertModel.from_pretrained(name), pipeline("fill-mask", model="there", trust_remote_code=True)
+    found, expected = theirs(text, top_k=3), ours.fill_mask(text, topk=3)
+    assert [p["token_str"] for p in found] == [p.token for p in expected]
+    assert [p["score"] for p in found] == pytest.approx([p.probability for p in expected], rel=1e-3)
+    from_transformers(Path("there"), Path("back"))
+    assert LambdaBertModel.from_pretrained("back").fill_mask(text, topk=3) == expected
+
+
 def test_perplexity_over_a_split_is_that_of_evaluate(toy_run, toy_data, tmp_path):
     from fairseq_lambda.commands.evaluate import evaluate
 
