@@ -99,6 +99,10 @@ def _scores(proto, symbols: list[str]) -> dict[str, float]:
 def _normalizer(spec) -> normalizers.Normalizer:
     """Return SentencePiece's normalisation of a text between symbols."""
     steps = [normalizers.Replace(Regex(f"[{re.escape(WHITE_SPACE)}]"), " ")]
+    if "nfkc" in spec.name:
+        # Of a short grapheme, Precompiled drops all that follows its first match: the second mark of a decomposed
+        # "\u1ebf", or a mark behind a ligature. In composed text there is nothing left to drop.
+        steps.append(normalizers.NFKC())
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:

@@ -1,7 +1,9 @@
 """The fast tokenizer: SentencePiece's pieces on any text, symbols kept in place, pairs, its file."""
 
+import io
 import json
 import re
+import unicodedata
 
 import pytest
 import sentencepiece
@@ -41,6 +43,19 @@ def test_sentences_have_sentencepieces_ids(kind):
     made = tokenizer(**KINDS[kind])
     for text in (*sentences(300, seed=1), "  two   spaces ", "\u2581", "a\u2581b", "tab\tnew\nline\x1c\x85\u3000.", ""):
         assert made(text).input_ids == expected(kind, text), text
+
+
+@pytest.mark.parametrize("text", ["ti\u1ebfng vi\u1ec7t", "\ud55c\uad6d\uc5b4"])
+def test_decomposed_text_keeps_its_marks(text):
+    model = io.BytesIO()
+    special = {"pad_id": 3, "control_symbols": ["<mask>"], "hard_vocab_limit": False, "vocab_size": 40}
+    lines = iter([text, f"{text} {text}", "of\ufb01ce i\u0331"] * 20)
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, minloglevel=2, **special)
+    sp = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    names = symbols(model.getvalue())
+    made = fast_tokenizer(model.getvalue(), names)
+    for form in (text, unicodedata.normalize("NFD", text), "of\ufb01\u0331"):  # a mark behind a ligature
+        assert made(form).input_ids == [0, *map(names.index, sp.encode(form, out_type=str)), 2]
 
 
 def tokens(text):
