@@ -1,6 +1,7 @@
 """The check that fairseq is installed."""
 
 import logging
+import warnings
 
 
 def require_fairseq() -> None:
@@ -12,7 +13,9 @@ def require_fairseq() -> None:
     root, taken = logging.getLogger(), logging.NullHandler()
     root.addHandler(taken)  # else importing fairseq sets up logging for the whole process and advertises tensorboardX
     try:
-        import fairseq  # noqa: F401
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch from 2.14 on, about decorators inside fairseq
+            import fairseq  # noqa: F401
     except ImportError as error:
         raise ImportError(
             f"this part of fairseq_lambda needs fairseq ({error}). Install the distribution that fits this Python with "
