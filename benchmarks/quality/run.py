@@ -29,6 +29,7 @@ import measuring
 import torch
 from comparison import Comparison, Results, Run, open_comparison
 from curves import curve, ms_per_update
+from fairseq.utils import import_user_module
 from windows import perplexities
 
 from fairseq_lambda.commands.evaluate import evaluate
@@ -179,6 +180,8 @@ def main(argv: list[str] | None = None) -> None:
         if not (args.data / "dict.txt").is_file():
             raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
         comparison, results = open_comparison(args.comparison)
+        # of a comparison of models that the package does not have
+        import_user_module(argparse.Namespace(user_dir=comparison.flags.get("user-dir")))
         if args.time:
             time_in_turns(comparison, results, args.data)
             return

@@ -1,0 +1,112 @@
+"""Counts and times a mini layer with each content term beside the lambda layer and the rotary softmax layer.
+
+``python benchmarks/quality/content_terms/costs.py`` prints a table: parameters and multiply-adds of the mixing, and
+milliseconds of forward with backward of the whole layer, feed-forward network included, for 32 texts of 128 tokens (all
+positions, and the top layer's: 15 % of them and ``<s>``) and for 2 of 2,048. All take turns. ``--counts`` times none.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "speed"))
+import measuring
+import torch
+from step_parts import masked_tokens, mixing_cost
+
+from content_terms.kernels import prefers_pairs
+from content_terms.layer import ContentLayer
+from content_terms.terms import TERMS, KernelTerm, SoftmaxTerm, Term
+from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.modules import EncoderLayer, LambdaBert, LambdaBertOptions
+
+MINI = {"layers": 1, "embed_dim": 256, "ffn_embed_dim": 1024, "heads": 4, "vocab_size": 8}
+SHAPES = {"32 x 128": (32, 128, False), "32 x 128, top": (32, 128, True), "2 x 2,048": (2, 2048, False)}
+
+
+def layers() -> dict[str, EncoderLayer]:
+    """Return the layers to compare."""
+    o = LambdaBertOptions(**MINI)
+    softmax = LambdaBertOptions(**MINI, lambda_layers="none", attention_rotary=True)
+    plain = {"lambda": o, "softmax layer": softmax}
+    plain = {name: LambdaBert(options).encoder.layers[0] for name, options in plain.items()}
+    return plain | {name: ContentLayer(o, make(o)) for name, make in TERMS.items()}
+
+
+def multiply_adds(layer: EncoderLayer, length: int, asked: int) -> float:
+    """Return the multiply-adds per token of the mixing, where ``asked`` of ``length`` positions ask for the term."""
+    term = getattr(layer, "term", None)
+    count = mixing_cost(layer, length)
+    if term is None:
+        return count
+    if term.instead_of == "position":  # mixing_cost counts a context of 23 whether it is there or not
+        mixing = layer.mixing
+        count -= mixing.heads * min(mixing.local_context, length) * (mixing.dim_k + mixing.dim_v)
+    return count + of_term(term, layer.mixing, length, asked)
+
+
+def of_term(term: Term, mixing, length: int, asked: int) -> float:
+    """Return those of the term alone."""
+    width, h, k, v = mixing.gate_proj.in_features, mixing.heads, mixing.dim_k, mixing.dim_v
+    if isinstance(term, SoftmaxTerm):
+        block = term.window + 1
+        share, seen = (asked / length, length) if length <= block else (1, 3 * block)
+        return width * k + share * h * seen * (k + v)
+    assert isinstance(term, KernelTerm)
+    channels = 2 * h * term.channels if term.own else term.channels
+    count = channels * width + (3 * channels if term.own else 0)
+    groups = h if term.own else 1
+    queries, keys = (term.kernel(torch.zeros(1, groups, n, term.channels)) for n in (asked * h // groups, length))
+    depths = [factor.shape[-1] for factor in queries]
+    if prefers_pairs(queries, keys, v):
+        distinct = depths[:1] if queries[-1] is queries[0] else depths
+        return count + asked * h * (sum(distinct) + v)
+    return count + (asked * h + length * groups) / length * torch.Size(depths).numel() * v
+
+
+def timed(options) -> dict[str, dict[str, float]]:
+    """Return milliseconds by shape and layer."""
+    device, found = options.device, {}
+    for shape, (batch, length, top) in SHAPES.items():
+        x = torch.randn(batch, length, MINI["embed_dim"], device=device, requires_grad=True)
+        at = None
+        if top:
+            masked = torch.randperm(batch * length, device=device)[: masked_tokens(batch * length)]
+            at = torch.cat([torch.arange(batch, device=device) * length, masked.sort().values])
+
+        def step(layer: EncoderLayer, x=x, at=at) -> None:
+            with torch.autocast(device, torch.bfloat16, enabled=multiplies_bfloat16(device)):
+                y, _ = layer(x, at=at)
+            y.backward(torch.ones_like(y))
+
+        functions = {name: lambda layer=layer: step(layer) for name, layer in layers().items()}
+        times = measuring.interleaved(functions, device, options.repeats, warm_up=2)
+        found[shape] = {name: 1000 * seconds for name, seconds in times.items()}
+        measuring.say(f"{shape}: done")
+    return found
+
+
+def main() -> None:
+    parser = measuring.parser(__doc__)
+    parser.add_argument("--counts", action="store_true", help="count only")
+    options = measuring.parse(parser)
+    torch.manual_seed(options.seed)
+    times = {} if options.counts else timed(options)
+    rows = []
+    for name, layer in layers().items():
+        parts = [layer.mixing, *([layer.term] if isinstance(layer, ContentLayer) else [])]
+        row = {"layer": name, "parameters": sum(p.numel() for part in parts for p in part.parameters())}
+        for shape, (_, length, top) in SHAPES.items():
+            asked = masked_tokens(length) + 1 if top else length
+            row[f"{shape}, multiply-adds"] = multiply_adds(layer, length, asked) / 1000
+            row[f"{shape}, ms"] = times.get(shape, {}).get(name)
+        rows.append(row)
+    columns = {"layer": ("layer",), "parameters": ("parameters",)}
+    columns |= {f"{shape}, thousand multiply-adds per token": (f"{shape}, multiply-adds",) for shape in SHAPES}
+    columns |= {f"{shape}, ms": (f"{shape}, ms", 1, 1) for shape in times}
+    print(measuring.table(rows, columns))
+    print(measuring.setting_line(measuring.setting(options.device, options.seed)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""fairseq's architecture ``lambda_bert_content``: lambda_bert_mini with a content term in some layers."""
+
+from dataclasses import dataclass, field
+
+import torch
+from fairseq.dataclass import ChoiceEnum
+from fairseq.models import register_model
+
+from content_terms.layer import add_term
+from content_terms.terms import TERMS
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.models.lambda_bert_config import SIZES, sized_config
+from fairseq_lambda.modules import parse_layers
+
+
+@dataclass
+class ContentConfig(sized_config(*SIZES["mini"])):
+    content_term: ChoiceEnum(["none", *TERMS]) = field(
+        default="none", metadata={"help": "term beside the lambdas of --content-layers; none: the model as it is"}
+    )
+    content_layers: str = field(default="3", metadata={"help": "layers with the content term, such as 0,1,3-5"})
+
+
+@register_model("lambda_bert_content", dataclass=ContentConfig)
+class ContentBertModel(LambdaBertModel):
+    """A :class:`LambdaBertModel` with a content term, whose top layer works for the positions of the losses only."""
+
+    def __init__(self, cfg, encoder):
+        term = str(getattr(cfg.content_term, "value", cfg.content_term))
+        if term != "none":
+            layers = encoder.bert.encoder.layers
+            add_term(encoder.bert, term, parse_layers(cfg.content_layers, len(layers)))
+        super().__init__(cfg, encoder)
+
+    def forward(self, src_tokens, features_only=False, return_all_hiddens=False, masked_tokens=None, **more):
+        """As fairseq's. The losses need the masked tokens and ``<s>``: the top layer is spared the other positions."""
+        if features_only or return_all_hiddens or masked_tokens is None or more.get("return_lambdas"):
+            return super().forward(src_tokens, features_only, return_all_hiddens, masked_tokens=masked_tokens, **more)
+        batch, length = src_tokens.shape
+        if masked_tokens.dtype == torch.bool:
+            masked_tokens = masked_tokens.flatten().nonzero().squeeze(1)
+        first = torch.arange(batch, device=src_tokens.device) * length
+        at = torch.cat([first, masked_tokens])
+        x, extra = super().forward(src_tokens, features_only=True, masked_tokens=at, **more)
+        bert = self.encoder.bert
+        if bert.sentence_head is not None:
+            extra["sentence_logits"] = bert.sentence_head(x[:batch, None])
+        return bert.lm_head(x[batch:]), extra

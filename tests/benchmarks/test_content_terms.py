@@ -1,0 +1,321 @@
+"""The trial content terms: against loops, forms that must agree, and what may not reach what."""
+
+import copy
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import comparison
+import pytest
+import torch
+from comparison import Results
+from conftest import make_task, random_batch
+from content_terms import kernels
+from content_terms.layer import ContentLayer
+from content_terms.model import ContentBertModel, ContentConfig
+from content_terms.terms import TERMS, SoftmaxTerm
+from content_terms.windowed import windowed_softmax
+
+from fairseq_lambda.criterions.masked_lm_sop import MaskedLMSOPCriterion, MaskedLMSOPCriterionConfig
+from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.modules import LambdaBertOptions
+from fairseq_lambda.modules.softmax_attention import SoftmaxAttention, rotate
+
+OPTIONS = LambdaBertOptions(
+    vocab_size=20, layers=2, embed_dim=32, ffn_embed_dim=16, heads=2, dim_k=16, local_context=3, backend="reference"
+)
+GLOBAL = [name for name in TERMS if not name.startswith("softmax")]
+
+
+def make(name, **options):
+    """Return a layer in float64 with no weight at a value that hides something."""
+    torch.manual_seed(0)
+    layer = ContentLayer(OPTIONS, TERMS[name](OPTIONS, **options)).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return layer
+
+
+def inputs(batch=2, length=9):
+    torch.manual_seed(1)
+    shapes = (32,), (2, 16), (16,)
+    return [torch.randn(batch, length, *shape, dtype=torch.float64) for shape in shapes]
+
+
+def normed(x, norm):
+    return torch.nn.functional.layer_norm(x, x.shape, norm.weight, norm.bias, norm.eps)
+
+
+def turned(x, position):
+    """Rotary positions, one pair of channels after the other."""
+    out = torch.empty_like(x)
+    for i in range(0, len(x), 2):
+        angle = position * 10000 ** (-i / len(x))
+        out[i] = x[i] * math.cos(angle) - x[i + 1] * math.sin(angle)
+        out[i + 1] = x[i] * math.sin(angle) + x[i + 1] * math.cos(angle)
+    return out
+
+
+def kappa(name, q, k):
+    """The kernel of one query and one key, by its definition."""
+    if name.startswith("taylor"):
+        s = q @ k / 16**0.5
+        return 1 + s + s**2 / 2
+    if name == "hedgehog":
+        return q.softmax(0) @ k.softmax(0) + (-q).softmax(0) @ (-k).softmax(0)
+    return (q[:16].softmax(0) @ k[:16].softmax(0)) * (q[16:].softmax(0) @ k[16:].softmax(0))
+
+
+def by_loops(name, term, x, queries, values):
+    """The term of one text without padding, (n, h, v)."""
+    n, heads = queries.shape[:2]
+    rows = []
+    for h in range(heads):
+        if name.startswith("softmax"):
+            q = [turned(queries[i, h], i) for i in range(n)]
+            k = [turned(normed(term.k_proj(x[i]), term.k_norm), i) for i in range(n)]
+        elif name == "taylor-shared":
+            q, k = queries[:, h], [normed(term.k_proj(x[i]), term.k_norm) for i in range(n)]
+        else:
+            projected = term.qk_proj(x).view(n, 2, heads, -1)[:, :, h]
+            weight = term.convolution.view(3, 2, heads, -1)[:, :, h]
+            zero = torch.zeros_like(projected[0])
+            around = [zero, *projected, zero]
+            both = [sum(weight[j] * around[i + j] for j in range(3)) for i in range(n)]
+            groups = term.kernel.groups
+            q = [torch.cat([normed(part, term.q_norm) for part in one[0].chunk(groups)]) for one in both]
+            k = [torch.cat([normed(part, term.k_norm) for part in one[1].chunk(groups)]) for one in both]
+        for i in range(n):
+            if name.startswith("softmax"):
+                near = [m for m in range(n) if abs(m - i) <= term.window]
+                weights = torch.stack([q[i] @ k[m] / 4 for m in near]).softmax(0)
+            else:
+                near = range(n)
+                # the constant of the Taylor kernel is in kappa: (1 + s)^2 + 1, halved
+                constant = 0 if name.startswith("taylor") else term.kernel.constant
+                weights = torch.stack([kappa(name, q[i], k[m]) + constant for m in near])
+                weights = weights / weights.sum()
+            rows.append(sum(w * values[m] for w, m in zip(weights, near, strict=True)))
+    return torch.stack(rows).view(heads, n, -1).transpose(0, 1)
+
+
+@pytest.mark.parametrize("form", ["pairs", "features"])
+@pytest.mark.parametrize("name", TERMS)
+def test_equals_loops_with_every_gradient(name, form, monkeypatch):
+    if name.startswith("softmax"):
+        options = {"window": 3 if form == "pairs" else 20}  # shorter than the text: blocks; longer: all pairs
+    else:
+        options = {}
+        monkeypatch.setattr(kernels, "prefers_pairs", lambda *_: form == "pairs")
+    term = make(name, **options).term
+    tensors = [t.requires_grad_() for t in inputs()]
+    lengths = 9, 5
+    padding_mask = torch.arange(9) >= torch.tensor(lengths)[:, None]
+    values = tensors[2].masked_fill(padding_mask[..., None], 0)
+    y = term(tensors[0], tensors[1], values, padding_mask, None)
+    expected = [by_loops(name, term, *(t[b, :n] for t in tensors)) for b, n in enumerate(lengths)]
+    given = [tensors[0], tensors[2]] if getattr(term, "own", False) else tensors  # queries of its own
+    wanted = [*given, *term.parameters()]
+    weights = torch.randn_like(y)
+    for b, n in enumerate(lengths):
+        torch.testing.assert_close(y[b, :n], expected[b], atol=1e-10, rtol=1e-8)
+    ours = torch.autograd.grad((y * weights)[~padding_mask].sum(), wanted)
+    theirs = torch.autograd.grad(sum((e * weights[b, : len(e)]).sum() for b, e in enumerate(expected)), wanted)
+    for gradient, reference in zip(ours, theirs, strict=True):
+        assert reference.abs().max() > 1e-6  # nothing here hides a gradient
+        torch.testing.assert_close(gradient, reference, atol=1e-10, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_padding_never_leaks(name):
+    layer = make(name, **({"window": 3} if name.startswith("softmax") else {}))
+    x, lengths = inputs(3, 12)[0], torch.tensor([12, 7, 0])
+    padding_mask = torch.arange(12) >= lengths[:, None]
+    for garbage in (1e30, float("nan"), float("inf")):
+        y, _ = layer(x.masked_fill(padding_mask[..., None], garbage), padding_mask)
+        for b, n in enumerate(lengths.tolist()):
+            alone = layer(x[b : b + 1, :n])[0][0] if n else x[b, :0]
+            torch.testing.assert_close(y[b, :n], alone, atol=1e-10, rtol=1e-9)
+    clean = x.masked_fill(padding_mask[..., None], 7).requires_grad_()
+    y, _ = layer(clean, padding_mask)
+    y[~padding_mask].sum().backward()
+    assert y.isfinite().all() and not clean.grad[padding_mask].any()
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmax-alone"])
+def test_a_window_knows_offsets_only_and_no_farther_than_its_end(name):
+    term = make(name, window=3).term
+    x, queries, values = inputs(1, 30)
+    part = term(*(t[:, 5:25] for t in (x, queries, values)), None, None)
+    one = term(x, queries, values, None, None)
+    torch.testing.assert_close(part[:, 3:17], one[:, 8:22], atol=1e-10, rtol=1e-9)
+    changed = x.clone()
+    changed[:, 20] += 1
+    two = term(changed, queries, values, None, None)
+    assert (one != two).flatten(2).any(2)[0].nonzero().flatten().tolist() == list(range(17, 24))
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_a_kernel_knows_no_positions(name):
+    term = make(name).term
+    tensors = inputs(1, 14)
+    if term.own:
+        with torch.no_grad():
+            term.convolution[[0, 2]] = 0
+    order = torch.randperm(14)
+    permuted = term(*(t[:, order] for t in tensors), None, None)
+    torch.testing.assert_close(permuted, term(*tensors, None, None)[:, order], atol=1e-10, rtol=1e-9)
+
+
+def test_a_text_of_the_window_is_read_by_softmax_attention():
+    term = SoftmaxTerm(OPTIONS).double()
+    x, queries, values = inputs(1, term.window + 1)
+    q, k = (t.transpose(1, 2) for t in (queries, term.k_norm(term.k_proj(x))[:, :, None].expand_as(queries)))
+    rotation = SoftmaxAttention(32, 2, rotary=True).rotation(x)
+    both = torch.stack([q, k], 1).permute(0, 3, 1, 2, 4)
+    q, k = rotate(both, rotation).permute(2, 0, 3, 1, 4)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, values[:, None].expand(-1, 2, -1, -1))
+    torch.testing.assert_close(term(x, queries, values, None, None), expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_positions_that_are_asked_for_are_those_of_all(name):
+    layer = make(name)
+    x = inputs(3, 11)[0].requires_grad_()
+    padding_mask = torch.arange(11) >= torch.tensor([11, 8, 4])[:, None]
+    at = torch.tensor([0, 11, 22, 3, 7, 2, 15, 23, 3, 0])  # <s> of each, then masked ones, some of them twice
+    y, content_lambda = layer(x, padding_mask, return_lambda=True, at=at)
+    full, expected_lambda = layer(x, padding_mask, return_lambda=True)
+    torch.testing.assert_close(y, full.flatten(0, 1)[at])
+    torch.testing.assert_close(content_lambda, expected_lambda)
+    weights = torch.randn_like(y)
+    wanted = [x, *layer.parameters()]
+    ours = torch.autograd.grad((y * weights).sum(), wanted)
+    theirs = torch.autograd.grad((full.flatten(0, 1)[at] * weights).sum(), wanted)
+    for gradient, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, reference)
+
+
+@pytest.mark.parametrize("length", [24, 400])  # all pairs; features, or blocks
+@pytest.mark.parametrize("name", TERMS)
+def test_bfloat16_is_near_and_finite_however_large_the_keys(name, length):
+    layer = make(name).float()
+    x = inputs(2, length)[0].float()
+    for gain in (1.0, 30.0):
+        for module in layer.term.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                torch.nn.init.constant_(module.weight, gain)
+        with torch.autocast("cpu", torch.bfloat16):
+            y, _ = layer(x)
+        assert y.dtype == torch.float32
+        exact, _ = copy.deepcopy(layer).double()(x.double())
+        error = (y - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+        assert error < (0.02 if gain == 1 else 0.3)
+        y.sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+        layer.zero_grad()
+
+
+def test_the_denominator_is_positive_where_nothing_matches():
+    queries, keys = torch.full((1, 1, 3, 2), 1.0), torch.zeros(1, 1, 5, 2)
+    values = torch.randn(1, 5, 4)
+    y = kernels.kernel_mix([queries], [keys], values, 1e-3, 5)
+    torch.testing.assert_close(y, values.mean(1).expand(1, 1, 3, 4))
+
+
+def test_what_the_trial_leaves_out_is_refused():
+    with pytest.raises(ValueError, match="--lambda-intra-depth 2"):
+        ContentLayer(replace(OPTIONS, dim_u=2), TERMS["softmax"](OPTIONS))
+    with pytest.raises(ValueError, match="--lambda-key-depth 8"):
+        TERMS["taylor-shared"](replace(OPTIONS, dim_k=8))
+    assert windowed_softmax(*(torch.ones(1, 1, *s) for s in ((2, 4), (4,), (3,))), window=0).eq(1).all()
+
+
+def build(term="softmax", **options):
+    """Return the task and fairseq's model in float64."""
+    task = make_task()
+    shape = {"encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 16, "encoder_attention_heads": 2}
+    options = {**shape, "lambda_local_context": 3, "content_term": term, "content_layers": "1", **options}
+    return task, ContentBertModel.build_model(ContentConfig(**options), task).double()
+
+
+@pytest.mark.parametrize("options", [{}, {"term": "none"}, {"lambda_layers": "0", "term": "none"}])
+def test_the_losses_and_gradients_are_those_of_a_top_layer_that_works_for_all_positions(options, monkeypatch):
+    task, model = build(**options)
+    batch = random_batch(task)
+    criterion = MaskedLMSOPCriterion(MaskedLMSOPCriterionConfig(), task)
+    calls, whole = [], type(model.encoder.bert.encoder).forward
+    monkeypatch.setattr(
+        type(model.encoder.bert.encoder), "forward", lambda *given: calls.append(given[-1]) or whole(*given)
+    )
+    found = []
+    for forward in (ContentBertModel.forward, LambdaBertModel.forward):
+        monkeypatch.setattr(ContentBertModel, "forward", forward)
+        loss, size, log = criterion(model, batch)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        found.append([loss, torch.tensor([size, log["sop_correct"], log["mlm_correct"]]), *gradients])
+    assert len(calls[0]) == 6 + len(batch["masked_positions"]) and calls[1] is None
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_term_is_put_where_it_is_wanted_and_the_rest_stays():
+    torch.manual_seed(3)
+    _, model = build("taylor", encoder_layers=3, content_layers="0,2")
+    torch.manual_seed(3)
+    _, plain = build("none", encoder_layers=3)
+    layers, theirs = model.encoder.bert.encoder.layers, plain.encoder.bert.encoder.layers
+    assert [isinstance(layer, ContentLayer) for layer in layers] == [True, False, True]
+    assert all(torch.equal(a, b) for a, b in zip(layers[1].parameters(), theirs[1].parameters(), strict=True))
+    assert 0.01 < layers[2].fc1.weight.std() < 0.03 and not layers[2].fc1.bias.any()  # drawn as BERT does
+    with pytest.raises(ValueError, match="--content-layers names layer 1, which is a softmax layer"):
+        build("taylor", lambda_layers="0")
+
+
+TOY = f"""
+title: a toy
+size: tiny
+updates: 4
+lr: "1e-2"
+seeds: [1]
+baseline: as it is
+flags: {{user-dir: {Path(comparison.__file__).parent / "content_terms"}, arch: lambda_bert_content, num-workers: 0,
+        validate-interval-updates: 2, save-interval-updates: 2, log-interval: 1, encoder-layers: 2, batch-size: 8,
+        encoder-embed-dim: 32, encoder-ffn-embed-dim: 32, encoder-attention-heads: 2, tokens-per-sample: 32}}
+models:
+  as it is: {{}}
+  soft codes: {{content-term: codes, content-layers: 0-1}}
+"""
+
+
+@pytest.mark.slow
+def test_a_comparison_trains_evaluates_and_times_them(toy_data, tmp_path):
+    data = shutil.copytree(toy_data, tmp_path / "data")
+    for suffix in (".bin", ".idx"):
+        shutil.copy(data / f"valid{suffix}", data / f"test{suffix}")
+    (tmp_path / "toy.yaml").write_text(TOY)
+    code = f"import pathlib, run, comparison; comparison.RESULTS = pathlib.Path({str(tmp_path)!r}); run.main(ARGV)"
+    arguments = [str(tmp_path / "toy.yaml"), str(data), "--runs", str(tmp_path / "runs")]
+    for more in ([], ["--time"]):  # in new processes: this one has the plugin
+        command = [sys.executable, "-c", code.replace("ARGV", repr([*arguments, *more]))]
+        subprocess.run(command, cwd=Path(comparison.__file__).parent, check=True)
+    plain, codes = Results(tmp_path / "toy.jsonl").lines
+    assert [point["updates"] for point in codes["curve"]] == [2, 4]
+    assert codes["parameters"] > plain["parameters"] and codes["in_turns"]["ms_per_update"] > 0
+    for line in (plain, codes):
+        assert line["scores"]["valid"]["mlm_ppl"] == pytest.approx(line["curve"][-1]["valid_ppl"], rel=1e-2)
+
+
+def test_costs_are_counted():
+    command = [sys.executable, str(Path(comparison.__file__).parent / "content_terms/costs.py"), "--counts"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    table = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| ")}
+    assert {"lambda", "softmax layer", *TERMS} < set(table)
+    # a key projection, scores and sums over 128 keys; and of a sixth of the positions
+    more = [float(a) - float(b) for a, b in zip(table["softmax"][1:], table["lambda"][1:], strict=True)]
+    assert more[0] == pytest.approx((256 * 16 + 4 * 128 * (16 + 64)) / 1000, abs=1.1)
+    assert more[1] == pytest.approx((256 * 16 + 20 / 128 * 4 * 128 * (16 + 64)) / 1000, abs=1.1)
