@@ -50,6 +50,10 @@ def normed(x, norm):
     return torch.nn.functional.layer_norm(x, x.shape, norm.weight, norm.bias, norm.eps)
 
 
+def in_groups(x, term, norm):
+    return torch.cat([normed(part, norm) for part in x.chunk(term.groups)])
+
+
 def turned(x, position):
     """Rotary positions, one pair of channels after the other."""
     out = torch.empty_like(x)
@@ -65,7 +69,7 @@ def kappa(name, q, k):
     if name.startswith("taylor"):
         s = q @ k / 16**0.5
         return 1 + s + s**2 / 2
-    if name == "hedgehog":
+    if name.startswith("hedgehog"):
         return q.softmax(0) @ k.softmax(0) + (-q).softmax(0) @ (-k).softmax(0)
     return (q[:16].softmax(0) @ k[:16].softmax(0)) * (q[16:].softmax(0) @ k[16:].softmax(0))
 
@@ -75,20 +79,18 @@ def by_loops(name, term, x, queries, values):
     n, heads = queries.shape[:2]
     rows = []
     for h in range(heads):
-        if name.startswith("softmax"):
-            q = [turned(queries[i, h], i) for i in range(n)]
-            k = [turned(normed(term.k_proj(x[i]), term.k_norm), i) for i in range(n)]
-        elif name == "taylor-shared":
-            q, k = queries[:, h], [normed(term.k_proj(x[i]), term.k_norm) for i in range(n)]
+        k = [term.k_proj(one) for one in x]
+        if term.of_neighbours:
+            zero = torch.zeros(3, len(k[0]) // 3, dtype=x.dtype)
+            beside = [zero, *(one.view(3, -1) for one in k), zero]
+            k = [beside[i][0] + beside[i + 1][1] + beside[i + 2][2] for i in range(n)]
+        k = [in_groups(one, term, term.k_norm) for one in k]
+        if term.q_proj is None:
+            q = list(queries[:, h])
         else:
-            projected = term.qk_proj(x).view(n, 2, heads, -1)[:, :, h]
-            weight = term.convolution.view(3, 2, heads, -1)[:, :, h]
-            zero = torch.zeros_like(projected[0])
-            around = [zero, *projected, zero]
-            both = [sum(weight[j] * around[i + j] for j in range(3)) for i in range(n)]
-            groups = term.kernel.groups
-            q = [torch.cat([normed(part, term.q_norm) for part in one[0].chunk(groups)]) for one in both]
-            k = [torch.cat([normed(part, term.k_norm) for part in one[1].chunk(groups)]) for one in both]
+            q = [in_groups(term.q_proj(one).view(heads, -1)[h], term, term.q_norm) for one in x]
+        if name.startswith("softmax"):
+            q, k = ([turned(one, i) for i, one in enumerate(side)] for side in (q, k))
         for i in range(n):
             if name.startswith("softmax"):
                 near = [m for m in range(n) if abs(m - i) <= term.window]
@@ -118,7 +120,7 @@ def test_equals_loops_with_every_gradient(name, form, monkeypatch):
     values = tensors[2].masked_fill(padding_mask[..., None], 0)
     y = term(tensors[0], tensors[1], values, padding_mask, None)
     expected = [by_loops(name, term, *(t[b, :n] for t in tensors)) for b, n in enumerate(lengths)]
-    given = [tensors[0], tensors[2]] if getattr(term, "own", False) else tensors  # queries of its own
+    given = [tensors[0], tensors[2]] if term.q_proj is not None else tensors  # queries of its own
     wanted = [*given, *term.parameters()]
     weights = torch.randn_like(y)
     for b, n in enumerate(lengths):
@@ -146,26 +148,27 @@ def test_padding_never_leaks(name):
     assert y.isfinite().all() and not clean.grad[padding_mask].any()
 
 
-@pytest.mark.parametrize("name", ["softmax", "softmax-alone"])
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in GLOBAL])
 def test_a_window_knows_offsets_only_and_no_farther_than_its_end(name):
     term = make(name, window=3).term
     x, queries, values = inputs(1, 30)
     part = term(*(t[:, 5:25] for t in (x, queries, values)), None, None)
     one = term(x, queries, values, None, None)
-    torch.testing.assert_close(part[:, 3:17], one[:, 8:22], atol=1e-10, rtol=1e-9)
+    reach = 3 + term.of_neighbours
+    torch.testing.assert_close(part[:, reach : 20 - reach], one[:, 5 + reach : 25 - reach], atol=1e-10, rtol=1e-9)
     changed = x.clone()
     changed[:, 20] += 1
     two = term(changed, queries, values, None, None)
-    assert (one != two).flatten(2).any(2)[0].nonzero().flatten().tolist() == list(range(17, 24))
+    assert (one != two).flatten(2).any(2)[0].nonzero().flatten().tolist() == list(range(20 - reach, 21 + reach))
 
 
 @pytest.mark.parametrize("name", GLOBAL)
 def test_a_kernel_knows_no_positions(name):
     term = make(name).term
     tensors = inputs(1, 14)
-    if term.own:
+    if term.of_neighbours:
         with torch.no_grad():
-            term.convolution[[0, 2]] = 0
+            term.k_proj.weight.unflatten(0, (3, -1))[[0, 2]] = 0
     order = torch.randperm(14)
     permuted = term(*(t[:, order] for t in tensors), None, None)
     torch.testing.assert_close(permuted, term(*tensors, None, None)[:, order], atol=1e-10, rtol=1e-9)
@@ -221,17 +224,15 @@ def test_bfloat16_is_near_and_finite_however_large_the_keys(name, length):
 
 
 def test_the_denominator_is_positive_where_nothing_matches():
-    queries, keys = torch.full((1, 1, 3, 2), 1.0), torch.zeros(1, 1, 5, 2)
+    queries, keys = torch.ones(1, 3, 2), torch.zeros(1, 5, 2)
     values = torch.randn(1, 5, 4)
     y = kernels.kernel_mix([queries], [keys], values, 1e-3, 5)
-    torch.testing.assert_close(y, values.mean(1).expand(1, 1, 3, 4))
+    torch.testing.assert_close(y, values.mean(1, keepdim=True).expand(1, 3, 4))
 
 
 def test_what_the_trial_leaves_out_is_refused():
     with pytest.raises(ValueError, match="--lambda-intra-depth 2"):
         ContentLayer(replace(OPTIONS, dim_u=2), TERMS["softmax"](OPTIONS))
-    with pytest.raises(ValueError, match="--lambda-key-depth 8"):
-        TERMS["taylor-shared"](replace(OPTIONS, dim_k=8))
     assert windowed_softmax(*(torch.ones(1, 1, *s) for s in ((2, 4), (4,), (3,))), window=0).eq(1).all()
 
 

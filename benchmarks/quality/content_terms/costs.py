@@ -5,6 +5,7 @@ milliseconds of forward with backward of the whole layer, feed-forward network i
 positions, and the top layer's: 15 % of them and ``<s>``) and for 2 of 2,048. All take turns. ``--counts`` times none.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -47,21 +48,20 @@ def multiply_adds(layer: EncoderLayer, length: int, asked: int) -> float:
 
 def of_term(term: Term, mixing, length: int, asked: int) -> float:
     """Return those of the term alone."""
-    width, h, k, v = mixing.gate_proj.in_features, mixing.heads, mixing.dim_k, mixing.dim_v
+    h, v, share = mixing.heads, mixing.dim_v, asked / length
+    channels = term.k_norm.normalized_shape[0] * term.groups
+    count = term.k_proj.weight.numel() + share * (0 if term.q_proj is None else term.q_proj.weight.numel())
     if isinstance(term, SoftmaxTerm):
         block = term.window + 1
-        share, seen = (asked / length, length) if length <= block else (1, 3 * block)
-        return width * k + share * h * seen * (k + v)
+        share, seen = (share, length) if length <= block else (1, 3 * block)
+        return count + share * h * seen * (channels + v)
     assert isinstance(term, KernelTerm)
-    channels = 2 * h * term.channels if term.own else term.channels
-    count = channels * width + (3 * channels if term.own else 0)
-    groups = h if term.own else 1
-    queries, keys = (term.kernel(torch.zeros(1, groups, n, term.channels)) for n in (asked * h // groups, length))
+    queries, keys = (term.kernel(torch.zeros(1, n, channels)) for n in (asked * h, length))
     depths = [factor.shape[-1] for factor in queries]
     if prefers_pairs(queries, keys, v):
         distinct = depths[:1] if queries[-1] is queries[0] else depths
-        return count + asked * h * (sum(distinct) + v)
-    return count + (asked * h + length * groups) / length * torch.Size(depths).numel() * v
+        return count + share * h * length * (sum(distinct) + v)
+    return count + (share * h + 1) * math.prod(depths) * v
 
 
 def timed(options) -> dict[str, dict[str, float]]:

@@ -21,6 +21,7 @@ class Rows:
         text, position = wanted.nonzero().unbind(1)
         self.there = torch.arange(batch, device=at.device)[:, None].repeat(1, count) * length
         self.there[text, slot[text, position]] = text * length + position
+        self.positions = self.there % length  # (b, P)
         self.back = at // length * count + slot.flatten()[at]
 
     def gather(self, x: Tensor) -> Tensor:
