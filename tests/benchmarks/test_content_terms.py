@@ -19,8 +19,6 @@ from content_terms.model import ContentBertModel, ContentConfig
 from content_terms.terms import TERMS, SoftmaxTerm
 from content_terms.windowed import windowed_softmax
 
-from fairseq_lambda.criterions.masked_lm_sop import MaskedLMSOPCriterion, MaskedLMSOPCriterionConfig
-from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.modules import LambdaBertOptions
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention, rotate
 
@@ -244,24 +242,20 @@ def build(term="softmax", **options):
     return task, ContentBertModel.build_model(ContentConfig(**options), task).double()
 
 
-@pytest.mark.parametrize("options", [{}, {"term": "none"}, {"lambda_layers": "0", "term": "none"}])
-def test_the_losses_and_gradients_are_those_of_a_top_layer_that_works_for_all_positions(options, monkeypatch):
-    task, model = build(**options)
-    batch = random_batch(task)
-    criterion = MaskedLMSOPCriterion(MaskedLMSOPCriterionConfig(), task)
-    calls, whole = [], type(model.encoder.bert.encoder).forward
-    monkeypatch.setattr(
-        type(model.encoder.bert.encoder), "forward", lambda *given: calls.append(given[-1]) or whole(*given)
+def test_the_top_layer_skips_what_no_loss_reads_and_no_gradient_changes():
+    task, model = build()
+    batch, found, asked = random_batch(task), [], []
+    model.encoder.bert.encoder.layers[-1].term.register_forward_hook(
+        lambda _, x, y: asked.append(y[:, :, 0, 0].numel())
     )
-    found = []
-    for forward in (ContentBertModel.forward, LambdaBertModel.forward):
-        monkeypatch.setattr(ContentBertModel, "forward", forward)
-        loss, size, log = criterion(model, batch)
-        gradients = torch.autograd.grad(loss, list(model.parameters()))
-        found.append([loss, torch.tensor([size, log["sop_correct"], log["mlm_correct"]]), *gradients])
-    assert len(calls[0]) == 6 + len(batch["masked_positions"]) and calls[1] is None
+    for everything in (True, False):
+        net_input = batch["net_input"] | {"return_all_hiddens": everything}
+        logits, extra = model(**net_input, masked_tokens=batch["masked_positions"])
+        loss = logits.square().mean() + extra["sentence_logits"].sin().sum()
+        found.append([logits, extra["sentence_logits"], *torch.autograd.grad(loss, list(model.parameters()))])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+    assert asked[0] == batch["target"].numel() > asked[1]
 
 
 def test_a_term_is_put_where_it_is_wanted_and_the_rest_stays():

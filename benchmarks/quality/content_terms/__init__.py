@@ -7,7 +7,7 @@ this folder. comparisons/content_terms.yaml trains them; costs.py counts and tim
     kernels.py   kernels made of one or two inner products, as a table of pairs or as features
     windowed.py  softmax over the tokens near by
     terms.py     the terms by name, with the projections of their own
-    layer.py     an encoder layer with a term; the last one works for the positions only that the losses ask for
+    layer.py     an encoder layer with a term; the top one works for the positions only that a loss reads
     model.py     fairseq's model
 """
 

@@ -7,6 +7,7 @@ tokens (all positions, and the top layer's: 15 % of them and ``<s>``) and for 2 
 
 import argparse
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from step_parts import masked_tokens, mixing_cost
 from content_terms.kernels import prefers_pairs
 from content_terms.layer import ContentLayer
 from content_terms.terms import TERMS, KernelTerm, SoftmaxTerm, Term
+from fairseq_lambda.commands.train import environment
 from fairseq_lambda.hardware import multiplies_bfloat16
 from fairseq_lambda.modules import EncoderLayer, LambdaBert, LambdaBertOptions
 
@@ -97,6 +99,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="turns (%(default)s)")
     parser.add_argument("--counts", action="store_true", help="count only")
     options = parser.parse_args()
+    if dict(os.environ) != environment(0):  # memory as in training; a process has that from its start or not at all
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment(0))
     torch.manual_seed(1)
     times = {} if options.counts else timed(options.repeats)
     rows = []

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
 
@@ -23,7 +22,7 @@ class ContentConfig(sized_config(*SIZES["mini"])):
 
 @register_model("lambda_bert_content", dataclass=ContentConfig)
 class ContentBertModel(LambdaBertModel):
-    """A :class:`LambdaBertModel` with a content term, whose top layer works for the positions of the losses only."""
+    """A :class:`LambdaBertModel` with a content term in some layers."""
 
     def __init__(self, cfg, encoder):
         term = str(getattr(cfg.content_term, "value", cfg.content_term))
@@ -31,18 +30,3 @@ class ContentBertModel(LambdaBertModel):
             layers = encoder.bert.encoder.layers
             add_term(encoder.bert, term, parse_layers(cfg.content_layers, len(layers)))
         super().__init__(cfg, encoder)
-
-    def forward(self, src_tokens, features_only=False, return_all_hiddens=False, masked_tokens=None, **more):
-        """As fairseq's. The losses need the masked tokens and ``<s>``: the top layer is spared the other positions."""
-        if features_only or return_all_hiddens or masked_tokens is None or more.get("return_lambdas"):
-            return super().forward(src_tokens, features_only, return_all_hiddens, masked_tokens=masked_tokens, **more)
-        batch, length = src_tokens.shape
-        if masked_tokens.dtype == torch.bool:
-            masked_tokens = masked_tokens.flatten().nonzero().squeeze(1)
-        first = torch.arange(batch, device=src_tokens.device) * length
-        at = torch.cat([first, masked_tokens])
-        x, extra = super().forward(src_tokens, features_only=True, masked_tokens=at, **more)
-        bert = self.encoder.bert
-        if bert.sentence_head is not None:
-            extra["sentence_logits"] = bert.sentence_head(x[:batch, None])
-        return bert.lm_head(x[batch:]), extra
