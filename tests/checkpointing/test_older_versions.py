@@ -15,6 +15,7 @@ from training import load, train
 
 from fairseq_lambda.commands.evaluate import evaluate
 from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.modules import LambdaEncoder
 
 OLD = Path(__file__).with_name("version_0_1_0")
 FLAGS = "--encoder-layers 3 --lambda-layers 0,2 --attention-rotary --dropout .1 --attention-dropout .1".split()
@@ -38,6 +39,20 @@ def in_todays_order(name, weight):
     return weight[pairs.flatten()]
 
 
+@pytest.fixture
+def _draws_dropout_of_all_tokens(monkeypatch):
+    """Let the top layer compute all tokens, as the old version did: what it skips has no dropout drawn for it."""
+    whole = LambdaEncoder.forward
+
+    def forward(self, x, *rest):
+        *rest, at = rest
+        x, states, lambdas = whole(self, x, *rest)
+        return (x if at is None else x.flatten(0, 1)[at]), states, lambdas
+
+    monkeypatch.setattr(LambdaEncoder, "forward", forward)
+
+
+@pytest.mark.usefixtures("_draws_dropout_of_all_tokens")
 def test_the_next_five_updates_are_those_of_the_old_version(expected, tmp_path):
     shutil.copy(OLD / "checkpoint_5.pt", tmp_path / "checkpoint_last.pt")
     train(OLD / "data", tmp_path, 10, *FLAGS)
