@@ -36,8 +36,8 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_masks_are_filled(bert):
     states, other = bert.fill_mask(SENTENCE, topk=2)
     assert states.token == "States" and states.probability > 0.5 > other.probability
-    new_york = bert.fill_mask("He was born in New <mask> and moved to England.", topk=1)[0]
-    assert new_york.text == "He was born in New York and moved to England."
+    new_york = bert.fill_mask("She moved from New <mask> City to Chicago.", topk=1)[0]
+    assert new_york.text == "She moved from New York City to Chicago."
     one, two = bert.score(["She lives in London.", "lives London in She."])
     assert one > two
 
