@@ -151,6 +151,7 @@ def used(name: str, call: str) -> list[str]:
     return [
         "```python",
         "from fairseq_lambda.models import LambdaBertModel",
+        "",
         f'bert = LambdaBertModel.from_pretrained("{name}")',
         f"bert.{call}",
         "```",
