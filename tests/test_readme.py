@@ -78,6 +78,15 @@ def test_what_is_said_of_enwiki_is_what_was_trained():
             assert f"{line['in_turns']['ms_per_update']}" in page.text
 
 
+def test_longer_texts_were_read_as_the_page_says():
+    found = {(line["model"], line["tokens"]): line for line in lines("quality/length_control")}
+    models = ("lambda only", "position only", "hybrid, equal parameters, 3,000 updates", "rotary baseline")
+    for model, (_, *cells) in zip(models, Page("docs/quality.md").table(r"model \| 512 tokens"), strict=True):
+        rows = [found[model, tokens] for tokens in (512, 2048, 8192)]
+        assert cells == [f"{row['ratio']:.3f} ± {row['standard_error']:.3f}" for row in rows]
+    assert f"{100 * found['lambda only', 8192]['ratio'] - 100:.1f} % more perplexity" in Page("README.md").text
+
+
 SOFTMAX_OVER_OURS = {
     "mixing-cpu-float32": ("forward_backward", "softmax", "banded"),
     "mixing-cpu-bfloat16": ("forward_backward", "softmax", "banded"),
