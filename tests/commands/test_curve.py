@@ -1,12 +1,15 @@
 """The learning curve: read from a log of a real training, resumed, drawn, and refused where there is none."""
 
+import logging
+
 import pytest
 from training import train, write_data
 
 from fairseq_lambda.commands import curve
 
 
-def test_the_curve_of_a_resumed_training(tmp_path, capsys):
+def test_the_curve_of_a_resumed_training(tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)  # as fairseq-train sets it in a process of its own
     data, log = write_data(tmp_path / "data"), tmp_path / "run/train.log"
     log.parent.mkdir()
     flags = ["--log-file", log, "--log-format", "simple", "--validate-interval-updates", "2"]
