@@ -16,7 +16,7 @@ pytest.importorskip("transformers", minversion="4.57")
 
 import sentencepiece
 
-from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertForPreTraining
+from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertForPreTraining, LambdaBertModel
 from fairseq_lambda.huggingface.tokenizer import MASK, SPECIALS, fast_tokenizer, save_tokenizer
 
 WORDS = "the a film team city river was is released won lost built in on of near and not 1997 2004 , . ( ) - s".split()
@@ -65,6 +65,11 @@ def perturbed(model):
     return model.eval()
 
 
+def small(cls=LambdaBertModel, **options):
+    torch.manual_seed(0)
+    return perturbed(cls(config(**options)))
+
+
 def batch(rows=3, length=12, seed=0, vocabulary=None):
     """Ids of pairs, the last two rows padded on the right, and their attention mask."""
     vocabulary = vocabulary or config().vocab_size
@@ -72,6 +77,13 @@ def batch(rows=3, length=12, seed=0, vocabulary=None):
     ids[:, 0], ids[:, 4], ids[:, 5], ids[:, -1] = 0, 2, 2, 2
     ids[-1, 9:], ids[-2, 8:] = 1, 1
     return ids, ids.ne(1).long()
+
+
+def labelled():
+    """The batch, and the labels of some of its tokens."""
+    ids, mask = batch()
+    labels = torch.where(mask.bool() & ids.ge(4) & ids.remainder(2).eq(0), ids, -100)
+    return ids, mask, labels
 
 
 @pytest.fixture(scope="session")
