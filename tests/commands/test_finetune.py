@@ -1,73 +1,18 @@
-"""``lambda-bert finetune`` and ``predict`` from files to labels, in this process, with a tiny model."""
+"""``lambda-bert finetune`` from files to a model, in this process, with a tiny model."""
 
-import csv
-import io
-import itertools
 import json
 import random
-import shutil
 import sys
 
 import numpy as np
 import pytest
 import torch
-from fine_tunings import launch_here, run, sentences, topics, write_tsv
+from fine_tunings import launch_here, predicted, run, sentences, topic, topics, write_tsv  # noqa: F401  a fixture
 from test_hub_interface import trained  # noqa: F401  a fixture
 from training import differences, load, state_of_training
 
-from fairseq_lambda.commands import evaluate, export, finetune, finetune_training, labelled, predict
-from fairseq_lambda.finetuning.examples import Example
+from fairseq_lambda.commands import evaluate, export, finetune, finetune_training
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.batching import WINDOW
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def topic(trained, tmp_path_factory, monkeypatch_module):  # noqa: F811
-    """A folder with the files and ``run``, a classifier of topics that has learned them."""
-    folder = tmp_path_factory.mktemp("topic")
-    write_tsv(folder / "train.tsv", topics(150))
-    write_tsv(folder / "test.tsv", topics(40, seed=1))
-    run(
-        monkeypatch_module, trained, folder / "run", "--train", folder / "train.tsv", "--valid", "0.2",
-        "--test", folder / "test.tsv", "--max-epoch", 6,
-    )  # fmt: skip
-    return folder
-
-
-def predicted(capsys, *arguments):
-    capsys.readouterr()
-    predict.main([*map(str, arguments), "--cpu"])
-    return list(csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
-
-
-def test_label_names_are_those_of_the_file_on_every_line(topic, capsys):
-    scores = json.loads((topic / "run" / "scores.json").read_text())
-    assert scores["splits"]["test"]["accuracy"] == 1 and scores["splits"]["valid"]["texts"] == 30
-    assert scores["labels"] == ["a", "b", "c"]
-    rows = topics(40, seed=1)
-    bert = LambdaBertModel.from_pretrained(topic / "run")
-    assert [found.label for found in bert.classify([text for _, text in rows])] == [label for label, _ in rows]
-    lines = predicted(capsys, topic / "run", topic / "test.tsv")
-    assert [line["label"] for line in lines] == [label for label, _ in rows]
-    for line in lines:
-        assert float(line["probability"]) == max(float(line[name]) for name in "abc") > 0.5
-
-
-def test_an_exported_and_moved_folder_predicts_the_same_to_the_bit(topic, tmp_path):
-    export.main([str(topic / "run"), "--dest", str(tmp_path / "model")])
-    moved = shutil.move(tmp_path / "model", tmp_path / "moved")
-    texts = [(text,) for _, text in topics(40, seed=2)]
-    one, two = (LambdaBertModel.from_pretrained(folder).text_outputs(texts) for folder in (topic / "run", moved))
-    assert np.array_equal(list(one), list(two))
-    card = (tmp_path / "moved" / "README.md").read_text()
-    assert "| labels | a, b, c |" in card and "| test | 40 | 0 | 100.0 % |" in card and "one label for a text" in card
-    assert str(topic) not in (tmp_path / "moved" / "config.json").read_text()
 
 
 def test_run_again_it_is_complete_and_test_is_not_read(topic, monkeypatch, capsys, trained):  # noqa: F811
@@ -85,53 +30,6 @@ def test_other_data_in_the_same_folder_is_refused(topic, monkeypatch, trained): 
         ValueError, match=r"holds a fine-tuning on other data \(valid, seed\): choose another --save-dir"
     ):
         run(monkeypatch, trained, topic / "run", "--train", topic / "train.tsv", "--valid", topic / "test.tsv")
-
-
-def test_predictions_keep_the_order_whatever_the_lengths(topic, capsys, monkeypatch):
-    rng = random.Random(3)
-    texts = [" ".join(rng.choices("the river runs north of a town".split(), k=rng.randrange(60))) for _ in range(100)]
-    monkeypatch.setattr("fairseq_lambda.models.batching.by_length.__defaults__", (256, 7))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO("\n".join(texts).encode()))))
-    lines = predicted(capsys, topic / "run", "-")
-    bert = LambdaBertModel.from_pretrained(topic / "run")
-    assert len(lines) == 100
-    for line, text in zip(lines, texts, strict=True):
-        probabilities = bert.classify(text).probabilities
-        assert [float(line[name]) for name in "abc"] == pytest.approx(list(probabilities.values()), abs=2e-5)
-
-
-def test_prediction_reads_no_further_than_it_has_to(topic):
-    """So that memory does not grow with the file."""
-    bert, read = LambdaBertModel.from_pretrained(topic / "run"), 0
-
-    def endless():
-        nonlocal read
-        for read in itertools.count(1):
-            yield Example(read, ("river",))
-
-    rows = list(itertools.islice(labelled.predictions(bert, endless(), "file"), 3000))
-    assert [example.line for example, _ in rows] == list(range(1, 3001)) and read <= 2 * WINDOW
-
-
-def test_predictions_as_json_in_a_file(topic, tmp_path, capsys):
-    (tmp_path / "texts.txt").write_text("river of\n\ntown\n")
-    predict.main(
-        [str(topic / "run"), str(tmp_path / "texts.txt"), "--json", "--output", str(tmp_path / "out"), "--cpu"]
-    )
-    records = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
-    assert [records[0]["label"], records[2]["label"]] == ["b", "c"] and len(records) == 3
-    assert set(records[1]["probabilities"]) == {"a", "b", "c"}
-    assert "1 text is empty (line 2), and read as such" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("file,message", [
-    ("one\ttwo\n", "the model reads one text at a time"), (None, "No such file"),
-])  # fmt: skip
-def test_predict_refuses(topic, tmp_path, file, message):
-    if file:
-        (tmp_path / "a.txt").write_text(file)
-    with pytest.raises((ValueError, OSError), match=message):
-        predict.main([str(topic / "run"), str(tmp_path / "a.txt"), "--cpu", "--format", "text"])
 
 
 def test_pairs_and_seeds(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
@@ -257,7 +155,7 @@ def test_resumed_in_an_epoch_it_ends_the_same_to_the_bit(trained, topic, tmp_pat
     assert not differences(state_of_training(whole, "checkpoint_best.pt"), state_of_training(cut, "checkpoint_best.pt"))
 
 
-def test_a_fine_tuned_model_is_not_evaluated_as_a_pretrained_one(topic):
+def test_a_fine_tuned_model_is_not_evaluated_as_a_pretrained_one(topic):  # noqa: F811
     with pytest.raises(ValueError, match="was fine-tuned: lambda-bert finetune has scored it"):
         evaluate.main([str(topic / "run"), "--data", "x", "--cpu"])
     with pytest.raises(ValueError, match="--sentence-objective none"):

@@ -1,13 +1,16 @@
 """Fine-tuning in this process, over the tiny model of tests/models, and toy files for it."""
 
+import csv
+import io
 import random
 import sys
 from pathlib import Path
 
+import pytest
 from fairseq import checkpoint_utils
 
 from fairseq_lambda.checkpointing import lock
-from fairseq_lambda.commands import finetune
+from fairseq_lambda.commands import finetune, predict
 
 FAST = ["--cpu", "--batch-size", "8", "--lr", "1e-2", "--dropout", "0", "--pooler-dropout", "0", "--autocast", "none"]
 
@@ -57,3 +60,20 @@ def sentences(count, seed=0):
     for _ in range(count):
         keys = rng.choices(list(tags), k=rng.randrange(1, 9))
         yield [w for k in keys for w in more.get(k, [k])], [t for k in keys for t in tags[k]]
+
+
+@pytest.fixture(scope="module")
+def topic(trained, tmp_path_factory):
+    """A folder with the files and ``run``, a classifier of topics that has learned them."""
+    folder = tmp_path_factory.mktemp("topic")
+    train = write_tsv(folder / "train.tsv", topics(150))
+    test = write_tsv(folder / "test.tsv", topics(40, seed=1))
+    with pytest.MonkeyPatch.context() as patch:
+        run(patch, trained, folder / "run", "--train", train, "--valid", "0.2", "--test", test, "--max-epoch", 6)
+    return folder
+
+
+def predicted(capsys, *arguments):
+    capsys.readouterr()
+    predict.main([*map(str, arguments), "--cpu"])
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
