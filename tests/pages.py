@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from processes import ROOT, environment
 
-NEEDS = ("a GPU", "several GPUs", "several machines")
+NEEDS = ("a GPU", "several GPUs", "several machines", "a download")
 TRAIN = (
     "--cpu --updates 4 --log-interval 1 --tokens-per-sample 32 --batch-size 4 --num-workers 0 --encoder-layers 2 "
     "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-attention-heads 2 --lambda-key-depth 4 "
