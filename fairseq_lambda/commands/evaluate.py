@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -80,13 +81,16 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("checkpoint", help=MODEL)
     add("--data", required=True, help="folder made by lambda-bert preprocess")
-    add("--splits", default="valid,test", help="names of splits, separated by commas (default: %(default)s)")
+    add("--splits", help="names of splits, separated by commas (default: valid, and test if the data has it)")
     add("--batch-size", type=int, default=32, help="samples per batch (default: %(default)s)")
     add("--json", type=Path, help="file to write the scores to (default: none)")
     add("--cpu", action="store_true", help="run on the CPU (default: on a GPU if there is one)")
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
+    splits = args.splits.split(",") if args.splits else ["valid", "test"]
+    if not args.splits and not any((Path(folder) / "test.idx").is_file() for folder in args.data.split(os.pathsep)):
+        splits.remove("test")
     weights = find_checkpoint(args.checkpoint)
     hub = LambdaBertModel.from_pretrained(weights)
     if getattr(hub.task, "labels", None) is not None:
@@ -96,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         hub = hub.cuda()
     begin = time.time()
     show = "tqdm" if sys.stderr.isatty() else "none"
-    results = evaluate(hub, args.splits.split(","), args.batch_size, show)
+    results = evaluate(hub, splits, args.batch_size, show)
     objective = hub.task.sentence_objective
     print(table(results, objective))
     where = torch.cuda.get_device_name() if hub.device.type == "cuda" else "CPU"

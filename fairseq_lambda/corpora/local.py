@@ -25,6 +25,8 @@ def find_splits(
 ) -> dict[str, list[Path]]:
     """Return the files of each split: of the first kind, in the first folder, that has all of them.
 
+    Texts of one's own need no test split.
+
     ``train.txt`` may also be ``train.jsonl``, compressed (``train.txt.xz``), or several files: ``train-0.txt``,
     ``train.part1.jsonl.gz`` and so on, or a folder ``train`` of them. They are read in the order of their names,
     numbers by value.
@@ -42,10 +44,12 @@ def find_splits(
     for kind in _FORMS[form]:
         for folder in candidates:
             files = {split: _files_of(split, folder, kind) for split in splits}
+            if kind == "text" and not files.get(SPLITS[2], True):
+                del files[SPLITS[2]]
             if all(files.values()):
                 return files
             if any(files.values()) and partial is None:
-                missing = next(split for split in splits if not files[split])
+                missing = next(split for split in files if not files[split])
                 partial = folder / _NAMED[kind][0].format(missing)
     if partial is not None:
         fraction = ", or hold out a part of train with --valid-fraction" if partial.name.startswith(SPLITS[1]) else ""
@@ -64,7 +68,23 @@ def _files_of(split: str, folder: Path, kind: str) -> list[Path]:
         return []
     numbered = re.compile(rf"{split}[^A-Za-z].*{_TEXT_ENDING.pattern}")
     several = [path for path in _listed(folder) if numbered.fullmatch(path.name)]
-    several = several or [path for path in _listed(folder / split) if re.search(_TEXT_ENDING.pattern + "$", path.name)]
+    return _in_order(several or _texts(folder / split))
+
+
+def undivided_texts(folder: Path) -> list[Path]:
+    """Return the texts of a folder in which no file or folder is named after a split; none if one is."""
+    of_splits = re.compile(rf"(wiki(text)?|{'|'.join(SPLITS)})([^A-Za-z].*)?")
+    if not folder.is_dir() or any(of_splits.fullmatch(path.name) for path in folder.iterdir()):
+        return []
+    return _in_order(_texts(folder))
+
+
+def _texts(folder: Path) -> list[Path]:
+    return [path for path in _listed(folder) if re.search(_TEXT_ENDING.pattern + "$", path.name)]
+
+
+def _in_order(several: list[Path]) -> list[Path]:
+    """Return files in the order of their names, none that is there uncompressed as well."""
     unpacked = {path.name for path in several}
     twice = [path for path in several if path.suffix in _PACKED[1:] and path.stem in unpacked]
     for path in twice:

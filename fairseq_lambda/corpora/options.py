@@ -36,7 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     names = "|".join((*WIKITEXT_NAMES, VITAL))
     add = parser.add_argument
-    add("corpus", metavar="{" + names + "|PATH|-}", help="a corpus, a folder of splits, one text, or standard input")
+    add(
+        "corpus",
+        metavar="{" + names + "|PATH|-}",
+        help="a corpus, a folder of splits, a text or a folder of texts, or -",
+    )
     add("--vocab-size", type=int, help=f"number of pieces, including 5 special symbols ({VOCAB_SIZE})")
     add(
         "--character-coverage",

@@ -28,7 +28,7 @@ from fairseq_lambda.corpora.options import VALID_FRACTION, VOCAB_SIZE, parse
 from fairseq_lambda.corpora.prepared_folder import MODEL, REPORT, format_report, is_up_to_date, outputs, write_report
 from fairseq_lambda.corpora.progress import heartbeat, report_progress
 from fairseq_lambda.corpora.shared_vocabulary import Vocabulary, read_vocabulary
-from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source, is_file
+from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source, is_undivided
 from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, split_files
 from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.unfinished import Unfinished
@@ -81,14 +81,15 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
     from_input = arguments.corpus == STANDARD_INPUT
     dest = Path(os.path.abspath(arguments.dest or Path("data-bin") / name_of(arguments.corpus)))
     fraction = arguments.valid_fraction
-    if fraction is None and (from_input or is_file(arguments.corpus)):
+    if fraction is None and (from_input or is_undivided(arguments.corpus)):
         fraction = VALID_FRACTION
         report_progress(f"one text: {fraction:.0%} of its documents become the valid split (--valid-fraction)")
-    made = SPLITS if fraction is None else (TRAIN, VALID) if fraction else (TRAIN,)
+    held_out = (TRAIN, VALID) if fraction else (TRAIN,)
     if not from_input:
         downloads = arguments.downloads or dest.parent / "downloads"
         read = SPLITS if fraction is None else (TRAIN,)
         source = find_source(arguments.corpus, arguments.form, downloads, tuple(arguments.mirror), splits=read)
+        made = source.splits if fraction is None else held_out
         settings = _settings(arguments, source, fraction, given)
         if _is_there(dest, settings, arguments.force, made):
             return
@@ -96,7 +97,7 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
         if from_input:
             text = work.path / "standard input"
             keep_standard_input(text)
-            source = file_source(text, text.name)
+            source, made = file_source(text, text.name), held_out
             settings = _settings(arguments, source, fraction, given)
             if _is_there(dest, settings, arguments.force, made):
                 return

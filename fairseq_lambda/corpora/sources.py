@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fairseq_lambda.corpora.download import Archive, fetch, unpack_wiki_files
 from fairseq_lambda.corpora.errors import PrepareError
-from fairseq_lambda.corpora.local import SPLITS, TEXT, describe, find_splits
+from fairseq_lambda.corpora.local import SPLITS, TEXT, describe, find_splits, undivided_texts
 from fairseq_lambda.corpora.vital import LICENCE, WHEEL_SHA256, vital_files
 
 WIKITEXT_NAMES = ("wikitext-2", "wikitext-103")
@@ -37,7 +37,7 @@ _OWN_LICENCE = "as its owner says (WikiText and Wikipedia: CC BY-SA)"
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus: what identifies it, its licence, and how to get its files.
+    """A corpus: what identifies it, its licence, its splits, and how to get its files.
 
     ``provide(folder)`` returns {split: paths}; it writes only into ``folder`` and the downloads.
     """
@@ -45,6 +45,7 @@ class Source:
     identity: dict
     licence: str
     provide: Callable[[Path], dict[str, list[Path]]]
+    splits: tuple[str, ...] = SPLITS
 
 
 def find_source(
@@ -63,13 +64,15 @@ def find_source(
         downloads: folder in which downloads are kept.
         mirrors: addresses to use instead of the known ones.
         environ: the environment; with WIKITEXT_DIR, WikiText comes from that folder and is not downloaded.
-        splits: the splits that the corpus has; ``("train",)`` for a folder without other splits, ignored for a file.
+        splits: the splits that the corpus has; ``("train",)`` for a folder without other splits, ignored for a text
+            without splits.
 
     Raises:
         PrepareError: there is no such corpus, a split is missing, or there is one too many.
     """
-    if is_file(corpus):
-        return file_source(Path(corpus))
+    if is_undivided(corpus):
+        path = Path(corpus)
+        return file_source(path) if path.is_file() else _files_source("folder", {SPLITS[0]: undivided_texts(path)})
     if corpus not in (VITAL, *WIKITEXT_NAMES):
         return _folder_source(Path(corpus), form, splits)
     if splits != SPLITS:
@@ -89,14 +92,17 @@ def find_source(
     )
 
 
-def is_file(corpus: str) -> bool:
-    """Return whether a corpus is one text on this machine; a known corpus's name never means a file."""
-    return corpus not in (VITAL, *WIKITEXT_NAMES) and Path(corpus).is_file()
+def is_undivided(corpus: str) -> bool:
+    """Return whether a corpus is a text without splits on this machine, in a file or in the files of a folder.
+
+    A known corpus's name never means a file or a folder.
+    """
+    return corpus not in (VITAL, *WIKITEXT_NAMES) and (Path(corpus).is_file() or bool(undivided_texts(Path(corpus))))
 
 
 def file_source(path: Path, name: str | None = None) -> Source:
     """Return the source of one text without splits, all of it train; ``name`` replaces its file's in the report."""
-    return _files_source("file", {SPLITS[0]: [path]}, _OWN_LICENCE, [name] if name else None)
+    return _files_source("file", {SPLITS[0]: [path]}, names=[name] if name else None)
 
 
 def _as_lists(files: dict[str, Path]) -> dict[str, list[Path]]:
@@ -108,7 +114,7 @@ def _folder_source(folder: Path, form: str, splits: tuple[str, ...]) -> Source:
         names = ", ".join((*WIKITEXT_NAMES, VITAL))
         raise PrepareError(
             f"{folder} is neither a corpus nor a folder or a file: name one of {names}, a folder with "
-            f"wiki.{{train,valid,test}}.tokens or .raw, or {TEXT}, a text, or - for standard input"
+            f"wiki.{{train,valid,test}}.tokens or .raw, or {TEXT}, a folder of texts, a text, or - for standard input"
         )
     candidates = [folder, *(folder / name for name in _subfolders(WIKITEXT_NAMES))]
     if splits != SPLITS:
@@ -118,12 +124,14 @@ def _folder_source(folder: Path, form: str, splits: tuple[str, ...]) -> Source:
             found = None
         if found:
             raise PrepareError(f"{found[SPLITS[1]][0]} is a valid split already: leave --valid-fraction out")
-    return _files_source("folder", find_splits(candidates, form, folder, splits), _OWN_LICENCE)
+    return _files_source("folder", find_splits(candidates, form, folder, splits))
 
 
-def _files_source(kind: str, files: dict[str, list[Path]], licence: str, names: list[str] | None = None) -> Source:
+def _files_source(
+    kind: str, files: dict[str, list[Path]], licence: str = _OWN_LICENCE, names: list[str] | None = None
+) -> Source:
     identity = {"kind": kind, "files": {split: describe(paths, names) for split, paths in files.items()}}
-    return Source(identity, licence, lambda work: files)
+    return Source(identity, licence, lambda work: files, tuple(files))
 
 
 def _subfolders(names: tuple[str, ...]) -> list[str]:

@@ -56,6 +56,18 @@ def test_a_missing_split_is_named_with_the_remedy(tmp_path):
     assert found(tmp_path, splits=("train",)) == [["train.txt"]]
 
 
+def test_texts_of_ones_own_need_no_test_split(tmp_path):
+    documents = plain_documents(80)
+    for split, part in {"train": documents[10:], "valid": documents[:10]}.items():
+        (tmp_path / f"{split}.txt").write_text(as_text(part))
+    assert prepare(tmp_path, "--dest", tmp_path / "out") == prepare(tmp_path, "--dest", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert list(report["splits"]) == ["train", "valid"] and not (tmp_path / "out/test.bin").exists()
+    make(tmp_path, "wiki.train.raw", "wiki.valid.raw")
+    with pytest.raises(PrepareError, match=r"wiki\.test\.raw is missing"):
+        found(tmp_path, form="raw")
+
+
 def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
     documents = {split: plain_documents(n, seed=n) for split, n in {"train": 60, "valid": 8, "test": 7}.items()}
     one, parts, records = tmp_path / "one", tmp_path / "parts", tmp_path / "records"

@@ -75,6 +75,25 @@ def test_a_folder_of_train_alone_and_standard_input_give_the_same(text, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "corpus", "d", "my.text.txt"]
 
 
+def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
+    documents = plain_documents(200)
+    (tmp_path / "notes").mkdir()
+    for number in (2, 10):
+        half = documents[:100] if number == 2 else documents[100:]
+        (tmp_path / f"notes/letters{number}.txt").write_text(as_text(half))
+    (tmp_path / "notes/picture.png").touch()
+    (tmp_path / "all.txt").write_text(as_text(documents))
+    for corpus in ("notes", "all.txt"):
+        assert prepare(tmp_path / corpus, "--dest", tmp_path / f"{corpus}-out", "--valid-fraction", 0.1) == 0
+    reports = [report_of(tmp_path / f"{corpus}-out") for corpus in ("notes", "all.txt")]
+    assert [file["name"] for file in reports[0]["inputs"]["train"]] == ["letters2.txt", "letters10.txt"]
+    assert reports[0]["outputs"] == reports[1]["outputs"]
+    capsys.readouterr()
+    (tmp_path / "notes/train.txt").touch()  # from here on it is a folder of splits
+    assert prepare(tmp_path / "notes", "--dest", tmp_path / "x") == 1
+    assert "valid.txt is missing" in only_error(capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
