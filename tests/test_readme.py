@@ -77,13 +77,25 @@ def test_what_is_said_of_enwiki_is_what_was_trained():
             assert f"{line['in_turns']['ms_per_update']}" in page.text
 
 
+def test_sentence_order_is_told_by_nothing():
+    page, lines_ = Page("docs/quality.md"), comparison.open_comparison("enwiki")[1].lines
+    found = [point["order_acc"] for line in lines_ for point in line["curve"]]
+    assert f"{min(found):.1f} to {max(found):.1f} % in the {len(found)} validations" in page.text
+    rules = {line["rule"]: line for line in lines("quality/order_controls")}
+    chance = rules.pop("chance")
+    assert f"{chance['pairs']:,} validation pairs, chance being {chance['accuracy']:.1f} %" in page.text
+    assert page.table("rule") == [[rule, f"{line['accuracy']:.1f}"] for rule, line in rules.items()]
+
+
 def test_longer_texts_were_read_as_the_page_says():
     found = {(line["model"], line["tokens"]): line for line in lines("quality/length_control")}
     models = ("lambda only", "position only", "hybrid, equal parameters, 3,000 updates", "rotary baseline")
     for model, (_, *cells) in zip(models, Page("docs/quality.md").table(r"model \| 512 tokens"), strict=True):
         rows = [found[model, tokens] for tokens in (512, 2048, 8192)]
         assert cells == [f"{row['ratio']:.3f} ± {row['standard_error']:.3f}" for row in rows]
-    assert f"{100 * found['lambda only', 8192]['ratio'] - 100:.1f} % more perplexity" in Page("README.md").text
+    more = [f"{100 * found[model, 8192]['ratio'] - 100:.1f} %" for model in (models[0], models[2])]
+    readme = " ".join(Page("README.md").text.split())
+    assert f"{more[0]} more perplexity" in readme and f"it is {more[1]}" in readme
 
 
 SOFTMAX_OVER_OURS = {
@@ -109,7 +121,9 @@ def test_speed_is_what_was_measured():
         words = [words.strip(" ,.") for words in re.split(r",| and |\s", page.text)]
         wanted = ratios(name, digits)
         assert all(number in words for number in wanted), wanted
-    assert "11 times as long at 512 tokens" in Page("README.md").text and ratios("mixing-cpu-float32", 0)[1] == "11"
+    readme = " ".join(Page("README.md").text.split())
+    _, short, _, long = ratios("training_step-cpu-bfloat16", 2)
+    assert f"{short} times as long at 512 tokens on two CPU cores, and {float(long):.1f} times at 8,192" in readme
 
 
 def test_the_h100_is_as_its_results_say():
