@@ -64,6 +64,7 @@ def train(workspace, name, updates, *flags, ok=True):
 def test_train_resume_evaluate_export_move_fill(workspace):
     out = train(workspace, "run", 6)
     assert re.search(r"^\S+ -m fairseq_lambda.commands.fairseq_train .* --arch lambda_bert_tiny ", out, re.MULTILINE)
+    assert out.count("detected shared parameter") == 1  # the embedding, not the biases that layers do without
     assert (workspace / "run/checkpoint_last.pt").is_file()
     out = train(workspace, "run", 12)
     assert "resuming from" in out and re.search(r"Loaded checkpoint .*\(epoch \d+ @ 6 updates\)", out)

@@ -92,6 +92,11 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
     return None
 
 
+def is_about_a_parameter(record: logging.LogRecord) -> bool:
+    """Return False for a line about a shared bias: fairseq takes all biases that layers do without for a single one."""
+    return not re.match(r"detected shared parameter: .*\.bias <- ", record.getMessage())
+
+
 def main() -> None:
     # Importing fairseq has set up logging already; these are the settings of fairseq-train.
     logging.basicConfig(
@@ -103,6 +108,7 @@ def main() -> None:
     )
     from fairseq_cli.train import cli_main
 
+    logging.getLogger("fairseq.trainer").addFilter(is_about_a_parameter)
     if "--distributed-world-size" not in sys.argv:
         sys.argv += ranks_from_torchrun(os.environ, "--cpu" in sys.argv)
     try:

@@ -73,7 +73,8 @@ def main(argv: list[str]) -> None:
         parser.error(str(error))
     for folder in args.data.split(os.pathsep):
         if not Path(folder, "dict.txt").is_file():
-            parser.error(f"{folder or args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
+            problem = "holds no dict.txt" if Path(folder).is_dir() else "is no folder"
+            parser.error(f"{folder or args.data} {problem}: make it with lambda-bert preprocess")
     gpus = 0 if "--cpu" in user else torch.cuda.device_count()
     command = launcher(args.nproc or str(max(gpus, 1)), args.torchrun) + fairseq_arguments(recipe, args, user, gpus)
     print(shlex.join(command), flush=True)
