@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
             args.other,
             progress=lambda message: print(message, file=sys.stderr, flush=True),
         )
-    print(f"{len(files) - 1} pictures on one page: {args.out / 'index.html'}")
+    pictures = sum(name.endswith(".png") for name in files)
+    print(f"{pictures} pictures on one page: {args.out / 'index.html'}")
 
 
 def open_model(folder: str) -> Reader:
