@@ -13,6 +13,7 @@ from processes import ROOT
 from fairseq_lambda.commands import fill_mask
 
 SPEED = ROOT / "benchmarks/results/speed"
+NAMES = {"Lambda, one attention layer, whole corpus": "lambda_bert_mini-enwiki"}  # as which it is included
 
 
 def lines(name: str) -> list[dict]:
@@ -75,6 +76,18 @@ def test_what_is_said_of_enwiki_is_what_was_trained():
             assert rates[line["lr"]][names[line["model"]]] == f"{report.perplexity(line):.2f}"
         if "in_turns" in line:
             assert f"{line['in_turns']['ms_per_update']}" in page.text
+
+
+def test_what_models_know_is_what_was_measured():
+    asked = {line["model"]: line["accuracy"]["all"] for line in lines("quality/facts")}
+    results = [json.loads(path.read_text()) for path in (ROOT / "benchmarks/results/quality/blimp").glob("*.json")]
+    overall = {scores["name"]: scores["overall"].values() for scores in results}
+    rows = Page("docs/quality.md").table(r"model \| BLiMP, one mask")
+    assert len(rows) >= 2
+    for model, *cells in rows:
+        model = NAMES.get(model, model)
+        values = [f"{value:.1f}" for value in overall[model]] if model in overall else ["-", "-"]
+        assert cells == values + [f"{value:.0f}" for value in asked[model].values()], model
 
 
 def test_sentence_order_is_told_by_nothing():
