@@ -207,7 +207,8 @@ def _sentences(source: Source, settings: dict, folder: Path, workers: int) -> di
     for split, file in found.items():
         if not file.path.stat().st_size:
             if fraction and found[TRAIN].path.stat().st_size:
-                raise PrepareError(f"no document fell into the valid split: raise --valid-fraction {fraction}")
+                more = f"raise --valid-fraction {fraction}, such as to {min(0.2, 10 * fraction):g}"
+                raise PrepareError(f"no document fell into the valid split: {more}")
             raise PrepareError(f"{files.get(split, files[TRAIN])[0]} contains no sentence: the {split} split is empty")
         same_size = split != TRAIN and file.path.stat().st_size == found[TRAIN].path.stat().st_size
         if same_size and sha256(file.path) == sha256(found[TRAIN].path):

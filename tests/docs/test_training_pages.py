@@ -17,6 +17,7 @@ from fairseq_lambda.modules import LambdaBert, LambdaBertOptions
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig
 
 PAGE, LONG_RUNS = Page("docs/pretraining.md"), Page("docs/long-runs.md")
+OF_FAIRSEQ = "--cpu --tokens-per-sample 32 --batch-size 4 --max-update 3 --num-workers 0 --encoder-layers 1"
 OF_HYDRA = (
     "common.cpu=true task.tokens_per_sample=32 dataset.batch_size=4 dataset.num_workers=0 optimization.max_update=3 "
     "model.lambda_local_context=7 model.encoder_layers=1 hydra.run.dir=hydra"
@@ -26,7 +27,7 @@ OF_HYDRA = (
 @pytest.mark.slow
 def test_every_command_of_both_pages_runs(tmp_path):
     corpus = write_corpus(tmp_path / "wikitext-2")
-    first, dry, curve, hydra = PAGE.commands()
+    first, dry, curve, by_fairseq, hydra = PAGE.commands()
     out = bash(first, tmp_path, SHORT, WIKITEXT_DIR=str(corpus))
     assert load(tmp_path / "checkpoints/my-run")["optimizer_history"][-1]["num_updates"] == 4
     assert json.loads((tmp_path / "scores.json").read_text())["splits"].keys() == {"valid", "test"}
@@ -37,6 +38,8 @@ def test_every_command_of_both_pages_runs(tmp_path):
     bash(curve, tmp_path)
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     assert "--lr-scheduler inverse_sqrt" in bash(dry, tmp_path)
+    bash(f"{by_fairseq.rstrip()} {OF_FAIRSEQ}\n", tmp_path)
+    assert load(tmp_path / "checkpoints/by-fairseq")["optimizer_history"][-1]["num_updates"] == 3
     bash(f"{hydra.rstrip()} {OF_HYDRA}\n", tmp_path)
     assert load(tmp_path / "checkpoints/by-hydra")["cfg"]["model"]["_name"] == "lambda_bert_mini"
 
