@@ -114,7 +114,7 @@ def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
         panels = [
             pictures.Panel("updates", f"accuracy of sentence order, {text}, %", [
                 (model, [(p["updates"], p[key]) for p in run["curve"] if key in p]) for model, run in runs
-            ], linear=True)
+            ], linear=(40, 100))
             for key, text in (("order_acc", "validation"), ("train_order_acc", "training"))
         ]  # fmt: skip
         pictures.draw(path.with_stem(f"{path.stem}-order"), comparison.order_title, panels)

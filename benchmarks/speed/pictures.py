@@ -15,7 +15,7 @@ class Panel:
         lines: name and points (x, y) of each; lines with the same name look the same.
         ticks: of x, which makes its axis logarithmic.
         top: upper limit of y.
-        linear: y is linear, from 0, instead of logarithmic.
+        linear: y is linear between these limits, instead of logarithmic.
     """
 
     x: str
@@ -23,7 +23,7 @@ class Panel:
     lines: list[tuple[str, list[tuple[float, float]]]]
     ticks: list[int] | None = None
     top: float | None = None
-    linear: bool = False
+    linear: tuple[float, float] | None = None
 
 
 def by_model(rows: list[dict], y: Callable[[dict], float]) -> list[tuple[str, list[tuple[float, float]]]]:
@@ -49,7 +49,7 @@ def draw(path: Path, title: str, panels: list[Panel]) -> None:
         else:
             axis.xaxis.set_major_formatter("{x:,g}")
         if panel.linear:
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(*panel.linear)
         else:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:,g}")
