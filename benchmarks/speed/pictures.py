@@ -15,7 +15,7 @@ class Panel:
         lines: name and points (x, y) of each; lines with the same name look the same.
         ticks: of x, which makes its axis logarithmic.
         top: upper limit of y.
-        linear: y is linear between these limits, instead of logarithmic.
+        linear: y is linear between these limits, instead of logarithmic; None: as high as the lines.
     """
 
     x: str
@@ -23,7 +23,7 @@ class Panel:
     lines: list[tuple[str, list[tuple[float, float]]]]
     ticks: list[int] | None = None
     top: float | None = None
-    linear: tuple[float, float] | None = None
+    linear: tuple[float, float | None] | None = None
 
 
 def by_model(rows: list[dict], y: Callable[[dict], float]) -> list[tuple[str, list[tuple[float, float]]]]:

@@ -48,7 +48,7 @@ REFUSED = {
     "empty valid": (edit(lambda t: b"", "valid"), "valid.txt is empty"),
     "white space only": (edit(lambda t: b" \n\t\n \n", "test"), "contains no sentence"),
     "no train": (replace("train"), "train.txt is missing"),
-    "no test": (replace("test"), "test.txt is missing"),
+    "no valid": (replace("valid"), "valid.txt is missing"),
     "a folder for a file": (replace("valid", lambda path: path.mkdir()), "valid.txt"),
     "a link to nowhere": (replace("valid", lambda path: path.symlink_to("nowhere")), "valid.txt"),
     "no blank lines": (edit(lambda t: t.replace(b"\n\n", b"\n")), "single document"),
