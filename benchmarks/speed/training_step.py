@@ -80,7 +80,9 @@ def plot(rows: list[dict], path: Path, size: str) -> None:
         ratio = f"{both[-1]['over softmax']:.1f}"
         title = f"At {both[-1]['length']:,} tokens lambda_bert_{size} trains\n{ratio} times as fast as with softmax"
     ticks = sorted({row["length"] for row in rows})
-    panel = pictures.Panel("tokens in a sequence", "tokens per second, whole training step", lines, ticks, linear=(0, None))
+    panel = pictures.Panel(
+        "tokens in a sequence", "tokens per second, whole training step", lines, ticks, linear=(0, None)
+    )
     pictures.draw(path, title, [panel])
 
 
