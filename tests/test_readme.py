@@ -5,6 +5,7 @@ import re
 import shlex
 
 import comparison
+import probing_report
 import pytest
 import report
 from pages import Page
@@ -88,6 +89,21 @@ def test_what_models_know_is_what_was_measured():
         model = NAMES.get(model, model)
         values = [f"{value:.1f}" for value in overall[model]] if model in overall else ["-", "-"]
         assert cells == values + [f"{value:.0f}" for value in asked[model].values()], model
+
+
+def test_what_layers_encode_is_what_was_probed():
+    page = Page("docs/inspection.md")
+    _, found = probing_report.read_lines(ROOT / "benchmarks/results/quality/probing.jsonl")
+    (header,) = re.findall(r"^\| task \| majority \| (.*) \|$", page.text, re.MULTILINE)
+    names = [name.strip("`") for name in header.split(" | ")]
+    rows = page.table("task")
+    assert [row[0] for row in rows] == [task.replace("_", " ") for task in probing_report.tasks_of(found)]
+    for task, majority, *cells in rows:
+        features = probing_report.by_layer(found, task.replace(" ", "_"))
+        best = {name: probing_report.best(layers)[1] for name, layers in features.items()}
+        assert majority == f"{best['mean of states'][0]['majority']:.1f}"
+        assert cells == [f"{probing_report.mean(best[n], 'test'):.1f}" if n in best else "-" for n in names], task
+    assert probing_report.answer(found) in " ".join(page.text.split())
 
 
 def test_sentence_order_is_told_by_nothing():
