@@ -41,6 +41,7 @@ from probing_tasks import SPLITS, Group, Task, make_tasks
 
 from fairseq_lambda.commands.inspect import open_model
 from fairseq_lambda.inspection import Reader
+from fairseq_lambda.inspection.reader import is_lambda_layer
 
 RESULTS = measuring.ROOT / "benchmarks/results/quality/probing.jsonl"
 DRAWN = 0.8  # share of the training examples that a seed draws
@@ -205,6 +206,7 @@ def run(options: argparse.Namespace) -> None:
     wanted = {
         "names": {name: Path(folder).resolve().name for name, folder in names.items() if folder},
         "weights": {name: key_of(reads, Group("", [])) for name, reads in models.items()},
+        "lambda_layers": [i for i, mixing in enumerate(models["model"].mixings) if is_lambda_layer(mixing)],
         "examples": digest,  # of all texts and labels
         "train": options.train,
         "heldout": options.heldout,

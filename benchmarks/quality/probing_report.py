@@ -38,6 +38,12 @@ def column(line: dict) -> str | None:
     return COLUMNS.get((line["model"], NAMES.get(line["feature"], line["feature"])))
 
 
+def in_the_model(lines: list[dict], lambda_layers: list[int]) -> list[dict]:
+    """Return the lines with features of the n-th lambda layer placed at that layer's index among all layers."""
+    counted = ("lambda", "lambda-small", "values")
+    return [{**x, "layer": lambda_layers[x["layer"]]} if x["feature"] in counted else x for x in lines]
+
+
 def by_layer(lines: Iterable[dict], task: str) -> dict[str, dict[int, list[dict]]]:
     """Return the lines of a task, one per seed, by column and layer."""
     found: dict[str, dict[int, list[dict]]] = {}
@@ -204,6 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     header, lines = read_lines(args.lines)
     if not lines:
         sys.exit(f"error: {args.lines} contains no probe: run benchmarks/quality/probing.py first")
+    lines = in_the_model(lines, header["lambda_layers"])
     print("Test accuracy in %, mean over seeds (least to most), at the layer that is best on dev:\n")
     print(accuracy_table(lines), control_table(lines), answer(lines), sep="\n\n")
     held = checks(lines)

@@ -138,6 +138,12 @@ def test_probing_resumes_and_its_report_has_tables_and_pictures(run_probing, tmp
     assert {p.stem for p in (tmp_path / "probing").iterdir()} == {*tasks[1:]}
 
 
+def test_features_of_lambda_layers_are_placed_among_all_layers():
+    lines = [{"feature": feature, "layer": 2} for feature in ("lambda", "values", "mean", "mean-wide", "bag of words")]
+    placed = probing_report.in_the_model(lines, [0, 1, 3])
+    assert [x["layer"] for x in placed] == [3, 3, 2, 2, 2] and lines[0]["layer"] == 2
+
+
 def test_without_data_the_flag_is_named(run_probing, monkeypatch):
     for name in ("TASKS_DIR", "PROBING_DIR"):
         monkeypatch.delenv(name, raising=False)
