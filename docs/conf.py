@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     "Use": [
         "python",
+        "../fairseq_lambda/pretrained/lambda_bert_mini-enwiki/README",
         "pretraining",
         "data",
         "fine-tuning",
@@ -28,6 +29,7 @@ copyright = "fairseq_lambda's authors, MIT licence"
 extensions = ["myst_parser", "sphinx.ext.napoleon", "sphinx.ext.autodoc", "autoapi.extension"]
 root_doc = "README"  # so that the pages' links to one another are those of the repository
 include_patterns = ["*.md", "docs/*.md", "docs/*.rst", "benchmarks/*.md"]
+include_patterns += ["fairseq_lambda/pretrained/*/README.md"]
 
 myst_heading_anchors = 3
 suppress_warnings = [
