@@ -207,7 +207,7 @@ def _sentences(source: Source, settings: dict, folder: Path, workers: int) -> di
     for split, file in found.items():
         if not file.path.stat().st_size:
             if fraction and found[TRAIN].path.stat().st_size:
-                more = f"raise --valid-fraction {fraction}, such as to {min(0.2, 10 * fraction):g}"
+                more = f"raise --valid-fraction {fraction}, such as to {min(10 * fraction, (1 + fraction) / 2):g}"
                 raise PrepareError(f"no document fell into the valid split: {more}")
             raise PrepareError(f"{files.get(split, files[TRAIN])[0]} contains no sentence: the {split} split is empty")
         same_size = split != TRAIN and file.path.stat().st_size == found[TRAIN].path.stat().st_size

@@ -99,7 +99,8 @@ def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
     [
         (["{text}", "--valid-fraction", 1], 2, "--valid-fraction is 1.0; it must be at least 0 and below 1"),
         (["{text}", "--valid-fraction", -0.1], 2, "--valid-fraction is -0.1"),
-        (["{text}", "--valid-fraction", 1e-6], 1, "raise --valid-fraction 1e-06"),
+        (["{text}", "--valid-fraction", 1e-6], 1, "raise --valid-fraction 1e-06, such as to 1e-05"),
+        (["{single}", "--valid-fraction", 0.2], 1, "raise --valid-fraction 0.2, such as to 0.6"),
         (["-"], 2, "choose a folder for the result, such as --dest"),
         (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split already: leave --valid-fraction out"),
         (["wikitext-2", "--valid-fraction", 0.1], 1, "wikitext-2 has its own valid split"),
@@ -109,7 +110,13 @@ def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
 def test_what_does_not_go_together(text, corpus, tmp_path, monkeypatch, capsys, arguments, code, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").touch()
-    places = {"{text}": text, "{corpus}": corpus, "{empty}": tmp_path / "empty.txt"}
+    (tmp_path / "single.txt").write_text("\n".join(f"Ba li{i} mo. Ke nu ba." for i in range(40)))
+    places = {
+        "{single}": tmp_path / "single.txt",
+        "{text}": text,
+        "{corpus}": corpus,
+        "{empty}": tmp_path / "empty.txt",
+    }
     standard_input(monkeypatch, b"")
     try:
         got = prepare(*(places.get(argument, argument) for argument in arguments))
