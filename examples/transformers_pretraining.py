@@ -26,7 +26,7 @@ from fairseq_lambda.commands.train import environment
 from fairseq_lambda.config import SIZES, read_recipe, schedule
 from fairseq_lambda.data.dataset import SentencePairDataset
 from fairseq_lambda.data.seeding import ORDER, generator
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertForPreTraining
 from fairseq_lambda.huggingface.tokenizer import fast_tokenizer, save_tokenizer
 from fairseq_lambda.models.lambda_bert_config import SIZES as SHAPES
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> dict:
     if args.updates:
         recipe.merge_with(schedule(args.updates))
     on_cpu = args.cpu or not torch.cuda.is_available()
-    fast = multiplies_bfloat16("cpu" if on_cpu else "cuda")
+    fast = bfloat16_is_faster("cpu" if on_cpu else "cuda")
 
     options = MaskedLMSOPConfig(
         data=str(args.data),

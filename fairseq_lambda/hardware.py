@@ -1,17 +1,46 @@
 """What the hardware supports."""
 
-import platform
+import functools
+import time
 
 import torch
 
+# Emulated products are never faster than float32's, and real ones at least 1.5 times as fast. What is between is noise.
+ENOUGH = 1.2
 
-def multiplies_bfloat16(device: str | torch.device) -> bool:
-    """Return whether ``device`` has bfloat16 matrix products; elsewhere torch emulates them, tens of times slower."""
+
+def bfloat16_is_faster(device: str | torch.device) -> bool:
+    """Return whether ``device`` multiplies matrices faster in bfloat16 than in float32.
+
+    A GPU says so. A CPU is measured, in some tens of milliseconds and once per process, because its instructions do
+    not tell: torch emulates bfloat16 where they are missing, and Intel processors with AVX512_BF16 but without AMX
+    (some virtual machines hide AMX) multiply half as fast in bfloat16 as in float32.
+    """
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu" or not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    # On x86, oneDNN says yes where it can emulate them with AVX-512; on ARM it asks for the instruction.
-    is_arm = platform.machine().lower() in ("aarch64", "arm64")
-    return is_arm or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return _measured()
+
+
+@functools.cache
+def _measured() -> bool:
+    return product_seconds(torch.float32) >= ENOUGH * product_seconds(torch.bfloat16)
+
+
+def product_seconds(dtype: torch.dtype, size: int = 512, turns: int = 7) -> float:
+    """Return the seconds of a product of two ``size`` x ``size`` matrices on the CPU.
+
+    It is the shortest of several, which other processes disturb least.
+    """
+    matrix = torch.ones(size, size, dtype=dtype)
+    with torch.inference_mode():
+        matrix @ matrix  # the first one compiles a kernel
+        return min(_seconds(matrix) for _ in range(turns))
+
+
+def _seconds(matrix: torch.Tensor) -> float:
+    start = time.perf_counter()
+    matrix @ matrix
+    return time.perf_counter() - start

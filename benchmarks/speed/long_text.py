@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from trainers import random_batch, trainer_of
 
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import SIZES
 from fairseq_lambda.modules.lambda_bert import LambdaBert, LambdaBertOptions
 
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
                         "softmax layers (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
     if options.autocast is None:
-        options.autocast = "bfloat16" if multiplies_bfloat16(options.device) else "none"
+        options.autocast = "bfloat16" if bfloat16_is_faster(options.device) else "none"
     logging.disable(logging.INFO)
     known = {"size": options.size, "setting": measuring.setting(options.device, options.seed)}
     path = options.out / f"long_text-{options.device}.jsonl"

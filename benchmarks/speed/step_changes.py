@@ -25,7 +25,7 @@ from step_parts import costs
 from trainers import random_batch, trainer_of
 
 from fairseq_lambda.commands.train import KEEPS_MEMORY
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import SIZES
 
 COLUMNS = {
@@ -147,7 +147,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, help=argparse.SUPPRESS)
     options = measuring.parse(parser, argv)
-    options.autocast = options.autocast or ("bfloat16" if multiplies_bfloat16("cpu") else "none")
+    options.autocast = options.autocast or ("bfloat16" if bfloat16_is_faster("cpu") else "none")
     return options
 
 

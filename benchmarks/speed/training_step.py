@@ -24,7 +24,7 @@ import torch
 from step_parts import parts
 from trainers import MODELS, VOCABULARY, random_batch, trainer_of
 
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import SIZES
 from fairseq_lambda.ops import resolve_backend
 
@@ -97,7 +97,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--roberta-tokens", type=int, default=2048, help="longest sequence for roberta, whose steps "
                         "take as long as softmax's (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
-    options.autocasts = options.autocast or ["none", "bfloat16"][: 1 + multiplies_bfloat16(options.device)]
+    options.autocasts = options.autocast or ["none", "bfloat16"][: 1 + bfloat16_is_faster(options.device)]
     options.tokens = options.tokens or (32768 if options.device == "cuda" else 2048)
     return options
 

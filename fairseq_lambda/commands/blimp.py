@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--methods", default=",".join(METHODS), help="what is masked, see docs/scoring.md (default: %(default)s)")
     add("--paradigms", help="names of paradigms, separated by commas (default: all)")
     add("--limit", type=int, help="number of pairs to use of each paradigm, from the first (default: all)")
-    add("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where the hardware has it (default)")
+    add("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 where it is faster (default)")
     add("--max-tokens", type=int, default=MAX_TOKENS, help="tokens per batch (default: %(default)s)")
     add("--cpu", action="store_true", help="run on the CPU (default: on a GPU if there is one)")
     args = parser.parse_args(argv)

@@ -67,7 +67,7 @@ def build_parser() -> Parser:
     add("--nproc", default="1", help="number of processes, one per GPU or several on the CPU (default: %(default)s)")
     add(
         "--autocast", choices=("none", "bfloat16"),
-        help="precision in training (default: bfloat16 if the hardware multiplies it, none with --fp16 or --amp)",
+        help="precision in training (default: bfloat16 if the hardware is faster in it, none with --fp16 or --amp)",
     )  # fmt: skip
     add("--dry-run", action="store_true", help="prepare the data, but only print the fairseq-train commands")
     add("--quiet", action="store_true", help="do not print a line per validation")

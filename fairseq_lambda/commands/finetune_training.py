@@ -19,7 +19,7 @@ from fairseq_lambda.commands.training_lines import TrainingLines
 from fairseq_lambda.config import finetuning_schedule, learning_rate, read_finetuning_recipe
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.finetuning.metrics import LOWER_IS_BETTER
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig
 
 # Options of the model that depend on the new training or on the machine, or that are set in another way.
@@ -37,7 +37,7 @@ def fairseq_command(hub, args, user, labels: Labels, size: int, metric: str, dat
     task = "lambda_sequence_tagging" if labels.objective == "tagging" else "lambda_sentence_prediction"
     autocast = args.autocast
     if autocast is None:
-        fast = multiplies_bfloat16("cuda" if gpus else "cpu") and train.FLOAT16.isdisjoint(user)
+        fast = bfloat16_is_faster("cuda" if gpus else "cpu") and train.FLOAT16.isdisjoint(user)
         autocast = "bfloat16" if fast else "none"
     epochs = int(last_value(user, "--max-epoch") or recipe.optimization.max_epoch)
     batch = int(last_value(user, "--batch-size") or recipe.dataset.batch_size) * int(args.nproc)

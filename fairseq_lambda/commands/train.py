@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from fairseq_lambda.commands.flags import recipe_flags
 from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.config import SIZES, read_recipe, schedule
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 
 # glibc returns the memory of large tensors to the system when they are freed, and gets it back page by page at the next
 # step. From 2.35 on it takes any threshold; earlier versions would refuse this one and return even more.
@@ -55,7 +55,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add(
         "--autocast", choices=("none", "bfloat16"),
-        help="precision (default: bfloat16 if the processor or the GPU multiplies it, none with --fp16 or --amp)",
+        help="precision (default: bfloat16 if the processor or the GPU is faster in it, none with --fp16 or --amp)",
     )  # fmt: skip
     add("--dry-run", action="store_true", help="only print the command")
     return parser
@@ -105,7 +105,7 @@ def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[s
         recipe.merge_with(schedule(int(args.updates)))
     autocast = args.autocast
     if autocast is None:
-        fast = multiplies_bfloat16("cuda" if gpus else "cpu") and FLOAT16.isdisjoint(user)
+        fast = bfloat16_is_faster("cuda" if gpus else "cpu") and FLOAT16.isdisjoint(user)
         autocast = "bfloat16" if fast else "none"
     recipe.criterion.autocast = autocast
     # oneDNN makes a kernel for each shape of a bfloat16 product and caches 1,024: sixty lengths would need more

@@ -6,7 +6,7 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.batching import MAX_TOKENS
 from fairseq_lambda.symbols import MASK, WORD_START
 
@@ -61,7 +61,7 @@ class PseudoLogLikelihood:
         self.special = torch.tensor([dictionary.bos(), dictionary.pad(), dictionary.eos()])
         self.starts, self.after_start = word_boundaries(dictionary, space_behind)
         self.device = next(model.parameters()).device
-        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(self.device))
+        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and bfloat16_is_faster(self.device))
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> list[dict[str, Tensor]]:

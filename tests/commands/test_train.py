@@ -13,7 +13,7 @@ from fairseq_lambda.commands import train
 def launched(toy_data, monkeypatch, capsys):
     """Return a function that runs the command and returns what it would execute, and in which environment."""
     monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(train, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(train, "bfloat16_is_faster", lambda device: True)
 
     def launch(*arguments, size="tiny"):
         result = []

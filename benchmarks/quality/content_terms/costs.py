@@ -22,7 +22,7 @@ from content_terms.kernels import prefers_pairs
 from content_terms.layer import ContentLayer
 from content_terms.terms import TERMS, KernelTerm, SoftmaxTerm, Term
 from fairseq_lambda.commands.train import environment
-from fairseq_lambda.hardware import multiplies_bfloat16
+from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.modules import EncoderLayer, LambdaBert, LambdaBertOptions
 
 MINI = {"layers": 1, "embed_dim": 256, "ffn_embed_dim": 1024, "heads": 4, "vocab_size": 8}
@@ -88,7 +88,7 @@ def step(layer: EncoderLayer, x: torch.Tensor, at: torch.Tensor | None) -> float
     """Return the seconds of all cores for forward and backward."""
     layer.zero_grad()
     start = time.process_time()
-    with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16("cpu")):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster("cpu")):
         y, _ = layer(x, at=at)
     y.backward(torch.ones_like(y))
     return time.process_time() - start
