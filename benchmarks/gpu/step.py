@@ -7,6 +7,7 @@ fairseq's Trainer.train_step; BERT and ModernBERT, if transformers is installed,
 
 from stage import Stage  # isort: skip  sets the path
 
+import argparse
 import logging
 import os
 import statistics
@@ -16,20 +17,12 @@ from unittest import mock
 
 import measuring
 import torch
-from trainers import VOCABULARY, make_trainer, random_batch
+from trainers import VOCABULARY, random_batch, trainer_of
 
-from fairseq_lambda.commands.flags import recipe_flags
-from fairseq_lambda.config import read_recipe
 from fairseq_lambda.models.lambda_bert_config import SIZES
 
 LENGTHS = [512, 2048, 8192, 128, 4096]  # the last two if there is time
-ROTARY = ["--attention-rotary", "--absolute-positions", "none"]
-MODELS = {
-    "lambda": [],
-    "softmax, rotary": ["--lambda-layers", "none", *ROTARY],
-    "hybrid": ["--lambda-layers", "0-5,7-11", *ROTARY],
-    "RoBERTa, fairseq": ["--arch", "roberta_base", "--criterion", "masked_lm", "--sentence-objective", "none"],
-}
+MODELS = ("lambda", "baseline", "hybrid", "roberta")
 KINDS = {  # part of a step -> strings in the names of its kernels; the first match counts
     "mixing": (
         "content_kernel",
@@ -47,20 +40,12 @@ KINDS = {  # part of a step -> strings in the names of its kernels; the first ma
 }
 
 
-def fairseq_step(flags: list[str], device: str, seed: int, folder: Path, precision: str):
+def fairseq_step(name: str, device: str, seed: int, folder: Path, precision: str):
     """Return a function that makes a training step with a batch, and the number of parameters."""
-    (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
-    plain = "roberta_base" in flags  # fairseq's own criterion has no --autocast
-    size = "base" if device == "cuda" else "tiny"
-    flags = [*flags, "--tokens-per-sample", 8192, "--dropout", 0, "--seed", seed, "--log-format", "none"]
-    if plain:
-        layers, width, heads = SIZES[size]
-        flags += ["--encoder-layers", layers, "--encoder-embed-dim", width, "--encoder-ffn-embed-dim", 4 * width]
-        flags += ["--encoder-attention-heads", heads, "--max-positions", 8192, "--attention-dropout", 0]
-    flags += ["--amp"] if precision == "float16" else [] if plain else ["--autocast", "bfloat16"]
-    flags = [str(flag) for flag in [*flags, *["--cpu"] * (device == "cpu")]]
-    trainer = make_trainer([str(folder), *recipe_flags(read_recipe(size), flags), *flags], seed)
-    if plain and precision == "bfloat16":  # around the criterion, because train_step leaves autocast
+    options = argparse.Namespace(size="base" if device == "cuda" else "tiny", device=device, seed=seed)
+    options.autocast = "bfloat16" if precision == "bfloat16" else "none"
+    trainer = trainer_of(name, max(LENGTHS), options, folder, ["--amp"] if precision == "float16" else [])
+    if name == "roberta" and precision == "bfloat16":  # around the criterion, because train_step leaves autocast
         forward = trainer._criterion.forward
         trainer._criterion.forward = torch.autocast(device, torch.bfloat16)(forward)
 
@@ -159,7 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=stage.out) as folder:
 
         def measure_fairseq(name: str, precision: str, lengths: list[int]) -> None:
-            made = fairseq_step(MODELS[name], stage.device, stage.seed, Path(folder), precision)
+            made = fairseq_step(name, stage.device, stage.seed, Path(folder), precision)
             measure(stage, name, made, lengths, precision)
 
         for name in names[:2]:

@@ -2,36 +2,21 @@
 
 from stage import Stage  # isort: skip  sets the path
 
+import argparse
 import logging
 import tempfile
 from pathlib import Path
 
-from step import ROTARY
-from trainers import VOCABULARY, make_trainer, random_batch
-
-from fairseq_lambda.commands.flags import recipe_flags
-from fairseq_lambda.config import read_recipe
+from trainers import random_batch, trainer_of
 
 LENGTH, BATCH = 96, 8
 CLOSE = 0.01  # relative difference of two losses
 
 
-def trainer(device: str, seed: int, folder: Path, *flags: str):
-    (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
-    line = [
-        "--lambda-layers",
-        "0,1,3",
-        *ROTARY,
-        "--tokens-per-sample",
-        str(LENGTH),
-        "--dropout",
-        "0",
-        "--seed",
-        str(seed),
-    ]
-    line += ["--warmup-updates", "10", "--log-format", "none", "--save-dir", str(folder), *flags]
-    line += ["--cpu"] if device == "cpu" else []
-    return make_trainer([str(folder), *recipe_flags(read_recipe("mini"), line), *line], seed)
+def trainer(device: str, seed: int, folder: Path, autocast: str = "none", *flags: str):
+    """Return the Trainer for a hybrid of mini."""
+    options = argparse.Namespace(size="mini", device=device, seed=seed, autocast=autocast)
+    return trainer_of("hybrid", LENGTH, options, folder, ["--warmup-updates", "10", "--save-dir", folder, *flags])
 
 
 def losses(trainer_, batches: list[dict]) -> list[float]:
@@ -50,13 +35,13 @@ def main() -> None:
     batches = [random_batch(LENGTH, BATCH, stage.seed + i % 10) for i in range(updates)]  # repeated, so loss falls
     with tempfile.TemporaryDirectory(dir=stage.out) as folder:
         folder = Path(folder)
-        expected = losses(trainer("cpu", stage.seed, folder, "--autocast", "none"), batches)
+        expected = losses(trainer("cpu", stage.seed, folder), batches)
         stage.write(run="CPU, float32", first=expected[0], last=expected[-1])
         stage.check(not stage.cuda or sum(expected[-10:]) < sum(expected[:10]), "the loss does not fall on the CPU")
-        runs = {"float32": ["--autocast", "none"], "bfloat16": ["--autocast", "bfloat16"]}
-        runs |= {"--fp16": ["--fp16"], "--amp": ["--amp"]} if stage.cuda else {}
-        for name, flags in runs.items():
-            found = losses(trainer(stage.device, stage.seed, folder, *flags), batches)
+        runs = {"float32": ["none"], "bfloat16": ["bfloat16"]}
+        runs |= {flag: ["none", flag] for flag in ("--fp16", "--amp") if stage.cuda}
+        for name, precision in runs.items():
+            found = losses(trainer(stage.device, stage.seed, folder, *precision), batches)
             usable = [(f, e) for f, e in zip(found, expected, strict=True) if f == f]
             worst = max(abs(f - e) / e for f, e in usable)
             stage.write(run=f"{stage.device}, {name}", last=found[-1], worst=worst, skipped=len(found) - len(usable))
@@ -65,12 +50,12 @@ def main() -> None:
                 len(usable) > updates // 2 and (worst < CLOSE or name == "--fp16"), f"{name} differs by {worst:.3g}"
             )
         half = updates // 2
-        first = trainer(stage.device, stage.seed, folder, "--autocast", "bfloat16")
+        first = trainer(stage.device, stage.seed, folder, "bfloat16")
         losses(first, batches[:half])
         first.consolidate_optimizer()
         first.save_checkpoint(str(folder / "half.pt"), {"train_iterator": {"epoch": 1}})
         through = losses(first, batches[half:])
-        second = trainer(stage.device, stage.seed + 1, folder, "--autocast", "bfloat16")
+        second = trainer(stage.device, stage.seed + 1, folder, "bfloat16")
         second.load_checkpoint(str(folder / "half.pt"))
         resumed = losses(second, batches[half:])
         worst = max(abs(a - b) / b for a, b in zip(resumed, through, strict=True))

@@ -21,8 +21,6 @@ import torch  # isort: skip  before measuring sets the variable, which OpenMP re
 import measuring
 from trainers import random_batch, trainer_of
 
-from fairseq_lambda.hardware import bfloat16_is_faster
-
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 POLICIES = {"default": {}, "passive": PASSIVE, "short spin": PASSIVE | {"GOMP_SPINCOUNT": "10000"}}
 
@@ -114,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = argv or sys.argv[1:]
     options = measuring.parse(parser, arguments)
-    options.autocast = options.autocast or ("bfloat16" if bfloat16_is_faster("cpu") else "none")
+    options.autocast = options.autocast or measuring.faster_precision("cpu")
     if options.worker:
         return work(options)
     seconds = measure(options, arguments)

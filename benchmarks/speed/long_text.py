@@ -4,7 +4,7 @@ Training is fairseq's whole Trainer.train_step for lambda_bert_SIZE with recompu
 the same number of tokens per update at every length:
 
   lambda    lambda layers alone
-  hybrid    every fourth layer is softmax self-attention with rotary positions, through torch's fused kernel
+  hybrid    the layer in the middle is softmax self-attention with rotary positions, through torch's fused kernel
   baseline  all layers are softmax self-attention with rotary positions
 
 Each is also measured with samples packed with documents of random lengths (--pack-documents), new ones in each update.
@@ -22,9 +22,8 @@ from pathlib import Path
 import measuring
 import numpy as np
 import torch
-from trainers import random_batch, trainer_of
+from trainers import lambda_layers, random_batch, trainer_of
 
-from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import SIZES
 from fairseq_lambda.modules.lambda_bert import LambdaBert, LambdaBertOptions
 
@@ -49,13 +48,6 @@ FEATURES = {
 }
 
 
-def layers_of(model: str, count: int) -> str:
-    """Return the lambda layers of a model with ``count`` layers, as a value for ``--lambda-layers``."""
-    if model == "hybrid":
-        return ",".join(str(i) for i in range(count) if i % 4 != 2)
-    return {"lambda": "all", "baseline": "none"}[model]
-
-
 def documents(length: int, mean: int, generator: np.random.Generator) -> list[int]:
     """Return lengths of documents that fill a sample: log-normal, like those of articles."""
     lengths = []
@@ -68,9 +60,7 @@ def documents(length: int, mean: int, generator: np.random.Generator) -> list[in
 def train(model: str, length: int, options, folder: Path) -> dict:
     """Return a row of the training table."""
     batch = max(1, options.tokens // length)
-    flags = ["--lambda-layers", layers_of(model, SIZES[options.size][0]), "--attention-rotary"]
-    flags += ["--checkpoint-activations", "--sentence-objective", "none"]
-    trainer = trainer_of("lambda", length, options, folder, flags)
+    trainer = trainer_of(model, length, options, folder, ["--checkpoint-activations", "--sentence-objective", "none"])
     generator = np.random.default_rng(options.seed)
 
     def sample(packed: bool) -> dict:
@@ -106,7 +96,7 @@ def features(model: str, length: int, options) -> dict:
         embed_dim=width,
         ffn_embed_dim=4 * width,
         heads=heads,
-        lambda_layers=layers_of(model, layers),
+        lambda_layers=lambda_layers(model, layers),
         attention_rotary=True,
     )
     bert = LambdaBert(core, lm_head=False).eval().to(options.device)
@@ -138,14 +128,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=32768, help="per update (%(default)s)")
     parser.add_argument("--mean-document", type=int, default=500, help="tokens in a packed document (%(default)s)")
     parser.add_argument("--autocast", choices=["none", "bfloat16"], help="of training; default: bfloat16 if the "
-                        "hardware has its products, else none")  # fmt: skip
+                        "hardware is faster in it, else none")  # fmt: skip
     parser.add_argument("--texts", type=int, nargs="+", default=[4096, 16384, 65536], help="lengths, in tokens, of the "
                         "texts for features (%(default)s)")  # fmt: skip
     parser.add_argument("--softmax-tokens", type=int, default=16384, help="longest of these texts for models with "
                         "softmax layers (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
-    if options.autocast is None:
-        options.autocast = "bfloat16" if bfloat16_is_faster(options.device) else "none"
+    options.autocast = options.autocast or measuring.faster_precision(options.device)
     logging.disable(logging.INFO)
     known = {"size": options.size, "setting": measuring.setting(options.device, options.seed)}
     path = options.out / f"long_text-{options.device}.jsonl"

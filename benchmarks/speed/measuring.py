@@ -56,6 +56,11 @@ def parse(parser_: argparse.ArgumentParser, argv: list[str] | None = None) -> ar
     return options
 
 
+def faster_precision(device: str) -> str:
+    """Return the default of ``--autocast``."""
+    return "bfloat16" if bfloat16_is_faster(device) else "none"
+
+
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 

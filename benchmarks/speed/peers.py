@@ -114,13 +114,15 @@ def measure(length: int, options, folder: Path) -> list[dict]:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = measuring.parser(__doc__, repeats=10)
     add = parser.add_argument
-    add("--autocast", choices=["none", "bfloat16"], default="bfloat16", help="(%(default)s)")
+    add("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 if the hardware is faster in it")
     add("--size", choices=SIZES, default="mini", help="(%(default)s)")
     add("--models", nargs="+", choices=MODELS, default=MODELS)
     add("--lengths", type=int, nargs="+", default=[128, 512, 2048])
     add("--tokens", type=int, default=4096, help="per step (%(default)s)")
     add("--budget", type=float, default=8.0, help="seconds per model and length, at most ten times --repeats")
-    return measuring.parse(parser, argv)
+    options = measuring.parse(parser, argv)
+    options.autocast = options.autocast or measuring.faster_precision(options.device)
+    return options
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,8 +3,8 @@
 Each row includes the changes of the rows above. All rows take turns, so that disturbances affect all of them; a row's
 gain is the median over turns of the ratio of its step to that of the row above. Changes that a process needs from its
 start are measured between processes, the others within one. A step is fairseq's whole Trainer.train_step, in bfloat16
-if the processor supports it. Its floor is that of training_step.py: the operations of its products over the rate of a
-large product, the median of one measurement per turn.
+if the processor is faster in it. Its floor is that of training_step.py: the operations of its products over the rate of
+a large product, the median of one measurement per turn.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from step_parts import costs
 from trainers import random_batch, trainer_of
 
 from fairseq_lambda.commands.train import KEEPS_MEMORY
-from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import SIZES
 
 COLUMNS = {
@@ -138,16 +137,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = measuring.parser(__doc__, repeats=8)
     parser.set_defaults(device="cpu")
     parser.add_argument("--size", choices=SIZES, default="base", help="(%(default)s)")
-    parser.add_argument("--models", nargs="+", choices=["lambda", "softmax"], default=["lambda", "softmax"])
+    parser.add_argument("--models", nargs="+", choices=["lambda", "baseline"], default=["lambda", "baseline"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--tokens", type=int, default=2048, help="per step (%(default)s)")
     parser.add_argument("--steps", type=int, default=1, help="timed steps per turn (%(default)s)")
-    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 if the processor has it")
+    parser.add_argument("--autocast", choices=["none", "bfloat16"], help="default: bfloat16 if it is faster")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, help=argparse.SUPPRESS)
     options = measuring.parse(parser, argv)
-    options.autocast = options.autocast or ("bfloat16" if bfloat16_is_faster("cpu") else "none")
+    options.autocast = options.autocast or measuring.faster_precision("cpu")
     return options
 
 

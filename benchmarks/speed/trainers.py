@@ -12,7 +12,7 @@ from fairseq_lambda.commands.flags import recipe_flags
 from fairseq_lambda.config import read_recipe
 from fairseq_lambda.models.lambda_bert_config import SIZES, LambdaBertConfig
 
-MODELS = ("lambda", "lambda-wide", "softmax", "roberta")
+MODELS = ("lambda", "hybrid", "lambda-wide", "baseline", "roberta")
 VOCABULARY = 16000
 
 
@@ -27,6 +27,25 @@ def make_trainer(flags: list[str], seed: int) -> Trainer:
     return trainer
 
 
+def lambda_layers(name: str, layers: int) -> str:
+    """Return the value of ``--lambda-layers`` for one of MODELS with ``layers`` layers: hybrid has a softmax layer."""
+    middle = ",".join(str(layer) for layer in range(layers) if layer != layers // 2)
+    return {"hybrid": middle, "baseline": "none"}.get(name, "all")
+
+
+def flags_of(name: str, size: str) -> list:
+    """Return the flags that make a lambda_bert of ``size`` one of MODELS; softmax layers have rotary positions."""
+    layers, width, heads = SIZES[size]
+    if name in ("hybrid", "baseline"):
+        return ["--lambda-layers", lambda_layers(name, layers), "--attention-rotary"]
+    if name == "lambda-wide":
+        # Per layer softmax has 4 C^2 in its projections, the lambda layer (h k + k u + v u) C and its gate C^2.
+        k, u = LambdaBertConfig.lambda_key_depth, LambdaBertConfig.lambda_intra_depth
+        missing = 3 * width - heads * k - k * u - width // heads * u
+        return ["--encoder-ffn-embed-dim", 4 * width + missing // 2 // 32 * 32]
+    return []
+
+
 def trainer_of(name: str, length: int, options, folder: Path, more: list[str] = ()) -> Trainer:
     """Return the Trainer for one of MODELS with the recipe of ``options.size`` and more flags; writes ``folder``."""
     (folder / "dict.txt").write_text("".join(f"w{i} 1\n" for i in range(VOCABULARY)))
@@ -38,14 +57,7 @@ def trainer_of(name: str, length: int, options, folder: Path, more: list[str] = 
         flags += ["--encoder-layers", layers, "--encoder-embed-dim", width, "--encoder-ffn-embed-dim", 4 * width]
         flags += ["--encoder-attention-heads", heads, "--max-positions", length, "--attention-dropout", 0]
     else:
-        flags += ["--autocast", options.autocast]
-    if name == "softmax":
-        flags += ["--lambda-layers", "none"]
-    if name == "lambda-wide":
-        # Per layer softmax has 4 C^2 in its projections, the lambda layer (h k + k u + v u) C and its gate C^2.
-        k, u = LambdaBertConfig.lambda_key_depth, LambdaBertConfig.lambda_intra_depth
-        missing = 3 * width - heads * k - k * u - width // heads * u
-        flags += ["--encoder-ffn-embed-dim", 4 * width + missing // 2 // 32 * 32]
+        flags += ["--autocast", options.autocast, *flags_of(name, options.size)]
     flags = [str(flag) for flag in (*flags, *more)]
     return make_trainer([str(folder), *recipe_flags(read_recipe(options.size), flags), *flags], options.seed)
 

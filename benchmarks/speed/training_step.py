@@ -1,14 +1,15 @@
-"""A whole training step: tokens per second and peak memory of lambda_bert, softmax attention and fairseq's roberta.
+"""A whole training step: tokens per second and peak memory of lambda_bert, a Transformer and fairseq's roberta.
 
 A step is fairseq's whole Trainer.train_step: masked batch, forward, both losses, backward, gradient norm and clipping,
 Adam, logging. All models of a row take turns in one process, on the same random tokens, without padding or dropout.
 
   lambda       lambda_bert_SIZE
-  lambda-wide  the same with a wider feed-forward network: as many parameters as softmax
-  softmax      --lambda-layers none, self-attention through torch's fused kernel
+  hybrid       the same with one layer of softmax attention with rotary positions, in the middle
+  lambda-wide  lambda with a wider feed-forward network: as many parameters as baseline
+  baseline     --lambda-layers none --attention-rotary: softmax attention through torch's fused kernel
   roberta      fairseq's own model of the same shape, criterion masked_lm, no sentence loss
 
-Then the parts of a step of lambda and of softmax are timed alone and compared with their floor: floating-point
+Then the parts of a step of lambda and of baseline are timed alone and compared with their floor: floating-point
 operations over the rate of a large matrix product, measured in the same run.
 """
 
@@ -35,7 +36,7 @@ COLUMNS = {
     "model": ("model",),
     "parameters": ("parameters",),
     "tokens/s": ("tokens_per_second",),
-    "over softmax": ("over softmax", 1, 2),
+    "over baseline": ("over baseline", 1, 2),
     "over roberta": ("over roberta", 1, 2),
     "peak GB": ("peak_bytes", 2**30, 2),
 }
@@ -76,9 +77,9 @@ def measure(length: int, options, folder: Path) -> list[dict]:
 def plot(rows: list[dict], path: Path, size: str) -> None:
     lines = pictures.by_model(rows, lambda row: row["tokens_per_second"])
     title = f"lambda_bert_{size}: tokens per second in training"
-    if both := [row for row in rows if row["model"] == "lambda" and "over softmax" in row]:
-        ratio = f"{both[-1]['over softmax']:.1f}"
-        title = f"At {both[-1]['length']:,} tokens lambda_bert_{size} trains\n{ratio} times as fast as with softmax"
+    if both := [row for row in rows if row["model"] == "lambda" and "over baseline" in row]:
+        ratio = f"{both[-1]['over baseline']:.1f}"
+        title = f"At {both[-1]['length']:,} tokens lambda_bert_{size} trains\n{ratio} times as fast as a Transformer"
     ticks = sorted({row["length"] for row in rows})
     panel = pictures.Panel(
         "tokens in a sequence", "tokens per second, whole training step", lines, ticks, linear=(0, None)
@@ -89,13 +90,13 @@ def plot(rows: list[dict], path: Path, size: str) -> None:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = measuring.parser(__doc__, repeats=3)
     parser.add_argument("--autocast", choices=["none", "bfloat16"], nargs="+", help="one or both; "
-                        "default: both if the hardware has bfloat16 products, else none")  # fmt: skip
+                        "default: both if bfloat16 is the faster one, else none")  # fmt: skip
     parser.add_argument("--size", choices=SIZES, default="base", help="(%(default)s)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 8192])
     parser.add_argument("--tokens", type=int, help="per step; longer sequences come singly (2,048; GPU 32,768)")
     parser.add_argument("--roberta-tokens", type=int, default=2048, help="longest sequence for roberta, whose steps "
-                        "take as long as softmax's (%(default)s)")  # fmt: skip
+                        "take as long as baseline's (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
     options.autocasts = options.autocast or ["none", "bfloat16"][: 1 + bfloat16_is_faster(options.device)]
     options.tokens = options.tokens or (32768 if options.device == "cuda" else 2048)
@@ -111,7 +112,7 @@ def run(options) -> None:
             measuring.say(f"{length} tokens, autocast {options.autocast}")
             new = measure(length, options, Path(folder))
             for row in new:
-                if row["model"] in ("lambda", "softmax"):
+                if row["model"] in ("lambda", "baseline"):
                     trainer = trainer_of(row["model"], length, options, Path(folder))
                     row["parts"] = parts(trainer, length, options, rate)
             rows += new
@@ -121,7 +122,7 @@ def run(options) -> None:
         for name, part in row.get("parts", {}).items()
     ]
     compared = rows
-    for peer in ("softmax", "roberta"):
+    for peer in ("baseline", "roberta"):
         compared = measuring.related(compared, peer, "tokens_per_second", f"over {peer}")
     print(f"{measuring.table(compared, COLUMNS)}\n\n{measuring.table(of_parts, PARTS)}")
     tensors = measuring.layer_inputs(1, 64, 12, 16, 64, 1, 23, device=options.device)

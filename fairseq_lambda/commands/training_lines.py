@@ -18,7 +18,7 @@ class TrainingLines:
         self.metric, self.out = metric, out
         self.show_updates = out.isatty()
         self.begin = time.monotonic()
-        self.loss = None
+        self.validation: tuple[str, str] | None = None  # waits for the training's loss, which is logged after it
 
     def line(self, text: str) -> None:
         """Process a line of the log."""
@@ -36,15 +36,17 @@ class TrainingLines:
     def _scores(self, name: str, values: dict) -> None:
         if name == "valid":
             best = values.get(f"valid_best_{self.metric}", values[f"valid_{self.metric}"])
-            self._print(
-                f"epoch {values['epoch']}, update {int(values['valid_num_updates']):,}: "
-                f"loss {self.loss or '-'}, valid loss {values['valid_loss']}, "
+            self.validation = (
+                f"epoch {values['epoch']}, update {int(values['valid_num_updates']):,}: ",
+                f"valid loss {values['valid_loss']}, "
                 f"{self.metric} {float(values['valid_' + self.metric]):.2f} (best {float(best):.2f}), "
-                f"{time.monotonic() - self.begin:.0f} s"
+                f"{time.monotonic() - self.begin:.0f} s",
             )
             return
         loss = values.get("loss", values.get("train_loss"))
-        self.loss = loss or self.loss
+        if self.validation:
+            self._print(f"loss {loss}, ".join(self.validation))
+            self.validation = None
         if name == "train_inner" and self.show_updates:
             self.out.write(f"\rupdate {int(values['num_updates']):,}, epoch {values['epoch']}, loss {loss}   ")
             self.out.flush()

@@ -97,8 +97,10 @@ def format_report(report: dict) -> str:
     if layout["is_moses"] and not settings["keep_moses"]:
         form += ", written out as ordinary English"
     others = "bytes" if report["byte_fallback"] else "<unk>"
+    size, wanted = report["vocabulary_size"], settings["vocab_size"]
+    less = f" (not {wanted}: the text has no more useful ones)" if size < wanted else ""
     lines.append(
-        f"vocabulary: {report['vocabulary_size']} pieces with special symbols; {report['characters']} characters "
+        f"vocabulary: {size} pieces with special symbols{less}; {report['characters']} characters "
         f"cover {report['character_coverage']:.4%} of the text, others become {others}"
     )
     for split, entry in report["inputs"].items():

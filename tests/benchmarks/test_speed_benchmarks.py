@@ -45,8 +45,8 @@ def check_mixing(rows):
 def check_training_step(rows):
     row = {line["model"]: line for line in rows}
     assert set(row) == set(training_step.MODELS)
-    assert row["lambda-wide"]["parameters"] == pytest.approx(row["softmax"]["parameters"], rel=0.02)
-    assert row["lambda"]["parameters"] < row["softmax"]["parameters"]
+    assert row["lambda-wide"]["parameters"] == pytest.approx(row["baseline"]["parameters"], rel=0.02)
+    assert row["lambda"]["parameters"] < row["hybrid"]["parameters"] < row["baseline"]["parameters"]
     parts = row["lambda"]["parts"]
     assert parts["token mixing"]["floor"] > 0 and parts["gradient norm, optimizer"]["seconds"] > 0
 

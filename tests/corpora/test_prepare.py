@@ -132,3 +132,11 @@ def test_characters_of_a_later_split_are_bytes_on_request(tmp_path, capsys):
     pieces = dictionary.string(MMapIndexedDataset(str(dest / "valid"))[0])
     assert "<0xE6> <0xBC> <0xA2>" in pieces
     assert PieceEncoder(dest / "sentencepiece.model").processor.decode_pieces(pieces.split()) == "漢字。"
+
+
+def test_a_vocabulary_smaller_than_asked_for_is_reported(corpus, tmp_path, capsys):
+    assert prepare(corpus, "--dest", tmp_path / "out", "--vocab-size", 50_000) == 1
+    most = int(only_error(capsys).rpartition("--vocab-size ")[2].split()[0])
+    for asked, said in ((most, ";"), (most + 1, f" (not {most + 1}: the text has no more useful ones);")):
+        assert prepare(corpus, "--dest", tmp_path / f"{asked}", "--vocab-size", asked) == 0
+        assert f"vocabulary: {most} pieces with special symbols{said}" in capsys.readouterr().out
