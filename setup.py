@@ -38,7 +38,8 @@ setup(
     license="MIT",
     python_requires=">=3.11",  # hashlib.file_digest
     packages=find_packages(include=["fairseq_lambda", "fairseq_lambda.*"]),
-    entry_points={"console_scripts": ["lambda-bert = fairseq_lambda.commands.__main__:main"]},
+    py_modules=["lambda_bert_command"],
+    entry_points={"console_scripts": ["lambda-bert = lambda_bert_command:main"]},
     package_data={"fairseq_lambda": ["config/*.yaml", "config/*/*.yaml", "pretrained/*/*"]},
     install_requires=["torch>=2.6", "sentencepiece>=0.2", "numpy", "safetensors>=0.4"],
     extras_require={

@@ -36,9 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"error: unknown command '{name}': {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    # Set here, as torch and fairseq read these when they are imported. Commands print results, so fairseq's INFO lines
-    # are left out; so are torch's warnings about calls inside fairseq, which a user can do nothing about.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Commands print results, so fairseq's INFO lines are left out; so are torch's warnings about calls inside fairseq,
+    # which a user can do nothing about.
     logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), force=True)
     if not sys.warnoptions:
         for category in (FutureWarning, UserWarning):

@@ -3,8 +3,6 @@
 import importlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import busy_neighbour
@@ -14,6 +12,7 @@ import pytest
 import step_changes
 import torch
 import training_step
+from processes import wait_policy_when_torch_is_loaded
 
 from fairseq_lambda.ops import lambda_mix
 
@@ -161,18 +160,8 @@ def test_peak_is_the_most_that_is_held_at_one_time():
 @pytest.mark.parametrize("module,given,found", [("mixing", None, "PASSIVE"), ("mixing", "ACTIVE", "ACTIVE"),
                                                 ("busy_neighbour", None, "None")])  # fmt: skip
 def test_openmp_waits_passively_before_torch_is_there_unless_told(module, given, found):
-    code = f"""import builtins, os, sys
-real = builtins.__import__
-def spy(name, *rest, **kwargs):
-    if name == "torch" and "torch" not in sys.modules: print(os.environ.get("OMP_WAIT_POLICY"))
-    return real(name, *rest, **kwargs)
-builtins.__import__ = spy
-import {module}"""
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": given} if given else {}
     folder = Path(measuring.__file__).parent
-    run_ = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
-    assert run_.stdout.split()[0] == found
+    assert wait_policy_when_torch_is_loaded(f"import {module}", folder, given) == found
 
 
 def test_workers_beside_a_busy_neighbour_differ_in_the_policy(monkeypatch):

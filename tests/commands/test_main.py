@@ -3,13 +3,11 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from processes import ROOT, wait_policy_when_torch_is_loaded
 
 from fairseq_lambda.commands.__main__ import COMMANDS, main
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +37,12 @@ def test_each_command_has_help_with_an_example(command, capsys):
     out = capsys.readouterr().out
     assert not end.value.code and out.startswith(f"usage: lambda-bert {command} ")
     assert re.search(f"\nexamples?:\n  lambda-bert {command} ", out)
+
+
+@pytest.mark.parametrize("given,found", [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_passively_unless_told(given, found):
+    code = "import sys; sys.argv[1:] = ['--help']; from lambda_bert_command import main; main()"
+    assert wait_policy_when_torch_is_loaded(code, ROOT, given) == found
 
 
 def test_an_unknown_command(capsys):
