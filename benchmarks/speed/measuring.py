@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +49,9 @@ def parser(description: str, repeats: int | None = 5) -> argparse.ArgumentParser
 def parse(parser_: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
     """Return the options, after a check of ``--device``, and of whether ``--dtype`` and ``--autocast`` pay there."""
     options = parser_.parse_args(argv)
+    if not sys.warnoptions:  # about calls inside fairseq and hydra
+        for category in (FutureWarning, UserWarning):
+            warnings.simplefilter("ignore", category)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser_.error("--device cuda: torch finds no GPU; use --device cpu")
     for flag in ("dtype", "autocast"):
