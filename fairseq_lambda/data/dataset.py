@@ -2,15 +2,15 @@
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
 
 from fairseq_lambda.data.corpus import Corpus
 from fairseq_lambda.data.masking import TokenMasker
+from fairseq_lambda.data.padded import PaddedDataset
 from fairseq_lambda.data.pairs import NO_LABEL, plan_samples
 from fairseq_lambda.data.seeding import MASKS, ORDER, generator
 
 
-class SentencePairDataset(FairseqDataset):
+class SentencePairDataset(PaddedDataset):
     """Samples ``<s> A </s> </s> B </s>`` or ``<s> A </s>``, masked.
 
     A sample is a function of (seed, epoch, index). In training, each epoch has its own chunks, pairs, labels, masks and
@@ -44,11 +44,9 @@ class SentencePairDataset(FairseqDataset):
         training: bool = False,
         length_multiple: int = 1,
     ):
-        self.corpus, self.masker = corpus, masker
-        self.bos, self.eos, self.pad = bos, corpus.eos, masker.pad_idx
-        self.objective, self.tokens_per_sample = objective, tokens_per_sample
-        self.seed, self.short_sample_prob, self.training = seed, short_sample_prob, training
-        self.length_multiple = length_multiple
+        super().__init__(masker.pad_idx, tokens_per_sample, length_multiple, training)
+        self.corpus, self.masker, self.bos, self.eos = corpus, masker, bos, corpus.eos
+        self.objective, self.seed, self.short_sample_prob = objective, seed, short_sample_prob
         self.epoch = self.plan = None
         self._plan_epoch(epoch if training else 1)
 
@@ -62,7 +60,7 @@ class SentencePairDataset(FairseqDataset):
         self.plan = plan_samples(
             self.corpus,
             self.objective,
-            self.tokens_per_sample,
+            self.longest,
             self.seed,
             epoch,
             short_prob=self.short_sample_prob,
@@ -72,24 +70,9 @@ class SentencePairDataset(FairseqDataset):
         self.epoch = epoch
 
     @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return not self.training  # an epoch's batches hold indices of its own plan
-
-    @property
     def sizes(self) -> np.ndarray:
         """Return the length of each sample, including special symbols: (samples,) int32."""
         return self.plan.lengths
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def size(self, index: int) -> int:
-        return int(self.sizes[index])
-
-    num_tokens = size
-
-    def num_tokens_vec(self, indices) -> np.ndarray:
-        return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
         """Return all indices sorted by size, (samples,) int64; samples of equal size are in random order.
@@ -129,35 +112,19 @@ class SentencePairDataset(FairseqDataset):
         fairseq would replace an empty batch with a copy of another one, and would leave the worker's other
         micro-batches of that update out of the sample size.
 
-        ``id`` (b,); ``nsentences`` is b; ``ntokens`` does not count padding; ``net_input`` has ``src_tokens`` (b, n),
-        ``src_lengths`` (b,) and ``has_padding``; ``target`` (b, n) is padding where nothing is masked;
-        ``masked_positions`` (masked,) are the masked positions in the flattened (b * n); ``sentence_target`` (b,) is 0,
-        1, or -1 for no label, and is left out for the objective ``none``.
+        It is that of :meth:`batch_of`; ``target`` (b, n) is padding where nothing is masked; ``masked_positions``
+        (masked,) are the masked positions in the flattened (b * n); ``sentence_target`` (b,) is 0, 1, or -1 for no
+        label, and is left out for the objective ``none``.
 
         Everything that can be counted is counted here, by a worker on the CPU, because the training loop would have to
         wait for a GPU to count.
         """
         if not samples:
             return self._idle_batch()
-        lengths = torch.tensor([len(sample["source"]) for sample in samples])
-        longest = -(-int(lengths.max()) // self.length_multiple) * self.length_multiple
-        width = min(longest, self.tokens_per_sample)
-        source, target = (
-            data_utils.collate_tokens([sample[key] for sample in samples], self.pad, pad_to_length=width)
-            for key in ("source", "target")
-        )
-        batch = {
-            "id": torch.tensor([sample["id"] for sample in samples]),
-            "nsentences": len(samples),
-            "ntokens": int(lengths.sum()),
-            "net_input": {
-                "src_tokens": source,
-                "src_lengths": lengths,
-                "has_padding": bool(lengths.min() < source.size(1)),
-            },
-            "target": target,
-            "masked_positions": target.flatten().ne(self.pad).nonzero().squeeze(1),
-        }
+        batch = self.batch_of(samples)
+        width = batch["net_input"]["src_tokens"].size(1)
+        target = self.padded([sample["target"] for sample in samples], width)
+        batch |= {"target": target, "masked_positions": target.flatten().ne(self.pad).nonzero().squeeze(1)}
         if self.objective != "none":
             batch["sentence_target"] = torch.tensor([sample["label"] for sample in samples])
         return batch

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
 from fairseq.data.indexed_dataset import MMapIndexedDataset, data_file_path, index_file_path
 
+from fairseq_lambda.data.padded import PaddedDataset
 from fairseq_lambda.data.seeding import ORDER, generator
 from fairseq_lambda.data.shorten import SPECIAL, cut_at_words, join, pair_lengths
 
@@ -30,7 +30,7 @@ def read_list(path: str) -> MMapIndexedDataset:
         raise ValueError(f"{path}.idx is damaged ({error}): make the folder again with lambda-bert finetune") from error
 
 
-class LabelledDataset(FairseqDataset):
+class LabelledDataset(PaddedDataset):
     """What the two datasets below share: the order of samples, and batches.
 
     In training each epoch has its own order, a function of (seed, epoch); otherwise samples are sorted by length.
@@ -39,34 +39,15 @@ class LabelledDataset(FairseqDataset):
         dictionary: fairseq's.
         max_length: of a sample, including special symbols.
         seed: with the epoch, determines the order.
-        training: whether epochs differ, see above.
-        length_multiple: batches are padded to a multiple of this many tokens, but not beyond ``max_length``.
+        training, length_multiple: see :class:`PaddedDataset`.
     """
 
-    sizes: np.ndarray  # (samples,), including special symbols
-
     def __init__(self, dictionary, max_length: int, seed: int, training: bool, length_multiple: int):
-        self.bos, self.eos, self.pad = dictionary.bos(), dictionary.eos(), dictionary.pad()
-        self.max_length, self.seed, self.training = max_length, seed, training
-        self.length_multiple, self.epoch = length_multiple, 1
+        super().__init__(dictionary.pad(), max_length, length_multiple, training)
+        self.bos, self.eos, self.seed, self.epoch = dictionary.bos(), dictionary.eos(), seed, 1
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return not self.training
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def size(self, index: int) -> int:
-        return int(self.sizes[index])
-
-    num_tokens = size
-
-    def num_tokens_vec(self, indices) -> np.ndarray:
-        return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
         """Return all indices, (samples,): in training shuffled in each epoch and sorted by length in blocks."""
@@ -90,20 +71,9 @@ class LabelledDataset(FairseqDataset):
         """Return a batch of b samples, right-padded to n tokens, laid out as in pretraining, and its ``target``."""
         if not samples:
             return {}
-        lengths = torch.tensor([len(sample["source"]) for sample in samples])
-        width = min(-(-int(lengths.max()) // self.length_multiple) * self.length_multiple, self.max_length)
-        source = data_utils.collate_tokens([sample["source"] for sample in samples], self.pad, pad_to_length=width)
-        return {
-            "id": torch.tensor([sample["id"] for sample in samples]),
-            "nsentences": len(samples),
-            "ntokens": int(lengths.sum()),
-            "net_input": {
-                "src_tokens": source,
-                "src_lengths": lengths,
-                "has_padding": bool(lengths.min() < source.size(1)),
-            },
-            "target": self.collate_targets([sample["target"] for sample in samples], source.size(1)),
-        }
+        batch = self.batch_of(samples)
+        width = batch["net_input"]["src_tokens"].size(1)
+        return batch | {"target": self.collate_targets([sample["target"] for sample in samples], width)}
 
 
 class LabelledTexts(LabelledDataset):

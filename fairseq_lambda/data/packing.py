@@ -73,14 +73,11 @@ class PackedDocumentsDataset(SentencePairDataset):
     def _plan_epoch(self, epoch: int) -> None:
         self.packing = None
         super()._plan_epoch(epoch)
-        self.packing = pack(self.plan.lengths, self.tokens_per_sample, generator(self.seed, PACKS, epoch))
+        self.packing = pack(self.plan.lengths, self.longest, generator(self.seed, PACKS, epoch))
 
     @property
     def sizes(self) -> np.ndarray:
         return self.packing.lengths
-
-    def __len__(self) -> int:
-        return len(self.packing)
 
     def tokens(self, index: int) -> np.ndarray:
         return np.concatenate([super(PackedDocumentsDataset, self).tokens(text) for text in self.packing.texts(index)])

@@ -5,18 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
 import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
-from fairseq.tasks import FairseqTask
-from fairseq.tasks.fairseq_task import StatefulContainer
 from omegaconf import II, MISSING
 
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.modules.lambda_bert import NO_LIMIT
-from fairseq_lambda.symbols import MASK, difference
-from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPTask
+from fairseq_lambda.tasks.symbols_task import SymbolsTask
 
 REMEDY = "make the folder with lambda-bert finetune"
 DEFAULT_LENGTH = 512  # if the model reads any length
@@ -52,7 +48,7 @@ class FineTuningConfig(FairseqDataclass):
     fp16: bool = II("common.fp16")
 
 
-class FineTuningTask(FairseqTask):
+class FineTuningTask(SymbolsTask):
     """Trains a head, and the encoder under it, on labelled texts.
 
     Args:
@@ -64,6 +60,7 @@ class FineTuningTask(FairseqTask):
         ValueError: an option out of its range, naming flag, value and remedy.
     """
 
+    OTHER_DICTIONARY = "Make the data folder with lambda-bert finetune from this checkpoint"
     HEAD = "sentence_classification_head"  # the name in fairseq's own task
     OBJECTIVES: tuple[str, ...] = ()
     HARMLESS_OPTIONS = frozenset(
@@ -72,7 +69,7 @@ class FineTuningTask(FairseqTask):
     sentence_objective = "none"  # the model needs no head for the order of sentences
 
     def __init__(self, cfg: FineTuningConfig, dictionary: Dictionary, labels: Labels):
-        super().__init__(cfg)
+        super().__init__(cfg, dictionary)
         if labels.objective not in self.OBJECTIVES:
             raise ValueError(
                 f"{cfg.data} is for {labels.objective}: --task {cfg._name} is for {', '.join(self.OBJECTIVES)}"
@@ -85,10 +82,7 @@ class FineTuningTask(FairseqTask):
             raise ValueError(
                 f"--layer-decay {cfg.layer_decay} does not work with --fp16: use --amp or --autocast bfloat16"
             )
-        self.dictionary, self.labels = dictionary, labels
-        self.mask_idx = dictionary.add_symbol(MASK)
-        self.max_length = cfg.max_length
-        self._sentencepiece = None
+        self.labels, self.max_length = labels, cfg.max_length
 
     @classmethod
     def setup_task(cls, cfg: FineTuningConfig, dictionary: Dictionary | None = None, labels=None, **kwargs):
@@ -105,9 +99,7 @@ class FineTuningTask(FairseqTask):
             raise FileNotFoundError(f"{file} is missing: {REMEDY}")
         labels, _ = Labels.load(folder)
         task = cls(cfg, Dictionary.load(str(file)), labels)
-        model = folder / "sentencepiece.model"
-        if model.is_file():
-            task._sentencepiece = torch.from_numpy(np.fromfile(model, dtype=np.uint8))
+        task.read_sentencepiece(folder)
         return task
 
     @classmethod
@@ -119,7 +111,7 @@ class FineTuningTask(FairseqTask):
         """
         if "labels" not in state:
             raise ValueError(f"the checkpoint's task_state has no labels: it is not of --task {cfg._name}")
-        task = cls(cfg, MaskedLMSOPTask.dictionary_from_state(state), Labels(**state["labels"]))
+        task = cls(cfg, cls.dictionary_from_state(state), Labels(**state["labels"]))
         task.max_length = state.get("max_length", cfg.max_length)
         return task
 
@@ -171,49 +163,17 @@ class FineTuningTask(FairseqTask):
             new.copy_(torch.lerp(old, new, rate))
 
     def __getstate__(self) -> dict:
-        return {**vars(self), "datasets": {}, "dataset_to_epoch_iter": {}, "state": None, "_rates": None}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, state=StatefulContainer())
+        return {**super().__getstate__(), "_rates": None}
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint needs to be usable by itself; fairseq stores it as ``task_state``.
-
-        ``symbols`` and ``sentencepiece`` as in pretraining; ``labels``, see :class:`Labels`; ``max_length``.
-        """
-        state = {"symbols": list(self.dictionary.symbols), "labels": self.labels.state(), "max_length": self.max_length}
-        if self._sentencepiece is not None:
-            state["sentencepiece"] = self._sentencepiece
-        return state
-
-    def load_state_dict(self, state: dict) -> None:
-        """Check that a checkpoint goes with this dictionary, and take over its SentencePiece model.
-
-        Raises:
-            ValueError: it was trained with another dictionary.
-        """
-        theirs = state.get("symbols")
-        if theirs is not None and (found := difference(theirs, self.dictionary.symbols)):
-            raise ValueError(
-                f"the checkpoint was trained with another dictionary: {found}. Make the data folder with "
-                "lambda-bert finetune from this checkpoint"
-            )
-        if self._sentencepiece is None:
-            self._sentencepiece = state.get("sentencepiece")
+        """Return the state of :class:`SymbolsTask` with ``labels``, see :class:`Labels`, and ``max_length``."""
+        return {**super().state_dict(), "labels": self.labels.state(), "max_length": self.max_length}
 
     def check_resumed(self, state: dict) -> None:
         """Raise ValueError if the run to resume had other labels: the outputs would change their meaning."""
         theirs = (state.get("labels") or {}).get("names")
         if theirs is not None and theirs != self.labels.names:
             raise ValueError(f"its labels are {', '.join(theirs)}, but {self.cfg.data} has others")
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
 
     def max_positions(self) -> int:
         """Return the largest number of tokens in a sample."""

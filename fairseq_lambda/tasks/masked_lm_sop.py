@@ -5,11 +5,9 @@ import os
 from inspect import signature
 
 import numpy as np
-import torch
 from fairseq import utils
 from fairseq.data import Dictionary
-from fairseq.tasks import FairseqTask, register_task
-from fairseq.tasks.fairseq_task import StatefulContainer
+from fairseq.tasks import register_task
 
 from fairseq_lambda.data.corpus import REMEDY, Corpus
 from fairseq_lambda.data.dataset import SentencePairDataset
@@ -17,16 +15,16 @@ from fairseq_lambda.data.masking import TokenMasker
 from fairseq_lambda.data.packing import PackedDocumentsDataset
 from fairseq_lambda.symbols import MASK, difference
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig, check_options
+from fairseq_lambda.tasks.symbols_task import SymbolsTask
 
 logger = logging.getLogger(__name__)
 
 
 @register_task("masked_lm_sop", dataclass=MaskedLMSOPConfig)
-class MaskedLMSOPTask(FairseqTask):
+class MaskedLMSOPTask(SymbolsTask):
     """Pretraining of BERT-like models on sentence pairs.
 
-    ``sentence_objective`` ("sop", "nsp" or "none") tells the model whether to build a sentence
-    head. ``mask_idx`` is the id of ``<mask>``, appended to the dictionary here and nowhere else.
+    ``sentence_objective`` ("sop", "nsp" or "none") tells the model whether to build a sentence head.
 
     Args:
         cfg: the options.
@@ -37,6 +35,7 @@ class MaskedLMSOPTask(FairseqTask):
     """
 
     cfg: MaskedLMSOPConfig
+    OTHER_DICTIONARY = "Use data binarised with the dict.txt of its training"
     # These change the meaning of neither weights nor labels. All others must be the same when a run is resumed.
     HARMLESS_OPTIONS = frozenset(
         "_name data tokens_per_sample mask_prob leave_unmasked_prob random_token_prob mask_whole_words seed "
@@ -44,12 +43,10 @@ class MaskedLMSOPTask(FairseqTask):
     )
 
     def __init__(self, cfg: MaskedLMSOPConfig, dictionary: Dictionary):
-        super().__init__(cfg)
         check_options(cfg)
-        self.sentence_objective = str(cfg.sentence_objective)
-        self.dictionary = dictionary
         self._symbols_of_text = len(dictionary)
-        self.mask_idx = dictionary.add_symbol(MASK)
+        super().__init__(cfg, dictionary)
+        self.sentence_objective = str(cfg.sentence_objective)
         self._masker = TokenMasker(
             dictionary,
             self.mask_idx,
@@ -58,7 +55,6 @@ class MaskedLMSOPTask(FairseqTask):
             cfg.random_token_prob,
             cfg.mask_whole_words,
         )
-        self._sentencepiece = None
 
     @classmethod
     def setup_task(cls, cfg: MaskedLMSOPConfig, dictionary: Dictionary | None = None, **kwargs):
@@ -82,9 +78,7 @@ class MaskedLMSOPTask(FairseqTask):
             raise ValueError(f"{file} is not a fairseq dictionary ({error}): {REMEDY}") from error
         logger.info("dictionary: %d symbols", len(dictionary))
         task = cls(cfg, dictionary)
-        model = os.path.join(folder, "sentencepiece.model")
-        if os.path.isfile(model):
-            task._sentencepiece = torch.from_numpy(np.fromfile(model, dtype=np.uint8))
+        task.read_sentencepiece(folder)
         return task
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
@@ -194,64 +188,6 @@ class MaskedLMSOPTask(FairseqTask):
                 f"--max-positions {model.max_positions()}: lower the former or raise the latter"
             )
         return model
-
-    def __getstate__(self) -> dict:
-        # without the data, which is on the disk, and fairseq's state container, which cannot be copied
-        return {**vars(self), "datasets": {}, "dataset_to_epoch_iter": {}, "state": None}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, state=StatefulContainer())
-
-    def state_dict(self) -> dict:
-        """Return what a checkpoint needs to be usable by itself; fairseq stores it as ``task_state``.
-
-        ``symbols``: the dictionary's, a list of str, ``<mask>`` included. ``sentencepiece``: the
-        model file beside dict.txt, (bytes,) uint8; left out if there is none.
-        """
-        state = {"symbols": list(self.dictionary.symbols)}
-        if self._sentencepiece is not None:
-            state["sentencepiece"] = self._sentencepiece
-        return state
-
-    def load_state_dict(self, state: dict) -> None:
-        """Check that a checkpoint goes with this dictionary, and take over its SentencePiece model.
-
-        Raises:
-            ValueError: it was trained with another dictionary.
-        """
-        theirs = state.get("symbols")
-        if theirs is not None and (found := difference(theirs, self.dictionary.symbols)):
-            raise ValueError(
-                f"the checkpoint was trained with another dictionary: {found}. "
-                "Use data binarised with the dict.txt of its training"
-            )
-        if self._sentencepiece is None:
-            self._sentencepiece = state.get("sentencepiece")
-
-    @classmethod
-    def dictionary_from_state(cls, state: dict) -> Dictionary:
-        """Return the dictionary of a checkpoint's ``task_state``, ``<mask>`` included.
-
-        Raises:
-            ValueError: the state is not of this task.
-        """
-        dictionary = Dictionary()
-        for symbol in state.get("symbols", []):
-            dictionary.add_symbol(symbol)
-        if dictionary.symbols != state.get("symbols"):
-            raise ValueError(
-                "the checkpoint's task_state has no dictionary that starts with <s> <pad> </s> "
-                "<unk>: use one trained with --task masked_lm_sop"
-            )
-        return dictionary
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
 
     def max_positions(self) -> int:
         """Return the largest number of tokens in a sample."""
