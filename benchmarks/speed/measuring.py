@@ -159,6 +159,12 @@ def tests_fail(*arguments: str) -> str:
     return "" if run.returncode == 0 else "\n".join((run.stdout + run.stderr).strip().splitlines()[-5:])
 
 
+def end_unless_tests_pass(*arguments: str) -> None:
+    say("tests")
+    if reason := tests_fail(*arguments):
+        sys.exit(f"error: the tests fail, so there is nothing to compare:\n{reason}")
+
+
 def commit() -> str:
     """Return the checkout's commit, with ``+`` if the package or the scripts differ from it."""
     git = ["git", "-C", str(ROOT)]

@@ -14,7 +14,6 @@ On a CPU, run it with tcmalloc (LD_PRELOAD), as scripts/train_lambda_bert.sh doe
 
 import argparse
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
@@ -128,9 +127,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     options = parse(argv)
     logging.disable(logging.INFO)
-    measuring.say("tests")
-    if reason := measuring.tests_fail(*TESTS):
-        sys.exit(f"error: the tests fail, so there is nothing to compare:\n{reason}")
+    measuring.end_unless_tests_pass(*TESTS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for length in options.lengths:

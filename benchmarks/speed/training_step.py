@@ -15,7 +15,6 @@ operations over the rate of a large matrix product, measured in the same run.
 
 import argparse
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
@@ -136,9 +135,7 @@ def run(options) -> None:
 def main(argv: list[str] | None = None) -> None:
     options = parse(argv)
     logging.disable(logging.INFO)
-    measuring.say("tests")
-    if reason := measuring.tests_fail(*TESTS):
-        sys.exit(f"error: the tests fail, so there is nothing to compare:\n{reason}")
+    measuring.end_unless_tests_pass(*TESTS)
     for autocast in options.autocasts:
         options.autocast = autocast
         run(options)
