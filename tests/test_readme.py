@@ -155,6 +155,22 @@ def test_speed_is_what_was_measured():
     assert f"{short} times as long at 512 tokens on two CPU cores, and {float(long):.1f} times at 8,192" in readme
 
 
+def test_peers_took_what_the_page_says():
+    ratios_of = {
+        (size, precision, line["model"], line["length"]): f"{line['time over transformers']:.2f}"
+        for size in ("mini", "base")
+        for precision in ("none", "bfloat16")
+        for line in lines(f"speed/peers-{size}-cpu-{precision}")
+    }
+    names = {"BERT": "bert", "ModernBERT": "modernbert-dense", "lambda_bert by fairseq's trainer": "fairseq"}
+    rows = Page("docs/speed.md").table(r"model \| tokens")
+    assert len(rows) == 12
+    for name, tokens, *cells in rows:
+        model, length = names.get(name, "modernbert"), int(tokens.replace(",", ""))
+        kinds = [(size, precision) for size in ("mini", "base") for precision in ("none", "bfloat16")]
+        assert cells == [ratios_of.get((*kind, model, length), "") for kind in kinds], (name, tokens)
+
+
 def test_the_h100_is_as_its_results_say():
     stages = {stage["stage"]: stage["rows"] for stage in json.loads((SPEED / "gpu-h100.json").read_text())}
     mixing = {(row["length"], row["model"]): row for row in stages["mixing"] if "both device" in row}
