@@ -127,32 +127,31 @@ def test_longer_texts_were_read_as_the_page_says():
     assert f"{more[0]} more perplexity" in readme and f"it is {more[1]}" in readme
 
 
-SOFTMAX_OVER_OURS = {
-    "mixing-cpu-float32": ("forward_backward", "softmax", "banded"),
-    "mixing-cpu-bfloat16": ("forward_backward", "softmax", "banded"),
-    "training_step-cpu-none": ("seconds", "softmax", "lambda"),
-    "training_step-cpu-bfloat16": ("seconds", "softmax", "lambda"),
-}
-
-
-def ratios(name: str, digits: int) -> list[str]:
-    """Return how many times as long softmax attention takes at 128, 512, 2,048 and 8,192 tokens."""
-    key, softmax, ours = SOFTMAX_OVER_OURS[name]
-    rows = {(line["model"], line["length"]): line[key] for line in lines(f"speed/{name}")}
-    return [f"{rows[softmax, n] / rows[ours, n]:.{digits}f}" for n in (128, 512, 2048, 8192)]
-
-
 def test_speed_is_what_was_measured():
     page = Page("docs/speed.md")
-    assert [row[5] for row in page.table(r"tokens \| ours, ms")[:4]] == ratios("mixing-cpu-float32", 1)
-    assert [row[5] for row in page.table(r"tokens \| lambda \| lambda-wide")] == ratios("training_step-cpu-bfloat16", 2)
-    for name, digits in (("mixing-cpu-bfloat16", 1), ("training_step-cpu-none", 2)):
-        words = [words.strip(" ,.") for words in re.split(r",| and |\s", page.text)]
-        wanted = ratios(name, digits)
-        assert all(number in words for number in wanted), wanted
+    for name, column in (("mixing-cpu-float32", True), ("mixing-cpu-bfloat16", False)):
+        rows = {(line["model"], line["length"]): line["forward_backward"] for line in lines(f"speed/{name}")}
+        found = [f"{rows['softmax', n] / rows['banded', n]:.1f}" for n in (128, 512, 2048, 8192)]
+        if column:
+            assert [row[5] for row in page.table(r"tokens \| ours, ms")[:4]] == found
+        else:
+            assert f"softmax / ours is {', '.join(found[:3])} and {found[3]}." in page.text
+    rows = {(line["model"], line["length"]): line for line in lines("speed/training_step-cpu-none")}
+    models, pairs = ("lambda", "hybrid", "lambda-wide", "baseline", "roberta"), ("baseline",) * 3 + ("roberta",)
+    over = {}
+    for tokens, *cells in page.table(r"tokens \| lambda \| hybrid"):
+        of = {model: rows.get((model, int(tokens.replace(",", "")))) for model in models}
+        assert cells[:5] == [f"{row['tokens_per_second']:,.0f}" if row else "" for row in of.values()]
+        over[tokens] = [
+            f"{of[peer]['seconds'] / of[ours]['seconds']:.2f}" if of[peer] else ""
+            for ours, peer in zip(("lambda", "hybrid", "lambda-wide", "lambda"), pairs, strict=True)
+        ]
+        assert cells[5:9] == over[tokens], tokens
+        peak = [f"{of[model]['peak_bytes'] / 2**30:.2f}" for model in ("lambda", "baseline")]
+        assert cells[9] == " / ".join(peak), tokens
     readme = " ".join(Page("README.md").text.split())
-    _, short, _, long = ratios("training_step-cpu-bfloat16", 2)
-    assert f"{short} times as long at 512 tokens on two CPU cores, and {float(long):.1f} times at 8,192" in readme
+    short, long = over["512"][0], float(over["8,192"][0])
+    assert f"{short} times as long at 512 tokens on two CPU cores, and {long:.1f} times at 8,192" in readme
 
 
 def test_peers_took_what_the_page_says():

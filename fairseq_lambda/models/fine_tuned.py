@@ -120,9 +120,8 @@ class FineTuned:
 
     def word_outputs(self, texts: Iterable[list[str]]) -> Iterator[np.ndarray]:
         """Yield for each list of words the probabilities (words, labels)."""
-        pending: deque[tuple[int, list]] = (
-            deque()
-        )  # for each text read: the number of its words; for each of its parts, which words it has and where
+        # for each text read: the number of its words; for each of its parts, which words it has and where
+        pending: deque[tuple[int, list]] = deque()
         samples = (sample for words in texts for sample in self._word_samples(words, pending))
         outputs = by_length(self._word_rows, samples, self.task.source_dictionary.pad())
         for first in outputs:
