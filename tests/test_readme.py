@@ -170,6 +170,23 @@ def test_peers_took_what_the_page_says():
         assert cells == [ratios_of.get((*kind, model, length), "") for kind in kinds], (name, tokens)
 
 
+def test_long_texts_took_what_the_pages_say():
+    found = {(line["what"], line["model"], line["length"]): line for line in lines("speed/long_text-cpu")}
+    for tokens, model, *cells in Page("docs/long-texts.md").table("tokens in a sample"):
+        row = found.pop(("training", model, int(tokens.replace(",", ""))))
+        for i, prefix in enumerate(("", "packed_")):
+            if prefix + "seconds" in row:
+                time, memory = (row[f"{prefix}{what}_per_token"] for what in ("seconds", "bytes"))
+                assert (cells[i], cells[2 + i]) == (f"{1e6 * time:,.0f}", f"{memory / 2**10:.1f}"), (tokens, model)
+            else:
+                assert cells[i] == cells[2 + i] == ""
+    for tokens, model, *cells in Page("docs/speed.md").table(r"tokens \| model"):
+        row = found.pop(("features", model, int(tokens.replace(",", ""))))
+        seconds, peak = row["seconds"], row["peak_bytes"] / 2**20
+        assert cells == [f"{seconds:.2f}", f"{1e6 * seconds / row['length']:.0f}", f"{peak:.0f}"], (tokens, model)
+    assert not found
+
+
 def test_the_h100_is_as_its_results_say():
     stages = {stage["stage"]: stage["rows"] for stage in json.loads((SPEED / "gpu-h100.json").read_text())}
     mixing = {(row["length"], row["model"]): row for row in stages["mixing"] if "both device" in row}
