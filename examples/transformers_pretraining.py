@@ -31,6 +31,7 @@ from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertForPreTrainin
 from fairseq_lambda.huggingface.tokenizer import fast_tokenizer, save_tokenizer
 from fairseq_lambda.models.lambda_bert_config import SIZES as SHAPES
 from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPConfig, MaskedLMSOPTask
+from lambda_bert_command import waiting
 
 IGNORED = -100  # transformers' label of what is not predicted
 
@@ -196,6 +197,6 @@ def main(argv: list[str] | None = None) -> dict:
 if __name__ == "__main__":
     if "OMP_WAIT_POLICY" not in os.environ:  # this and the allocator must be set before a process starts
         gpus = 0 if "--cpu" in sys.argv else torch.cuda.device_count()
-        variables = {"OMP_WAIT_POLICY": "PASSIVE", **environment(gpus)}
+        variables = {**waiting(), **environment(gpus)}
         os.execvpe(sys.executable, [sys.executable, *sys.argv], variables)
     main()

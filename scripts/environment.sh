@@ -1,9 +1,8 @@
 # shellcheck shell=bash
 # Sourced by quickstart.sh, test.sh and check_fresh.sh: which Python runs, and with which packages.
 
-# Let OpenMP's threads sleep while they wait for each other. If they spin and another process is running, they hold the
-# cores that the late threads need (benchmarks/speed/busy_neighbour.py).
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# As lambda_bert_command.py: OpenMP's threads spin only briefly while they wait for each other.
+[[ -n "${OMP_WAIT_POLICY:-}" ]] || export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-5000}"
 
 # python_of VERSION: prints a Python of VERSION, such as 3.12, that can make environments. Fails if there is none.
 python_of() {

@@ -8,7 +8,7 @@ usage: scripts/test_transformers.sh [pytest arguments]
 
 Makes two environments without fairseq, .venv-transformers-VERSION for the newest transformers and for 4.57.6, that
 share torch with the environment of scripts/test.sh, and runs tests/huggingface in each. Then it runs tests/conversion
-in each, with fairseq added. The first run downloads about 0.3 GB. It takes about 10 minutes on two cores.
+in each, with fairseq added. The first run downloads about 0.3 GB. It takes about six minutes on two cores.
 
 environment:
   PYTHON               interpreter of an existing environment with the packages of requirements-dev.txt, to share from

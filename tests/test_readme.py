@@ -187,6 +187,16 @@ def test_long_texts_took_what_the_pages_say():
     assert not found
 
 
+def test_a_busy_neighbour_costs_what_the_page_says():
+    (line,) = lines("speed/busy_neighbour")
+    page = Page("docs/speed.md")
+    for name, *cells in page.table("threads that wait"):
+        assert cells == [f"{1000 * line['seconds'][name.split(':')[0]][k]:,.0f}" for k in ("quiet", "busy")], name
+    default, short = line["seconds"]["default"], line["seconds"]["short spin"]
+    assert f"costs {100 * short['quiet'] / default['quiet'] - 100:.0f} % alone" in page.text
+    assert f"{default['busy'] / short['busy']:.1f} times as fast as the default under load" in page.text
+
+
 def test_the_h100_is_as_its_results_say():
     stages = {stage["stage"]: stage["rows"] for stage in json.loads((SPEED / "gpu-h100.json").read_text())}
     mixing = {(row["length"], row["model"]): row for row in stages["mixing"] if "both device" in row}

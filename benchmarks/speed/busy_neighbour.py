@@ -1,9 +1,10 @@
 """A training step on a CPU while another process keeps a core busy, for several wait policies of OpenMP's threads.
 
 The threads meet at a barrier after every operation. By default, early threads spin there, on the core that the late
-thread needs. With OMP_WAIT_POLICY=PASSIVE they sleep and have to be woken; with GOMP_SPINCOUNT=10000 in addition, they
-spin for some microseconds first. One process per policy takes turns, with and without the busy process. A turn in which
-other work used more than 5 % of the cores is repeated. A step is fairseq's whole Trainer.train_step. Needs Linux.
+thread needs. With OMP_WAIT_POLICY=PASSIVE they sleep and have to be woken; with GOMP_SPINCOUNT in addition, as the
+scripts set it, they spin for a fraction of a millisecond first. One process per policy takes turns, with and without
+the busy process. A turn in which other work used more than 5 % of the cores is repeated. A step is fairseq's whole
+Trainer.train_step. Needs Linux.
 """
 
 import argparse
@@ -21,8 +22,9 @@ import torch  # isort: skip  before measuring sets the variable, which OpenMP re
 import measuring
 from trainers import random_batch, trainer_of
 
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
-POLICIES = {"default": {}, "passive": PASSIVE, "short spin": PASSIVE | {"GOMP_SPINCOUNT": "10000"}}
+from lambda_bert_command import WAITING
+
+POLICIES = {"default": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "short spin": WAITING}
 
 
 def work(options) -> None:
@@ -69,7 +71,7 @@ def worker(policy: dict[str, str], arguments: list[str]) -> subprocess.Popen:
 def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
     """Return the median seconds per step for each policy, quiet and busy."""
     times = {name: {"quiet": [], "busy": []} for name in POLICIES}
-    workers = {name: worker(policy, arguments) for name, policy in POLICIES.items()}
+    workers: dict[str, subprocess.Popen] = {}
 
     def steps(name: str, count: int) -> tuple[list[float], float]:
         workers[name].stdin.write(f"{count}\n")
@@ -84,19 +86,20 @@ def measure(options, arguments: list[str]) -> dict[str, dict[str, float]]:
                 return seconds
         sys.exit(f"error: other work used more than 5 % of the cores, {options.tries} times: wait until it has ended")
 
-    try:
-        for name in POLICIES:
-            steps(name, 3)
-        for number in range(options.repeats):
+    for number in range(options.repeats):  # with new processes, because some are slow from their start to their end
+        try:
+            workers |= {name: worker(policy, arguments) for name, policy in POLICIES.items()}
             order = list(POLICIES) if number % 2 == 0 else list(POLICIES)[::-1]
+            for name in order:
+                steps(name, 2)
             for situation in ("quiet", "busy"):
                 with neighbour(situation == "busy") as others:
                     for name in order:
                         times[name][situation] += turn(name, others)
-    finally:
-        for process in workers.values():
-            process.kill()
-            process.wait()
+        finally:
+            for process in workers.values():
+                process.kill()
+                process.wait()
     return {name: {k: statistics.median(v) for k, v in of.items()} for name, of in times.items()}
 
 

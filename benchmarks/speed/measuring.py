@@ -1,7 +1,6 @@
 """What the benchmarks share: flags, inputs, times in turns, peak memory, hardware and versions, tables, JSON lines.
 
-Import it before torch: OpenMP reads OMP_WAIT_POLICY once, when it is loaded. By default, threads spin at every barrier,
-and another process on one of the cores makes an update several times slower.
+Import it before torch: OpenMP reads how its threads shall wait once, when it is loaded.
 """
 
 import argparse
@@ -19,10 +18,13 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, used here to measure memory, logs a lot
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from lambda_bert_command import waiting  # isort: skip
+
+os.environ.update(waiting())
 
 import torch
 

@@ -49,7 +49,7 @@ ADAM = "--optimizer adam --adam-eps 1e-6 --weight-decay 0.01 --adam-betas".split
 CHANGES = (
     Change("nothing"),
     Change("freed memory kept", environment=tuple(KEEPS_MEMORY.items())),
-    Change("threads spin before they sleep", environment=(("GOMP_SPINCOUNT", "10000"),)),
+    Change("threads spin before they sleep", environment=(("GOMP_SPINCOUNT", "5000"),)),
     Change("fused_adam", flags=(*ADAM, "(0.9, 0.98)")),
 )
 

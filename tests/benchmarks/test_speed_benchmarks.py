@@ -172,7 +172,7 @@ def test_workers_beside_a_busy_neighbour_differ_in_the_policy(monkeypatch):
     for policy in busy_neighbour.POLICIES.values():
         busy_neighbour.worker(policy, [])
     assert [env.get("OMP_WAIT_POLICY") for env in started] == [None, "PASSIVE", "PASSIVE"]
-    assert [env.get("GOMP_SPINCOUNT") for env in started] == [None, None, "10000"]
+    assert [env.get("GOMP_SPINCOUNT") for env in started] == [None, None, "5000"]
 
 
 def test_a_row_of_step_changes_has_the_variables_of_the_rows_above_it_alone(monkeypatch):

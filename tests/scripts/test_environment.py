@@ -9,6 +9,8 @@ import sys
 import pytest
 from processes import ROOT
 
+from lambda_bert_command import WAITING
+
 FAKE = r"""#!/usr/bin/env bash
 args="$*"
 case "$args" in
@@ -100,8 +102,13 @@ def test_a_python_that_is_there_and_does_not_run_is_passed_over(checkout):
     assert out.strip() != str(shim) and subprocess.run([out.strip(), "-c", ""], check=False).returncode == 0
     message, _ = bash(checkout, "ensure_environment requirements.txt", ok=False, BASE_PYTHON=str(shim))
     assert message.startswith("error: Python 3.11 or 3.12") and str(shim) in message
-    assert "PASSIVE" in bash(checkout, "echo $OMP_WAIT_POLICY")[0]
-    assert "ACTIVE" in bash(checkout, "echo $OMP_WAIT_POLICY", OMP_WAIT_POLICY="ACTIVE")[0]
+
+
+def test_how_threads_wait(checkout):
+    names = "echo $OMP_WAIT_POLICY ${GOMP_SPINCOUNT:-}"
+    assert bash(checkout, names)[0].split() == list(WAITING.values())
+    assert bash(checkout, names, GOMP_SPINCOUNT="7")[0].split() == ["PASSIVE", "7"]
+    assert bash(checkout, names, OMP_WAIT_POLICY="ACTIVE")[0].split() == ["ACTIVE"]
 
 
 @pytest.mark.slow
