@@ -97,7 +97,7 @@ class LabelledTexts(LabelledDataset):
 
     def tokens_and_target(self, index: int) -> tuple[np.ndarray, object]:
         texts = [np.asarray(texts[index])[:-1] for texts in self.inputs]
-        return join(texts, self.max_length, self.bos, self.eos), self.targets[index]
+        return join(texts, self.longest, self.bos, self.eos), self.targets[index]
 
     def collate_targets(self, targets: list, width: int) -> torch.Tensor:
         return torch.from_numpy(np.stack(targets))
@@ -130,7 +130,7 @@ class LabelledWords(LabelledDataset):
 
     def tokens_and_target(self, index: int) -> tuple[np.ndarray, object]:
         text, start, end = self.parts[index]
-        tokens = join([np.asarray(self.words[text])[start:end]], self.max_length, self.bos, self.eos)
+        tokens = join([np.asarray(self.words[text])[start:end]], self.longest, self.bos, self.eos)
         target = np.full(len(tokens), NO_LABEL)
         target[1:-1] = np.asarray(self.marks[text])[start:end] - 1
         return tokens, target

@@ -1,6 +1,7 @@
 """Common uses of a model in transformers, each with a small one."""
 
 import json
+import shutil
 import warnings
 
 import pytest
@@ -134,11 +135,16 @@ def test_sentence_transformers_with_mean_pooling(folder, tmp_path):  # noqa: F81
     torch.testing.assert_close(torch.tensor(embedder.encode(long)), features[0].mean(0), atol=1e-5, rtol=1e-4)
 
 
-def test_compiled(folder, tmp_path):  # noqa: F811
+NO_COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs g++ on a CPU")
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=NO_COMPILER)])
+def test_compiled(folder, tmp_path, backend):  # noqa: F811
+    torch.compiler.reset()
     model = LambdaBertForMaskedLM.from_pretrained(folder)
     ids, mask = batch()
     expected = model(ids, mask).logits
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = torch.compile(model, backend=backend)
     torch.testing.assert_close(compiled(ids, mask).logits[mask.bool()], expected[mask.bool()])
     longer, longer_mask = batch(length=20)
     torch.testing.assert_close(
@@ -148,7 +154,7 @@ def test_compiled(folder, tmp_path):  # noqa: F811
     data = [tokenizer(text) for text in sentences(16)]
     trainer = Trainer(
         model=LambdaBertForMaskedLM.from_pretrained(folder),
-        args=arguments(tmp_path, max_steps=2, torch_compile=True, torch_compile_backend="aot_eager"),
+        args=arguments(tmp_path, max_steps=2, torch_compile=True, torch_compile_backend=backend),
         train_dataset=data,
         data_collator=DataCollatorForLanguageModeling(tokenizer, pad_to_multiple_of=16),
     )
