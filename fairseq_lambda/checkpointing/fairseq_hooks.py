@@ -204,7 +204,8 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     if not cfg.reset_optimizer:
         updates = state["optimizer_history"][-1]["num_updates"]
         if 0 < trainer.cfg.optimization.max_update <= updates:
-            logger.info(f"{path} has {updates} updates: nothing left to do (raise --max-update to train longer)")
+            more = "raise --updates (fairseq-train: --max-update) to train longer"
+            logger.info(f"{path} has {updates} updates: nothing left to do ({more})")
             return FINISHED, 0
         if patience.is_spent(state["extra_state"], cfg.patience):
             logger.info(f"{path}: its run has stopped early, nothing left to do (raise --patience to train longer)")

@@ -6,6 +6,8 @@ import os
 import sys
 import warnings
 
+from fairseq_lambda.version import __version__
+
 COMMANDS = {
     "preprocess": "prepare a corpus for training",
     "train": "pretrain a model with the recipe of its size",
@@ -25,13 +27,16 @@ COMMANDS = {
 def usage() -> str:
     lines = ["usage: lambda-bert COMMAND [arguments]", "", "BERT with lambda layers in place of self-attention.", ""]
     lines += [f"  {name:<18}{what}" for name, what in COMMANDS.items()]
-    return "\n".join([*lines, "", "lambda-bert COMMAND --help describes a command, with an example."])
+    return "\n".join([*lines, "", "lambda-bert COMMAND --help describes a command, with an example; --version."])
 
 
 def main(argv: list[str] | None = None) -> None:
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(usage())
+        return
+    if name == "--version":
+        print(f"lambda-bert {__version__}")
         return
     if name not in COMMANDS:
         print(f"error: unknown command '{name}': {', '.join(COMMANDS)}", file=sys.stderr)

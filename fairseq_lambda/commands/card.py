@@ -10,14 +10,13 @@ from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.version import KEY
 
 
-def card(name: str, config: dict, weights: Path, about: str | None = None) -> str:
+def card(name: str, config: dict, weights: Path) -> str:
     """Return the card of a pretrained model as Markdown.
 
     Args:
         name: of the folder.
         config: what config.json holds.
         weights: the file beside it.
-        about: Markdown, on what the configuration does not know.
     """
     task, scores = config["task"], config["scores"] or {}
     objective = {"sop": " + sentence order", "nsp": " + next sentence", "none": ""}[str(task["sentence_objective"])]
@@ -29,14 +28,14 @@ def card(name: str, config: dict, weights: Path, about: str | None = None) -> st
         "",
         *used(name, 'fill_mask("The film was <mask> in 1997.")'),
         *as_table({**rows, "seed": task["seed"]}),
-        *as_it_is(about),
+        *as_it_is(config["about"]),
         *scored(scores, str(task["sentence_objective"]), weights),
         *known(scores.get("facts")),
     ]
     return "\n".join(lines)
 
 
-def fine_tuned_card(name: str, config: dict, weights: Path, about: str | None, labels: Labels) -> str:
+def fine_tuned_card(name: str, config: dict, weights: Path, labels: Labels) -> str:
     """Return the card of a fine-tuned model: task, labels, scores, how to use it."""
     scores = config["scores"] or {}
     length = config["task_state"]["max_length"]
@@ -48,7 +47,7 @@ def fine_tuned_card(name: str, config: dict, weights: Path, about: str | None, l
     longer = "read in parts" if labels.objective == "tagging" else "shortened"
     rows = {
         **about_the_model(config, weights),
-        "fine-tuned from": scores.get("model", "a pretrained model"),
+        "fine-tuned from": f"{scores.get('model', 'a pretrained model')}, whose licence and limits apply",
         "labels": ", ".join(labels.names) or "numbers",
         "longest sample": f"{length} tokens; longer texts are {longer}",
     }
@@ -61,7 +60,7 @@ def fine_tuned_card(name: str, config: dict, weights: Path, about: str | None, l
         "",
         *used(name, f"{use}({arguments})"),
         *as_table(rows),
-        *as_it_is(about),
+        *as_it_is(config["about"]),
     ]
     if scores.get("splits"):
         lines += [table(scores["splits"], labels), "", f"Selected by {scores.get('metric')} on the split valid.", ""]

@@ -35,7 +35,8 @@ def export(
         destination: the folder to make.
         scores: for the card, see :func:`read_scores`.
         dtype: of the weights in the file.
-        about: Markdown for the card, on what no checkpoint knows: data, licence, limits.
+        about: Markdown for the card, on what no checkpoint knows: data, licence, limits (default: that of an exported
+            ``checkpoint``).
 
     Raises:
         FileExistsError: the destination is there already.
@@ -61,6 +62,7 @@ def export(
         "updates": updates,
         "dtype": str(dtype).removeprefix("torch."),
         "scores": scores,
+        "about": about or known["about"],
     }
     labels = getattr(hub.task, "labels", None)
     if labels is not None:
@@ -75,16 +77,16 @@ def export(
             (part / "sentencepiece.model").write_bytes(hub.bpe.processor.serialized_model_proto())
         write_exported(part, hub.model.state_dict(), config, dtype)
         make = card if labels is None else partial(fine_tuned_card, labels=labels)
-        (part / "README.md").write_text(make(destination.name, config, part / WEIGHTS, about), encoding="utf-8")
+        (part / "README.md").write_text(make(destination.name, config, part / WEIGHTS), encoding="utf-8")
     return config
 
 
 def origin(path: Path, cfg) -> dict:
-    """Return ``data`` and ``training``, on what and how a model was trained, which an export keeps."""
+    """Return ``data``, ``training`` and ``about``: what, how and with what licence, which an export keeps."""
     if is_exported(path):
         kept = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
-        return {key: kept.get(key) for key in ("data", "training")}
-    return {"data": Path(str(cfg.task.data)).name, "training": training(cfg)}
+        return {key: kept.get(key) for key in ("data", "training", "about")}
+    return {"data": Path(str(cfg.task.data)).name, "training": training(cfg), "about": None}
 
 
 def training(cfg) -> dict:

@@ -2,6 +2,7 @@
 
 from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.models import LambdaBertModel
+from fairseq_lambda.symbols import WORD_START
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,4 +17,4 @@ def main(argv: list[str] | None = None) -> None:
         predictions = bert.fill_mask(text, topk=args.topk)
         print(text)
         for mask in [predictions] if text.count("<mask>") == 1 else predictions:
-            print("  " + "  ".join(f"{p.token} {p.probability:.2f}" for p in mask))
+            print("  " + "  ".join(f"{p.token.strip() or WORD_START} {p.probability:.2f}" for p in mask))

@@ -5,8 +5,8 @@ from fairseq_lambda.huggingface.flat_code import CLASSES
 from fairseq_lambda.version import KEY
 
 
-def card(name: str, config: LambdaBertConfig, model: str) -> str:
-    """Return the card as Markdown: what the model is, and how it loads where only transformers is installed."""
+def card(name: str, config: LambdaBertConfig, model: str, about: str | None) -> str:
+    """Return the card as Markdown: what the model is, how it loads with transformers alone, and ``about``."""
     autos = {of: auto for auto, of in CLASSES.items()}
     rows = {
         "layers, width, heads": f"{config.num_hidden_layers}, {config.hidden_size}, {config.num_attention_heads}",
@@ -44,5 +44,6 @@ def card(name: str, config: LambdaBertConfig, model: str) -> str:
         *(['model("The film was <mask> in 1997.")'] if kind == "fill-mask" else []),
         "```",
         "",
+        *([] if about is None else [about.strip(), ""]),
     ]
     return "\n".join(lines)

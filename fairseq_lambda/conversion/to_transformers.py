@@ -1,5 +1,6 @@
 """A folder that transformers loads, made from any folder that the hub loads."""
 
+import json
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -7,7 +8,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from fairseq_lambda.checkpointing.exported import PIECES, find_checkpoint
+from fairseq_lambda.checkpointing.exported import CONFIG, PIECES, find_checkpoint, is_exported
 from fairseq_lambda.conversion.card import card
 from fairseq_lambda.conversion.checks import check_ids, check_logits, check_weights
 from fairseq_lambda.conversion.names import prefixes, renamed
@@ -65,7 +66,9 @@ def to_transformers(checkpoint: Path, destination: Path) -> dict:
             save_tokenizer(tokenizer, part)
             (part / PIECES).write_bytes(pieces)  # for the conversion back
         report = {"model": name, **compare(hub, part, name, wanted)}
-        (part / "README.md").write_text(card(destination.name, config, name), encoding="utf-8")
+        stored = json.loads((path.parent / CONFIG).read_text(encoding="utf-8")) if is_exported(path) else {}
+        about = stored.get("about")  # data, licence, limits
+        (part / "README.md").write_text(card(destination.name, config, name, about), encoding="utf-8")
     return report
 
 

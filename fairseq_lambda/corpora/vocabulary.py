@@ -57,6 +57,18 @@ def learn(lesson: Lesson) -> bytes:
     Raises:
         PrepareError: the size is too small for the text's characters, or too large for the text.
     """
+    model, limit = _train(lesson, lesson.vocab_size)
+    if limit is not None:  # the trainer's limit for this text, of which it may reach a part only
+        model, _ = _train(lesson, limit)
+    size = len(sentencepiece.SentencePieceProcessor(model_proto=model))
+    # the limit is soft, so a text may give a few pieces less; less than half is a mistake
+    if size < lesson.vocab_size // 2:
+        raise _too_large(lesson.vocab_size, size)
+    return model
+
+
+def _train(lesson: Lesson, vocab_size: int) -> tuple[bytes | None, int | None]:
+    """Return the model, or the largest ``vocab_size`` that the trainer takes."""
     plan = lesson.plan
     lines = training_lines(_sample(lesson.sentences, lesson.step))
     # the trainer refuses a low coverage, so the other characters are removed from its text instead
@@ -70,7 +82,7 @@ def learn(lesson: Lesson) -> bytes:
             sentence_iterator=lines,
             model_writer=model,
             model_type="unigram",
-            vocab_size=lesson.vocab_size,
+            vocab_size=vocab_size,
             hard_vocab_limit=False,
             character_coverage=1.0 if drops else plan.coverage,
             byte_fallback=plan.byte_fallback,
@@ -81,12 +93,11 @@ def learn(lesson: Lesson) -> bytes:
             minloglevel=2,
         )
     except (RuntimeError, OSError, ValueError) as error:
-        raise _training_error(error, lesson.vocab_size, plan.byte_fallback) from None
-    size = len(sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()))
-    # the limit is soft, so a text may give a few pieces less; less than half is a mistake
-    if size < lesson.vocab_size // 2:
-        raise _too_large(lesson.vocab_size, size)
-    return model.getvalue()
+        message = " ".join(str(error).split())
+        if (largest := re.search(r"value <= (\d+)", message)) and int(largest[1]) < vocab_size:
+            return None, int(largest[1])
+        raise _training_error(message, vocab_size, plan.byte_fallback) from None
+    return model.getvalue(), None
 
 
 def check_size(vocab_size: int) -> None:
@@ -115,11 +126,7 @@ def _too_large(vocab_size: int, largest: int) -> PrepareError:
     )
 
 
-def _training_error(error: Exception, vocab_size: int, byte_fallback: bool) -> PrepareError:
-    message = " ".join(str(error).split())
-    largest = re.search(r"value <= (\d+)", message)
-    if largest:
-        return _too_large(vocab_size, int(largest[1]))
+def _training_error(message: str, vocab_size: int, byte_fallback: bool) -> PrepareError:
     smallest = re.search(r"required_chars\D*\d+ vs (\d+)|smaller than required_chars", message)
     if smallest:
         bytes_too = ", and 256 bytes" if byte_fallback else ""
