@@ -70,6 +70,9 @@ class _WithMaskedLMHead(LambdaBertPreTrainedModel):
 class LambdaBertForMaskedLM(_WithMaskedLMHead):
     """lambda_bert for masked language modelling."""
 
+    # the heads of LambdaBertForPreTraining
+    _keys_to_ignore_on_load_unexpected = [r"^lambda_bert\.pooler\.", r"^sentence_classifier\."]  # noqa: RUF012
+
     def __init__(self, config: LambdaBertConfig):
         super().__init__(config)
         self.lambda_bert = LambdaBertModel(config, add_pooling_layer=False)

@@ -92,7 +92,8 @@ def test_loads_and_saves_without_the_package(folder, tmp_path):  # noqa: F811
 
 def test_the_package_is_used_where_it_is_installed(folder):  # noqa: F811
     assert type(AutoModelForPreTraining.from_pretrained(folder)) is LambdaBertForPreTraining
-    assert type(AutoModelForMaskedLM.from_pretrained(folder)) is LambdaBertForMaskedLM
+    model, report = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert type(model) is LambdaBertForMaskedLM and not any(report.values())
 
 
 def test_labels_travel_with_the_model(tmp_path):
