@@ -8,6 +8,7 @@ import comparison
 import probing_report
 import pytest
 import report
+import tasks
 from pages import Page
 from processes import ROOT
 
@@ -104,6 +105,14 @@ def test_what_layers_encode_is_what_was_probed():
         assert majority == f"{best['mean of states'][0]['majority']:.1f}"
         assert cells == [f"{probing_report.mean(best[n], 'test'):.1f}" if n in best else "-" for n in names], task
     assert probing_report.answer(found) in " ".join(page.text.split())
+
+
+def test_labelled_tasks_were_learned_as_the_page_says():
+    groups = tasks.chosen_runs(lines("quality/tasks"))
+    for name, _, *cells in Page("docs/quality.md").table(r"task \| score"):
+        models = ("majority", "bag of words", "included model", "included model, not pretrained")
+        runs = [groups[name.split()[0], model] for model in models]
+        assert cells == [tasks.cell(found) for found in runs] and len(runs[2]) == len(runs[3]) == 3, name
 
 
 def test_sentence_order_is_told_by_nothing():
