@@ -87,8 +87,10 @@ class Source:
             found = next((names for names in default if set(names) <= set(columns)), None)
             if found is None:
                 values = ", ".join(f"{name} {shown(record.get(name))}" for name in columns)
+                both = flag == "--text" and self.labelled and not self.label and not {*LABELS} & {*columns}
+                flags = "it with --text, and that of the labels with --label" if both else f"it with {flag}"
                 raise ValueError(
-                    f"{self.name}: which column is meant? Name it with {flag}, by number if the file has no header; "
+                    f"{self.name}: which column is meant? Name {flags}, by number if the file has no header; "
                     f"there are {len(columns)}: {values}"
                 )
             return found
