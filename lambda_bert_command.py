@@ -9,7 +9,7 @@ WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
 
 
 def waiting() -> dict[str, str]:
-    """Return variables by which OpenMP's threads spin only briefly while they wait; {} if OMP_WAIT_POLICY is set.
+    """Return variables that make OpenMP's threads spin only briefly while they wait; {} if OMP_WAIT_POLICY is set.
 
     If they spin for long and another process is running, they hold the cores that the late threads need. If they sleep
     at once, waking them takes time at every barrier (benchmarks/speed/busy_neighbour.py).

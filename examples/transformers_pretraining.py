@@ -4,7 +4,7 @@
 
 The data folder is made by scripts/preprocess_wikitext.sh; reading it needs fairseq. The settings are those of
 scripts/train_lambda_bert.sh for the same size, so the results can be compared. The result is a folder for transformers,
-with its tokenizer. Run again, it resumes from the newest checkpoint in --output.
+with its tokenizer. The same command resumes from the newest checkpoint in --output.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import warnings
 
 
 def require_fairseq() -> None:
-    """Return if fairseq can be imported.
+    """Check that fairseq can be imported.
 
     Raises:
         ImportError: it cannot; the message says what to install.

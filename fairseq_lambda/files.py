@@ -36,7 +36,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty folder for the caller to fill; at the end it is renamed to ``path``.
 
-    It replaces an earlier folder of that name. The two renames are not one step: a process that is killed between them
+    It replaces an earlier folder of that name. The two renames are not atomic: a process that is killed between them
     leaves the earlier folder beside ``path``, as ``.NAME.*.tmp/old``. If the body raises, the earlier folder is kept
     and what was written is removed.
 
@@ -78,7 +78,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Return when the content of a file, or the names in a folder, are on the disk."""
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
     windows = os.name == "nt"
     if windows and path.is_dir():
         return  # Windows cannot sync a folder

@@ -5,16 +5,16 @@ import time
 
 import torch
 
-# Emulated products are never faster than float32's, and real ones at least 1.5 times as fast. What is between is noise.
+# Emulated products are never faster than float32's; native ones are at least 1.5 times as fast. The rest is noise.
 ENOUGH = 1.2
 
 
 def bfloat16_is_faster(device: str | torch.device) -> bool:
     """Return whether ``device`` multiplies matrices faster in bfloat16 than in float32.
 
-    A GPU says so. A CPU is measured, in some tens of milliseconds and once per process, because its instructions do
-    not tell: torch emulates bfloat16 where they are missing, and Intel processors with AVX512_BF16 but without AMX
-    (some virtual machines hide AMX) multiply half as fast in bfloat16 as in float32.
+    A GPU reports it. A CPU is measured once per process, in a few tens of milliseconds, because its instruction set
+    does not settle it: torch emulates bfloat16 where the instructions are missing, and Intel processors with
+    AVX512_BF16 but without AMX (some virtual machines hide AMX) multiply half as fast in bfloat16 as in float32.
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -32,7 +32,7 @@ def _measured() -> bool:
 def product_seconds(dtype: torch.dtype, size: int = 512, turns: int = 7) -> float:
     """Return the seconds of a product of two ``size`` x ``size`` matrices on the CPU.
 
-    It is the shortest of several, which other processes disturb least.
+    This is the shortest of several runs, the one that other processes disturbed least.
     """
     matrix = torch.ones(size, size, dtype=dtype)
     with torch.inference_mode():

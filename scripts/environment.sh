@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by quickstart.sh, test.sh and check_fresh.sh: which Python runs, and with which packages.
 
-# As lambda_bert_command.py: OpenMP's threads spin only briefly while they wait for each other.
+# As in lambda_bert_command.py: OpenMP's threads spin only briefly while they wait for each other.
 [[ -n "${OMP_WAIT_POLICY:-}" ]] || export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-5000}"
 
 # python_of VERSION: prints a Python of VERSION, such as 3.12, that can make environments. Fails if there is none.

@@ -7,8 +7,8 @@ if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
 usage: scripts/quickstart.sh [fairseq-train flags]
 
 Makes a virtual environment in .venv with pinned dependencies, prepares WikiText-2, trains lambda_bert_mini for 1,000
-updates, evaluates it, exports it to checkpoints/quickstart-model and fills three masks. Run again, it resumes where it
-stopped. It takes twelve minutes on two CPU cores, or six if they multiply bfloat16. Flags are passed to
+updates, evaluates it, exports it to checkpoints/quickstart-model and fills three masks. The same command resumes where
+it stopped. It takes about eight minutes on two CPU cores, or five if they are fast in bfloat16. Flags are passed to
 scripts/train_lambda_bert.sh, such as --updates 3000.
 
 environment:
@@ -38,7 +38,7 @@ if [[ -n "${WIKITEXT_DIR:-}" ]] || scripts/preprocess_wikitext.sh wikitext-2 --d
   scripts/preprocess_wikitext.sh wikitext-2 --dest "$data"
 else
   echo "WikiText-2 cannot be downloaded, so this uses ANOTHER CORPUS: 'vital', lead sections of Wikipedia articles." >&2
-  echo "Its scores do not compare with WikiText-2's. Set WIKITEXT_DIR to a folder with WikiText-2 to use that." >&2
+  echo "Its scores are not comparable with WikiText-2's. Set WIKITEXT_DIR to a folder with WikiText-2 to use that." >&2
   data="data-bin/vital"
   scripts/preprocess_wikitext.sh vital --dest "$data"
 fi

@@ -9,9 +9,9 @@ usage: scripts/ship.sh CHECKPOINT NAME DATA BLIMP
 Makes fairseq_lambda/pretrained/NAME, and replaces it if it exists; committing it is up to you. CHECKPOINT is exported
 with weights in float16, the export is scored, and exported again, to the same bytes, with a card. The card includes
 fairseq_lambda/pretrained/NAME.md, a text on data, licence and limits. Intermediate files stay in outputs/ship/NAME.
-Run again, it repeats BLiMP only if the weights have changed.
+A second run repeats BLiMP only if the weights have changed.
 
-  CHECKPOINT     training folder or checkpoint file; of a folder it is the best checkpoint
+  CHECKPOINT     training folder, of which the best checkpoint is used, or checkpoint file
   DATA           the folder that it was trained on, made by scripts/preprocess_wikitext.sh
   BLIMP          BLiMP's data folder, or an archive of it
 
@@ -20,13 +20,13 @@ environment:
 HELP
   exit 0
 fi
-[[ $# == 4 ]] || { echo "error: $# arguments, and CHECKPOINT NAME DATA BLIMP are four (--help)" >&2; exit 2; }
+[[ $# == 4 ]] || { echo "error: $# arguments, but four are needed: CHECKPOINT NAME DATA BLIMP (--help)" >&2; exit 2; }
 
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 checkpoint=$1 name=$2 data=$3 blimp=$4
 work="outputs/ship/$name" target="$root/fairseq_lambda/pretrained/$name"
 lambda_bert() { "$root/scripts/lambda_bert.sh" "$@"; }
-[[ -f "$target.md" ]] || { echo "error: $target.md is missing: write there what the card says of the data" >&2; exit 2; }
+[[ -f "$target.md" ]] || { echo "error: $target.md is missing: put the card's text about the data there" >&2; exit 2; }
 
 rm -rf -- "${work:?}/$name"
 lambda_bert export "$checkpoint" --dest "$work/$name" --dtype float16

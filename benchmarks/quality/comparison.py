@@ -44,10 +44,10 @@ class Comparison:
     """What a YAML file in comparisons/ says.
 
     Args:
-        title: of the picture, the one thing that it shows.
+        title: the picture's title, the one thing that it shows.
         size: of the recipe, such as mini.
         updates: of each run.
-        lr: one learning rate or a list. Of a list all are run with a model's first seed, the best with its others.
+        lr: one learning rate, or a list: all are run with a model's first seed, and the best with its other seeds.
         seeds: a list.
         baseline: the model that the others are measured against.
         models: name to flags of scripts/train_lambda_bert.sh; ``updates``, ``lr`` and ``seeds`` may be a model's own.
@@ -56,10 +56,10 @@ class Comparison:
         flags: of all models.
         lengths: how many tokens to read at once: the same validation tokens, with more or less around them.
         draw: the models in the picture; no picture if there are none.
-        order_title: of a second picture, the accuracy of sentence order against updates; without it there is none.
+        order_title: the title of a second picture, of sentence-order accuracy against updates; None: no such picture.
         warmup: updates in which the learning rate rises, if ``decay`` is given.
-        decay: the share of the updates, at their end, in which the learning rate falls; before, it is constant. So a
-            training of any length is another one and its own decay. None: the schedule of the recipe.
+        decay: the share of the updates, at the end, in which the learning rate falls; before, it is constant. So a run
+            of any length can share another's updates up to its own decay. None: the schedule of the recipe.
     """
 
     title: str
@@ -116,7 +116,7 @@ class Comparison:
         return {"lr-scheduler": "tri_stage", **stages}
 
     def rounds(self, results: "Results", models: Sequence[str] = (), seeds: Sequence[int] = ()) -> Iterator[list[Run]]:
-        """Yield the runs, seed by seed, of these models and seeds only if any are given.
+        """Yield the runs, seed by seed; if models or seeds are given, only theirs.
 
         The learning rate of a later seed may depend on the results of the first: ask for the next round when this one
         has ended.
@@ -152,7 +152,7 @@ class Comparison:
 
 
 class Results:
-    """A file of JSON lines, one per run. A line without ``scores`` is of a run that has not ended."""
+    """A file of JSON lines, one per run. A line without ``scores`` belongs to a run that has not ended."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -176,7 +176,7 @@ class Results:
                     wants = {key: wanted[key] for key in other}
                     raise ValueError(
                         f"{self.path} holds {run.folder} with {other}, not {wants}: delete its line and the folder of "
-                        "its checkpoints, or name the model otherwise"
+                        "its checkpoints, or give the model another name"
                     )
                 return "scores" in line
         return False

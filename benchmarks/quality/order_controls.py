@@ -1,10 +1,10 @@
 """How well sentence order can be told without reading: logistic regressions on the pairs of pretraining.
 
 ``python benchmarks/quality/order_controls.py data-bin/enwiki`` builds the pairs of training and validation as the task
-does, fits each rule to pairs of training, and tests it on all validation pairs. A rule sees of each of the two parts
+does, fits each rule to pairs of training, and tests it on all validation pairs. Of each of the two parts, a rule sees
 
 - ``lengths``: how long it is;
-- ``words``: which pieces are in it, wherever;
+- ``words``: which pieces are in it, in any order;
 - ``beginnings``: its first three pieces, each by its place, and the lengths;
 - ``words and beginnings``: all of these.
 
@@ -85,7 +85,7 @@ def accuracies(train: tuple, valid: tuple, vocabulary: int) -> Iterator[tuple[st
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder of scripts/preprocess_wikitext.sh")
+    parser.add_argument("data", type=Path, help="folder made by scripts/preprocess_wikitext.sh")
     parser.add_argument("--tokens-per-sample", type=int, default=128, help="both parts together (%(default)s)")
     parser.add_argument("--pairs", type=int, default=100_000, help="most training pairs (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")

@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data, probing = (os.environ.get(name) for name in ("TASKS_DIR", "PROBING_DIR"))
     made.add_argument("model", help="folder of the model")
-    made.add_argument("--baseline", help="folder of a model of softmax layers, trained the same way (default: none)")
+    made.add_argument("--baseline", help="folder of a model of attention layers, trained the same way (default: none)")
     made.add_argument("--data", type=Path, default=data, help="folder with ud_ewt and 20ng (TASKS_DIR)")
     made.add_argument("--probing", type=Path, default=probing, help="folder with bso (PROBING_DIR)")
     made.add_argument("--work", type=Path, default=Path("checkpoints/probing"), help="feature folder (%(default)s)")
@@ -239,7 +239,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def open_models(options: argparse.Namespace) -> dict[str, Reader]:
-    """Return the model, the same untrained, and the baseline if there is one."""
+    """Return the model, an untrained copy, and the baseline if there is one."""
     model = open_model(options.model)
     models = {"model": model, "untrained": untrained(model, seed=1)}
     return models | ({"baseline": open_model(options.baseline)} if options.baseline else {})

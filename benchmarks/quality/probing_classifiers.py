@@ -1,4 +1,4 @@
-"""One probe: the better on dev of logistic regression and a hidden layer of 50, tested once; with its controls."""
+"""One probe, logistic regression or a hidden layer of 50, whichever is better on dev: tested once, with controls."""
 
 import itertools
 import warnings

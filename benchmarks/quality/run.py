@@ -1,11 +1,11 @@
-"""Trains and evaluates the models of a comparison, one run after another, as far as that is not done.
+"""Trains and evaluates the models of a comparison, one run after another, skipping what is done.
 
-``python benchmarks/quality/run.py baseline data-bin/wikitext-2`` runs comparisons/baseline.yaml by
+``python benchmarks/quality/run.py baseline data-bin/wikitext-2`` runs comparisons/baseline.yaml with
 scripts/train_lambda_bert.sh. Every run has a line in benchmarks/results/quality/baseline.jsonl, which is rewritten
-after each validation, so that a curve outlives its machine. Run the command again after a kill, and it resumes.
+after each validation, so that curves survive a lost machine. Run the command again after a kill, and it resumes.
 benchmarks/quality/report.py prints the table and draws the picture.
 
-Two runs with one core each make more updates together than one run after the other with two: ``--jobs 2``.
+Two runs at a time with one core each make more updates than one at a time with two cores: ``--jobs 2``.
 
 Machines and days differ in speed. ``--time`` trains nothing: it times an update of every model that has a line, all of
 them in turns in this process, and adds that to the lines.
@@ -47,7 +47,7 @@ def environment() -> dict[str, str]:
 
 
 def train(run: Run, data: Path, folder: Path, validated: Callable[[str], None]) -> str:
-    """Train in ``folder``, as far as that is not done; return the log, which ``validated`` gets after each validation.
+    """Train in ``folder``, unless that is done; return the log, which ``validated`` gets after each validation.
 
     A run with a trunk starts from the checkpoint that the trunk's run left where this one branches off.
 
@@ -79,7 +79,7 @@ def train_until(run: Run, stop: int, data: Path, folder: Path, validated: Callab
     command += ["--max-update", str(stop)] if stop != run.updates else []
     path = folder / "train.log"
     with path.open("a", encoding="utf-8") as log:
-        log.write("\n")  # after a kill the last line may be half of one
+        log.write("\n")  # after a kill the last line may be incomplete
         process = subprocess.Popen(
             command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -114,11 +114,11 @@ def scores(comparison: Comparison, data: Path, folder: Path) -> dict:
 def run_all(
     runs: list[Run], comparison: Comparison, results: Results, data: Path, checkpoints: Path, jobs: int
 ) -> None:
-    """Do the runs, ``jobs`` at a time with an equal share of the cores; a trunk and its ends are one after another."""
+    """Do the runs, ``jobs`` at a time with an equal share of the cores; a trunk and its ends run one after another."""
     chains = {}
     for run in runs:
         chains.setdefault((run.trunk or run.model, run.lr), []).append(run)
-    evaluating = threading.Lock()  # fairseq's state is of the process
+    evaluating = threading.Lock()  # fairseq's state is global to the process
 
     def do(chain: list[Run]) -> None:
         for run in chain:
@@ -169,18 +169,18 @@ def time_in_turns(comparison: Comparison, results: Results, data: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", help="a name in benchmarks/quality/comparisons, or a YAML file")
-    parser.add_argument("data", type=Path, help="folder of scripts/preprocess_wikitext.sh")
-    parser.add_argument("--models", help="of these models only, separated by semicolons")
-    parser.add_argument("--seeds", help="of these seeds only, separated by commas")
+    parser.add_argument("data", type=Path, help="folder made by scripts/preprocess_wikitext.sh")
+    parser.add_argument("--models", help="only these models, separated by semicolons")
+    parser.add_argument("--seeds", help="only these seeds, separated by commas")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (%(default)s)")
     parser.add_argument("--runs", type=Path, help="folder of the checkpoints (checkpoints/quality/COMPARISON)")
-    parser.add_argument("--time", action="store_true", help="time an update of each model; wants a quiet machine")
+    parser.add_argument("--time", action="store_true", help="time an update of each model; needs an idle machine")
     args = parser.parse_args(argv)
     try:
         if not (args.data / "dict.txt").is_file():
             raise ValueError(f"{args.data} holds no dict.txt: make it with scripts/preprocess_wikitext.sh")
         comparison, results = open_comparison(args.comparison)
-        # of a comparison of models that the package does not have
+        # for models that the package does not have
         import_user_module(argparse.Namespace(user_dir=comparison.flags.get("user-dir")))
         if args.time:
             time_in_turns(comparison, results, args.data)

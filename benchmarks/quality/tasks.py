@@ -7,7 +7,7 @@ TASKS is a folder with the tasks of benchmarks/quality/tasks.yaml, as distribute
 task, every learning rate is run with the first seed, and the one that is best on the validation data with the others.
 The test file is scored once per run, at its end. Controls are the same architecture without pretraining for each model
 (``--no-untrained``: none), the majority, and a bag of words with logistic regression, or for tags each word's most
-frequent one. Run again, it resumes: runs with a line in the results are skipped, and interrupted fine-tuning continues.
+frequent one. The same command resumes: runs with a line in the results are skipped, and interrupted ones continue.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def cut(path: Path, lines: int | None, work: Path) -> Path:
 
 
 def finetune(task: dict, model: Path, files: dict[str, Path], folder: Path, lr: float, seed: int, flags: list[str]):
-    """Run a fine-tuning and return the content of its ``scores.json``.
+    """Fine-tune a model and return the content of its ``scores.json``.
 
     Raises:
         ValueError: it failed.

@@ -88,8 +88,8 @@ def perplexities(hub: LambdaBertHubInterface, lengths: list[int]) -> dict[str, d
     The samples and masks are those of the greatest length that the model has positions for.
 
     Returns:
-        ``mlm_ppl``; ``ratio``, the same over that at the least length, and its ``standard_error`` over samples, since
-        samples are independent; ``masked_tokens``.
+        ``mlm_ppl``; ``ratio``, this perplexity over that at the shortest length, and its ``standard_error`` over
+        samples, which are independent; ``masked_tokens``.
     """
     lengths = sorted(n for n in lengths if n <= hub.model.max_positions())
     sums = {n: [] for n in lengths}  # per sample

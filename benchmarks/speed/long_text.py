@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, nargs="+", default=[4096, 16384, 65536], help="lengths, in tokens, of the "
                         "texts for features (%(default)s)")  # fmt: skip
     parser.add_argument("--softmax-tokens", type=int, default=16384, help="longest of these texts for models with "
-                        "softmax layers (%(default)s)")  # fmt: skip
+                        "attention layers (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)
     options.autocast = options.autocast or measuring.faster_precision(options.device)
     logging.disable(logging.INFO)

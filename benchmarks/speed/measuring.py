@@ -1,6 +1,6 @@
 """What the benchmarks share: flags, inputs, times in turns, peak memory, hardware and versions, tables, JSON lines.
 
-Import it before torch: OpenMP reads how its threads shall wait once, when it is loaded.
+Import it before torch: OpenMP reads only once, when it is loaded, how its threads should wait.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def parser(description: str, repeats: int | None = 5) -> argparse.ArgumentParser
 
 
 def parse(parser_: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options, after a check of ``--device``, and of whether ``--dtype`` and ``--autocast`` pay there."""
+    """Return the options after checking ``--device``, and whether ``--dtype`` and ``--autocast`` pay off there."""
     options = parser_.parse_args(argv)
     if not sys.warnoptions:  # about calls inside fairseq and hydra
         for category in (FutureWarning, UserWarning):

@@ -1,4 +1,4 @@
-"""A training step on a CPU without the changes that reduce its overhead, and with one after another of them.
+"""A training step on a CPU without the changes that reduce its overhead, and with these changes added one by one.
 
 Each row includes the changes of the rows above. All rows take turns, so that disturbances affect all of them; a row's
 gain is the median over turns of the ratio of its step to that of the row above. Changes that a process needs from its

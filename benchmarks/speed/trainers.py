@@ -28,13 +28,13 @@ def make_trainer(flags: list[str], seed: int) -> Trainer:
 
 
 def lambda_layers(name: str, layers: int) -> str:
-    """Return the value of ``--lambda-layers`` for one of MODELS with ``layers`` layers: hybrid has a softmax layer."""
+    """Return the ``--lambda-layers`` of one of MODELS with ``layers`` layers: hybrid has one attention layer."""
     middle = ",".join(str(layer) for layer in range(layers) if layer != layers // 2)
     return {"hybrid": middle, "baseline": "none"}.get(name, "all")
 
 
 def flags_of(name: str, size: str) -> list:
-    """Return the flags that make a lambda_bert of ``size`` one of MODELS; softmax layers have rotary positions."""
+    """Return the flags that make a lambda_bert of ``size`` one of MODELS; attention layers have rotary positions."""
     layers, width, heads = SIZES[size]
     if name in ("hybrid", "baseline"):
         return ["--lambda-layers", lambda_layers(name, layers), "--attention-rotary"]

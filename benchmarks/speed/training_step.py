@@ -93,7 +93,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, default="base", help="(%(default)s)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 8192])
-    parser.add_argument("--tokens", type=int, help="per step; longer sequences come singly (2,048; GPU 32,768)")
+    parser.add_argument("--tokens", type=int, help="per step; longer sequences are batches of one (2,048; GPU 32,768)")
     parser.add_argument("--roberta-tokens", type=int, default=2048, help="longest sequence for roberta, whose steps "
                         "take as long as baseline's (%(default)s)")  # fmt: skip
     options = measuring.parse(parser, argv)

@@ -1,4 +1,4 @@
-"""An exported model on disk: weights as safetensors, everything else as text, so that no pickle is handed on."""
+"""An exported model on disk: weights as safetensors, everything else as text, so that no pickle is passed on."""
 
 import json
 import shutil

@@ -45,7 +45,7 @@ class WholeCopies(PathManager):
 
 
 def install(is_ours) -> None:
-    """Install the replacements, once. ``is_ours`` takes a trainer and tells whether to check its checkpoints.
+    """Install the replacements, once. ``is_ours`` takes a trainer and returns whether to check its checkpoints.
 
     A lambda_bert calls this when it is built, so runs of other models are left alone. That is early enough: fairseq
     looks these functions up at each call, and it saves and loads nothing before the model exists.
@@ -115,7 +115,7 @@ def _loading(original, is_ours):
 def _carry_over(extra_state: dict, trainer) -> None:
     """fairseq saves at the end of an epoch before the scheduler has seen its loss, and resumes with all meters at zero.
 
-    In an uninterrupted run one of these meters spans epochs: that of the updates since the last line of the log.
+    In an uninterrupted run one of these meters spans epochs: the one for the updates since the last line of the log.
     """
     trainer.lr_step(extra_state["train_iterator"]["epoch"] - 1, extra_state["val_loss"])
     inner = extra_state["metrics"].get("train_inner")
@@ -212,17 +212,17 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
             return FINISHED, 0
         if not state.get("last_optimizer_state"):
             raise CheckpointError(
-                f"{path} was saved with --no-save-optimizer-state, so its run cannot be resumed: use it as "
-                "--finetune-from-model of a new run with another --save-dir"
+                f"{path} was saved with --no-save-optimizer-state, so its run cannot be resumed: pass it as "
+                "--finetune-from-model to a new run with another --save-dir"
             )
-        logger.info(f"resuming from {path} at {updates} updates (another --save-dir starts afresh)")
+        logger.info(f"resuming from {path} at {updates} updates (use another --save-dir to start afresh)")
     before = state["cfg"]["distributed_training"]["distributed_world_size"]
     had = before * state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)
     again = had % trainer.data_parallel_world_size
     if again and not cfg.reset_dataloader:
         logger.warning(
-            f"{path} was written by {before} processes and {trainer.data_parallel_world_size} resume: "
-            f"{again} of the {had} batches that this epoch has had will be seen again"
+            f"{path} was written by {before} processes, but {trainer.data_parallel_world_size} resume: "
+            f"{again} of the {had} batches of this epoch so far will be seen again"
         )
     return GO_ON, had
 
@@ -254,7 +254,7 @@ def _file_to_load(cfg) -> tuple[Path | None, bool]:
 
 
 def _check_same_file(extra_state: dict | None, trainer) -> None:
-    """As each rank reads the file itself, a machine that does not see it would start from scratch beside the others."""
+    """Each rank reads the file itself, so on a machine that does not see it, a rank would start from scratch."""
     own = trainer.get_num_updates() + (extra_state is not None)
     if _sum_over_ranks([own], trainer)[0] != own * trainer.data_parallel_world_size:
         sys.exit(
@@ -272,7 +272,7 @@ def _sum_over_ranks(numbers: list[int], trainer) -> list[int]:
 
 
 def _check_ranks(trainer) -> None:
-    """fairseq takes the number of processes from that of the GPUs: on a CPU, torchrun's would each train alone."""
+    """fairseq infers the number of processes from the number of GPUs: on a CPU, torchrun's would each train alone."""
     started = int(os.environ.get("WORLD_SIZE", 1))
     seen = trainer.cfg.distributed_training.distributed_world_size
     if started != seen and "RANK" in os.environ:
@@ -289,7 +289,7 @@ def _check_ranks(trainer) -> None:
     noise = [f"--{name.replace('_', '-')}" for name in DROPOUTS if getattr(model.cfg, name) > 0]
     if noise:
         sys.exit(
-            f"error: with {' and '.join(noise)}, each process on a CPU drops other layers (--encoder-layerdrop "
+            f"error: with {' and '.join(noise)}, each process on a CPU drops different layers (--encoder-layerdrop "
             f"{model.cfg.encoder_layerdrop}), but --lambda-norm batch needs the same layers in all of them: set either "
             "to 0, or choose another norm"
         )

@@ -12,10 +12,10 @@ from pathlib import Path
 from fairseq_lambda.checkpointing.reading import CheckpointError
 
 NAME = "run.lock"
-BEAT, STALE = 20, 120  # seconds: between signs of life; without one before the owner counts as dead
+BEAT, STALE = 20, 120  # seconds between signs of life, and without one until the owner counts as dead
 UNKNOWN = {"process": "?", "host": "?", "since": "just now"}
 
-SETTLE = 0.5  # seconds in which processes that found the same dead lock have all replaced it
+SETTLE = 0.5  # seconds after which all processes that found the same dead lock have replaced it
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ _held: dict[Path, tuple[threading.Event, str]] = {}  # the event that stops the 
 def take(folder: Path) -> None:
     """Lock ``folder`` for this process until it ends; a thread renews the date of the lock every 20 seconds.
 
-    The lock of a dead owner does not count. On this machine that is known at once; on another machine, or if the
-    owner's process number is in use again, 120 seconds after its last sign of life.
+    The lock of a dead owner does not count. On this machine its death is noticed at once; on another machine, or if
+    the owner's process number is in use again, 120 seconds after its last sign of life.
 
     Raises:
         CheckpointError: another process holds it; the message names it.
@@ -50,8 +50,9 @@ def take(folder: Path) -> None:
             owner = None if _says(path, ours) else _owner(path) or UNKNOWN
     if owner is not None:
         raise CheckpointError(
-            f"{folder} is in use by process {owner['process']} on {owner['host']} since {owner['since']}: wait for it, "
-            f"stop it, or choose another --save-dir (if it is dead, its lock {path} expires after {STALE} seconds)"
+            f"{folder} has been in use by process {owner['process']} on {owner['host']} since {owner['since']}: "
+            f"wait for it, stop it, or choose another --save-dir (if it is dead, its lock {path} expires after "
+            f"{STALE} seconds)"
         )
     stop = threading.Event()
     _held[path] = stop, ours
@@ -92,7 +93,7 @@ def _says(path: Path, ours: str) -> bool:
 
 
 def _owner(path: Path) -> dict | None:
-    """Return who holds the lock, None if nobody who is alive does."""
+    """Return who holds the lock, or None if no live process does."""
     try:
         if time.time() - path.stat().st_mtime > STALE:
             return None

@@ -1,4 +1,4 @@
-"""Whether a checkpoint goes with the run that is about to load it."""
+"""Whether a checkpoint fits the run that is about to load it."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
     """Check that ``state`` was trained with this dictionary and this architecture.
 
     fairseq's trainer never calls ``task.load_state_dict``. It would resume with another dictionary of the same size,
-    where every embedding stands for another word.
+    in which every embedding belongs to a different word.
 
     Args:
         with_optimizer: the optimizer's state is loaded too, so every weight must be there under its name. Otherwise a
-            sentence head may be missing, or be there unused.
+            sentence head may be missing, or present but unused.
 
     Raises:
-        CheckpointError: it was not.
+        CheckpointError: it was not; the message names the first difference.
     """
     theirs = state["task_state"].get("symbols")
     if theirs is None and "symbols" in task.state_dict() and hasattr(task, "HARMLESS_OPTIONS"):  # a task of ours

@@ -1,4 +1,4 @@
-"""The count behind --patience, validations since the best one, which fairseq keeps on a function and does not save."""
+"""The count behind --patience, validations since the best one: fairseq keeps it on a function and does not save it."""
 
 import sys
 

@@ -85,7 +85,7 @@ def weights_only():
 
 
 def _has(state, key: str, kind: type) -> bool:
-    """Return whether ``state`` is a dictionary with such an entry, which only for ``task_state`` may be empty."""
+    """Return whether ``state`` is a dictionary with such an entry; only ``task_state`` may be empty."""
     if not isinstance(state, dict) or not isinstance(state.get(key), kind):
         return False
     return kind is int or key == "task_state" or bool(state[key])
@@ -109,8 +109,8 @@ def _open(path: Path) -> zipfile.ZipFile:
 def _damage(path: Path):
     """Turn whatever zipfile raises over altered bytes, a dozen kinds of exception, into DamagedCheckpoint.
 
-    A file that the system fails to read, as a network disk may do for a moment, can still be whole: that is another
-    error. EINVAL does mean damage: zipfile took a position in the file from altered bytes.
+    A file that the system fails to read, as can happen for a moment on a network disk, may still be whole: that is a
+    different error. EINVAL does mean damage: zipfile took a position in the file from altered bytes.
     """
     try:
         yield

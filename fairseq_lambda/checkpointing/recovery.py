@@ -35,9 +35,10 @@ class Candidate:
 def survey(folder: Path) -> tuple[Candidate | None, list[Candidate], dict[Path, str]]:
     """Return the newest whole checkpoint of a folder, all with a readable header, and what is wrong with the others.
 
-    The newest is the one with most updates, since copying changes a file's date; of equals, ``checkpoint_last.pt``. But
-    a file with an older date than ``checkpoint_last.pt`` never takes its place: the user has gone back from it, with
-    --restore-file, --reset-optimizer or a copy. Files are read in full only until a whole one is found.
+    The newest is the one with the most updates, because copying changes a file's date; among equals, it is
+    ``checkpoint_last.pt``. But a file with an older date than ``checkpoint_last.pt`` never takes its place: the user
+    has gone back from it, with --restore-file, --reset-optimizer or a copy. Files are read in full only until a whole
+    one is found.
 
     Raises:
         CheckpointError: an intact file is not a checkpoint of fairseq, or holds code; the user has to decide.
@@ -87,7 +88,7 @@ def recover(folder: Path) -> tuple[Candidate | None, list[str]]:
     for path, reason in damaged.items():
         aside = _free_name(path)
         rename(path, aside)
-        done.append(f"skipped {reason}; it is {aside.name} now")
+        done.append(f"skipped {reason}; renamed to {aside.name}")
     if newest is None:
         return None, done
 

@@ -1,4 +1,4 @@
-"""Writing checkpoint files: whole, with retries for disks that fail now and then, and with errors of one line."""
+"""Writing checkpoint files: whole, with retries for disks that fail now and then, and with one-line errors."""
 
 import errno
 import os

@@ -63,7 +63,7 @@ def blimp(
         if file.is_file():
             made[paradigm.name] = _read(file, expected)
     if made:
-        print(f"{len(made)} of {len(paradigms)} paradigms are in {folder} already", file=sys.stderr)
+        print(f"{len(made)} of {len(paradigms)} paradigms are already in {folder}", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     left, done, begin = sum(len(p.pairs) for p in paradigms if p.name not in made), 0, time.monotonic()
     for number, paradigm in enumerate(paradigms, 1):

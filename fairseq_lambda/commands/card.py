@@ -85,7 +85,7 @@ def about_the_model(config: dict, weights: Path) -> dict:
         f"{model['encoder_attention_heads']}",
         "lambda layers": f"{layers} (key depth {model['lambda_key_depth']}, intra-depth {model['lambda_intra_depth']}, "
         f"local context {model['lambda_local_context']}, norm {model['lambda_norm']})",
-        "softmax layers": softmax,
+        "attention layers": softmax,
         "parameters": f"{config['parameters']:,}",
         "weights": f"{config['dtype']}, {weights.stat().st_size / 1e6:.1f} MB",
         "training data": config["data"],

@@ -24,11 +24,11 @@ def read_scores(files: list[Path], weights: str) -> dict:
         try:
             entries = list(map(json.loads, text.splitlines() if file.suffix == ".jsonl" else [text]))
         except json.JSONDecodeError as error:
-            raise ValueError(f"--scores {file} is no JSON: {error}") from error
+            raise ValueError(f"--scores {file} is not JSON: {error}") from error
         found = [(of, part) for of, part in map(_part, entries) if of in (None, weights) and part]
         if not found:
             raise ValueError(
-                f"--scores {file} has no scores of these weights: make it anew with the checkpoint, by lambda-bert "
+                f"--scores {file} has no scores of these weights: make it again from the checkpoint, with lambda-bert "
                 "evaluate, lambda-bert blimp or benchmarks/quality/facts.py"
             )
         of, part = found[-1]
@@ -38,7 +38,7 @@ def read_scores(files: list[Path], weights: str) -> dict:
 
 
 def _part(entry: dict) -> tuple[str | None, dict | None]:
-    """Return the SHA-256 of the weights, None if it is not said, and what the card needs; None of anything else."""
+    """Return the SHA-256 of the weights, None if it is unknown, and what the card needs; None for other entries."""
     if not isinstance(entry, dict):
         return None, None
     if "predictions" in entry:

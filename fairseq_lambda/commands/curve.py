@@ -46,7 +46,7 @@ def draw(curves: dict[str, tuple[Curve, Curve]], path: Path) -> None:
 
 
 def title(curves: dict[str, tuple[Curve, Curve]]) -> str:
-    """Return the message of the picture: where the best run ended."""
+    """Return the title of the picture: where the best run ended."""
     ends = {name: list(validation.items())[-1] for name, (_, validation) in curves.items() if validation}
     if not ends:
         return "No validation yet"
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         name = path.stem if path.stem != "train" else path.resolve().parent.name
         training, validation = read_curve(path.read_text(encoding="utf-8"))
         if not training:
-            raise ValueError(f"{path} has no lines of a training: lambda-bert train ... --log-file {path} writes them")
+            raise ValueError(f"{path} has no training log: lambda-bert train ... --log-file {path} writes one")
         curves[str(path) if name in curves else name] = training, validation
     try:
         draw(curves, args.out)

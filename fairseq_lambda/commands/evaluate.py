@@ -38,7 +38,7 @@ def evaluate(
             hub.task.dataset(split),
             max_sentences=batch_size,
             max_positions=hub.task.max_positions(),
-            required_batch_size_multiple=1,  # fairseq drops the last batch unless its size divides by this
+            required_batch_size_multiple=1,  # fairseq drops the last batch unless this divides its size
         ).next_epoch_itr(shuffle=False)
         sums: dict[str, float] = {}
         for batch in progress_bar.progress_bar(batches, progress, 20, prefix=f"evaluate {split}"):

@@ -35,15 +35,15 @@ def export(
         destination: the folder to make.
         scores: for the card, see :func:`read_scores`.
         dtype: of the weights in the file.
-        about: Markdown for the card, on what no checkpoint knows: data, licence, limits (default: that of an exported
+        about: Markdown for the card, on what no checkpoint holds: data, licence, limits (default: that of an exported
             ``checkpoint``).
 
     Raises:
-        FileExistsError: the destination is there already.
+        FileExistsError: the destination already exists.
         FileNotFoundError, ValueError: no checkpoint, or not one of this plugin.
     """
     if destination.exists():
-        raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
+        raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
     path = find_checkpoint(checkpoint)
     hub = LambdaBertModel.from_pretrained(path)
     state = load_checkpoint(path)
@@ -82,7 +82,7 @@ def export(
 
 
 def origin(path: Path, cfg) -> dict:
-    """Return ``data``, ``training`` and ``about``: what, how and with what licence, which an export keeps."""
+    """Return ``data``, ``training`` and ``about``: the data, its use and the card's text, which an export keeps."""
     if is_exported(path):
         kept = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
         return {key: kept.get(key) for key in ("data", "training", "about")}

@@ -71,8 +71,8 @@ AT_FAULT: dict[str, tuple[Callable[[str, str], bool], str]] = {
 def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
     """Return one line about an error that the user can fix; None for a bug, which needs its traceback.
 
-    ``AT_FAULT`` comes first. Besides, this package and fairseq raise ValueError and OSError on purpose; an OSError that
-    names a file says what is wrong.
+    ``AT_FAULT`` is tried first. Any other ValueError or OSError of this package or of fairseq was raised on purpose; an
+    OSError that names a file says what is wrong.
     """
     for flag, (is_at_fault, explanation) in AT_FAULT.items():
         value = last_value(argv, flag)
@@ -93,7 +93,7 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
 
 
 def is_about_a_parameter(record: logging.LogRecord) -> bool:
-    """Return False for a line about a shared bias: fairseq takes all biases that layers do without for a single one."""
+    """Return False for a line about a shared bias: fairseq counts all absent biases as one shared parameter."""
     return not re.match(r"detected shared parameter: .*\.bias <- ", record.getMessage())
 
 

@@ -23,9 +23,9 @@ SCORES = "scores.json"
 DESCRIPTION = """\
 Trains a head, and the model under it, on labelled files: a label, several labels or a number per text, or a label per
 word. The architecture and the vocabulary come from MODEL. The epoch with the best score on the validation data is kept,
-in a folder that LambdaBertModel.from_pretrained loads. Run again, it resumes. The test file is read once, at the end.
-All flags that are not listed here are passed to fairseq-train, such as --lr 1e-4, --batch-size 16, --dropout 0 or
---max-epoch 3."""
+in a folder that LambdaBertModel.from_pretrained loads. The same command resumes a run. The test file is read once, at
+the end. All flags that are not listed here are passed to fairseq-train, such as --lr 1e-4, --batch-size 16,
+--dropout 0 or --max-epoch 3."""
 
 
 def build_parser() -> Parser:
@@ -51,7 +51,7 @@ def build_parser() -> Parser:
     add(
         "--objective",
         choices=OBJECTIVES,
-        help="what to predict (default: what the file's labels are; regression must be asked for)",
+        help="what to predict (default: inferred from the labels; regression must be given)",
     )
     add(
         "--metric",
@@ -125,7 +125,7 @@ def _seeds(parser: Parser, args: argparse.Namespace) -> list[int]:
     try:
         seeds = [int(seed) for seed in args.seeds.split(",")] if args.seeds else [args.seed]
     except ValueError:
-        parser.error(f"{flag}: whole numbers with commas, such as 1,2,3")
+        parser.error(f"{flag}: must be whole numbers, such as 1,2,3")
     if min(seeds) < 0:
         parser.error(f"{flag}: must be at least 0")
     if len(set(seeds)) != len(seeds):
@@ -153,7 +153,7 @@ def run(command: list[str], args, labels: Labels, metric: str, folder: Path, siz
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before["made_by"] == made_by:
-            print(f"{folder} is complete: nothing left to do (another --save-dir starts afresh)")
+            print(f"{folder} is complete: nothing left to do (use another --save-dir to start afresh)")
             print("\n" + table(before["splits"], labels))
             return before
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The data folder of a fine-tuning, and the examples behind its splits."""
+"""The data folder of a fine-tuning run, and the examples behind its splits."""
 
 import argparse
 import hashlib
@@ -46,7 +46,7 @@ def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[s
         if before != made_of:
             changed = ", ".join(key for key in made_of if made_of[key] != before.get(key))
             raise ValueError(
-                f"{folder.parent} holds a fine-tuning on other data ({changed}): choose another --save-dir"
+                f"{folder.parent} holds a fine-tuning run on other data ({changed}): choose another --save-dir"
             )
         print(f"data: {folder}, as prepared before", flush=True)
         return labels, sizes

@@ -1,4 +1,4 @@
-"""The training of a fine-tuning: fairseq-train with the recipe and the architecture of the model."""
+"""The training behind fine-tuning: fairseq-train with the recipe and the architecture of the model."""
 
 import ctypes
 import math
@@ -108,5 +108,5 @@ def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """Make the training end if this command is killed: it would keep its folder locked for the next command."""
+    """Make the training end if this command is killed, or its folder would stay locked for the next command."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,8 +7,8 @@ from fairseq_lambda.commands.parser import Parser
 
 DESCRIPTION = """\
 Writes a folder like that of lambda-bert export, for the hub and lambda-bert finetune, from one that save_pretrained
-wrote of a lambda_bert and its tokenizer. The new folder is written only if all weights are bit-equal, the logits of the
-two models differ by at most 1e-5, and both encode a thousand sentences alike."""
+wrote for a lambda_bert and its tokenizer. The new folder is written only if all weights are bit-equal, the logits of
+the two models differ by at most 1e-5, and both encode a thousand sentences alike."""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(args.text) > 2:
         parser.error(f"{len(args.text)} texts: one or two are needed; quote a text with spaces")
     if args.out.exists() and not args.force:
-        parser.error(f"{args.out} exists already: choose another --out, or replace it with --force")
+        parser.error(f"{args.out} already exists: choose another --out, or replace it with --force")
     try:
         from fairseq_lambda.inspection.page import write_page
     except ModuleNotFoundError as error:
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def open_model(folder: str) -> Reader:
-    """Return the model of a folder, of fairseq or of transformers, and what encodes text for it.
+    """Return a reader of the model in a folder that fairseq or transformers wrote.
 
     Raises:
         ValueError: the folder is one of transformers, which is not installed.

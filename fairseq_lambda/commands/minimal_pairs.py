@@ -80,7 +80,7 @@ def _paradigm(file: str, content: bytes) -> Paradigm:
             entry = json.loads(line)
             pair = (entry["sentence_good"], entry["sentence_bad"])
             if not all(isinstance(sentence, str) and sentence.strip() for sentence in pair):
-                raise TypeError("a sentence is empty or no text")
+                raise TypeError("a sentence is empty or not text")
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(

@@ -21,8 +21,8 @@ from fairseq_lambda.models.fine_tuned import classification
 
 DESCRIPTION = """\
 Writes a fine-tuned model's predictions for new texts, a line per text in the order of the file: the label, its
-probability, and the probability of each label, with tabs between them and a header. For several labels per text: all
-with a probability of at least 0.5, with commas between them. For regression: the number. For words: a line per word,
+probability, and the probability of each label, separated by tabs, under a header. For several labels per text: all
+with a probability of at least 0.5, separated by commas. For regression: the number. For words: a line per word,
 with an empty line after each text. The file is read as the work proceeds, so it may be of any length."""
 
 

@@ -22,10 +22,10 @@ from fairseq_lambda.hardware import bfloat16_is_faster
 KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 FLOAT16 = {"--fp16", "--memory-efficient-fp16", "--amp"}
 DESCRIPTION = """\
-Prints a fairseq-train command with the recipe of the size, and runs it. Run again, it resumes where it stopped. All
-flags that are not listed here are passed to fairseq-train and override the recipe, such as --lr 5e-4 or
---lambda-layers none (softmax layers). Another --lr-scheduler or --optimizer starts from fairseq's defaults for it, but
-adam keeps the recipe's options of fused_adam.
+Prints a fairseq-train command with the recipe of the size, and runs it. The same command resumes where a run stopped.
+All flags that are not listed here are passed to fairseq-train and override the recipe, such as --lr 5e-4 or
+--lambda-layers none (attention layers). Another --lr-scheduler or --optimizer starts from fairseq's defaults for it,
+but adam keeps the recipe's options of fused_adam.
 
 {table}
 
@@ -45,13 +45,13 @@ def build_parser() -> Parser:
     parser = Parser("train", description, "lambda-bert train mini data-bin/wikitext-2 --updates 3000 --dropout 0.1")
     add = parser.add_argument
     add("size", help=f"size of the model: {', '.join(SIZES)}")
-    add("data", help="folder made by lambda-bert preprocess, or several joined by colons, of which an epoch reads one")
+    add("data", help="folder made by lambda-bert preprocess, or several joined by colons, one per epoch in turn")
     add("--save-dir", help="folder for checkpoints (default: checkpoints/lambda_bert_SIZE-NAME_OF_DATA)")
     add("--updates", help="number of updates, over which the learning rate decays (default: by size)")
     add("--nproc", help="number of processes, one per GPU or several on the CPU (default: all GPUs, 1 without a GPU)")
     add(
         "--torchrun", metavar="ARGS",
-        help='arguments for torchrun, such as "--standalone --max-restarts 3"; docs/long-runs.md has several machines',
+        help='arguments for torchrun, such as "--standalone --max-restarts 3"; several machines: docs/long-runs.md',
     )  # fmt: skip
     add(
         "--autocast", choices=("none", "bfloat16"),
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
         parser.error(str(error))
     for folder in args.data.split(os.pathsep):
         if not Path(folder, "dict.txt").is_file():
-            problem = "holds no dict.txt" if Path(folder).is_dir() else "is no folder"
+            problem = "holds no dict.txt" if Path(folder).is_dir() else "is not a folder"
             parser.error(f"{folder or args.data} {problem}: make it with lambda-bert preprocess")
     gpus = 0 if "--cpu" in user else torch.cuda.device_count()
     command = launcher(args.nproc or str(max(gpus, 1)), args.torchrun) + fairseq_arguments(recipe, args, user, gpus)

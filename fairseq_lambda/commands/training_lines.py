@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 class TrainingLines:
-    """Turns the lines of a training's log into progress, a line per validation, and passes warnings and errors on.
+    """Turns the log of a training run into progress and a line per validation; passes warnings and errors on.
 
     Args:
         metric: the score that checkpoints are selected by.

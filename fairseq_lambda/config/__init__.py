@@ -12,7 +12,7 @@ OmegaConf.register_new_resolver("fairseq_lambda", lambda: str(FOLDER.parent), re
 
 
 def read_recipe(size: str) -> DictConfig:
-    """Return fairseq's configuration for a pretraining of ``size``, in hydra's form; the data folder is missing.
+    """Return fairseq's configuration for pretraining ``size``, in hydra's form, without the data folder.
 
     Raises:
         ValueError: there is no such size.
@@ -35,7 +35,7 @@ def schedule(updates: int) -> dict:
 
 
 def read_finetuning_recipe() -> DictConfig:
-    """Return fairseq's configuration for fine-tuning; the task, the model and the schedule are missing."""
+    """Return fairseq's configuration for fine-tuning, without the task, the model and the schedule."""
     return OmegaConf.load(FOLDER / "finetune.yaml")
 
 

@@ -4,4 +4,4 @@ from hydra.experimental.callback import Callback
 
 
 class ImportPlugin(Callback):
-    """Does nothing itself: to make one, hydra imports this package, which registers ``${fairseq_lambda:}``."""
+    """Does nothing itself: to create it, hydra imports this package, which registers ``${fairseq_lambda:}``."""

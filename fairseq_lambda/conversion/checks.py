@@ -36,7 +36,7 @@ def check_logits(fairseq_logits, transformers_logits, options) -> float:
     """Return the largest difference between two functions of token ids (b, n), right-padded, over three batches.
 
     Raises:
-        NotEqual: it is above ``TOLERANCE``.
+        NotEqual: the difference is above ``TOLERANCE``.
     """
     generator, worst = torch.Generator().manual_seed(1), 0.0
     longest = min(options.length_limit, 64)
@@ -56,8 +56,8 @@ def check_logits(fairseq_logits, transformers_logits, options) -> float:
 def check_ids(encode, tokenizer, processor) -> int:
     """Check that ``encode`` (text to ids) and the tokenizer agree on ``SENTENCES`` sentences; return their number.
 
-    The sentences consist of pieces of the vocabulary and of odd characters, the same each time. Marks on one letter may
-    be encoded in Unicode's normal order, into which a fast tokenizer brings them.
+    The sentences consist of pieces of the vocabulary and of odd characters, the same each time. Several marks on one
+    letter may be encoded in Unicode's canonical order, into which a fast tokenizer puts them.
 
     Raises:
         NotEqual: they disagree; the message has the first such sentence.
@@ -69,5 +69,5 @@ def check_ids(encode, tokenizer, processor) -> int:
         text = "".join(part + rng.choice(BETWEEN) for part in parts)
         ours, theirs = list(encode(text)), tokenizer(text, truncation=False).input_ids
         if theirs not in (ours, list(encode(unicodedata.normalize("NFKC", text)))):
-            raise NotEqual(f"the tokenizer reads {text!r} as {theirs}, fairseq as {ours}: nothing was written")
+            raise NotEqual(f"the tokenizer encodes {text!r} as {theirs}, but fairseq as {ours}: nothing was written")
     return SENTENCES

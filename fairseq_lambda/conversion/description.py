@@ -29,7 +29,7 @@ OF_COMMAND = {"seed": 1, "train_subset": "train", "required_seq_len_multiple": 1
 def described(config: LambdaBertConfig, name: str) -> dict:
     """Return ``version``, ``model``, ``task``, ``criterion``, ``updates`` and, of a fine-tuned model, ``task_state``.
 
-    What the conversion to transformers stored in ``config.fairseq`` is used as far as it still holds.
+    Values that the conversion to transformers stored in ``config.fairseq`` are used if they are still valid.
     """
     stored = getattr(config, "fairseq", None) or {}
     options = core_options(config)
@@ -74,7 +74,7 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
     labels = Labels(objective, names, ANY, mean=config.label_mean, deviation=config.label_deviation).state()
     known, of_model = state.get("labels") or {}, ("objective", "names", "mean", "deviation")
     if all(known.get(key) == labels[key] for key in of_model):
-        labels = known  # with the counts of training
+        labels = known  # with the counts from training
     return {"task": task, "criterion": criterion, "task_state": {**state, "labels": labels}}
 
 

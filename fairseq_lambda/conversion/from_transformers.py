@@ -34,15 +34,15 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
         weights that only fairseq's model has, which get their initial values).
 
     Raises:
-        FileExistsError: the destination is there already.
+        FileExistsError: the destination already exists.
         FileNotFoundError: no such folder, or no configuration in it.
         NotEqual: the two models differ.
         ValueError: a model of another kind, or a vocabulary that fairseq cannot use.
     """
     if destination.exists():
-        raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
+        raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json: give a folder of save_pretrained")
+        raise FileNotFoundError(f"{folder} holds no config.json: give a folder that save_pretrained wrote")
     config = LambdaBertConfig.from_pretrained(folder)
     name = (config.architectures or ["a model without a class"])[0]
     if name not in HEADS:

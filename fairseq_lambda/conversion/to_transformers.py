@@ -36,13 +36,13 @@ def to_transformers(checkpoint: Path, destination: Path) -> dict:
         difference), ``sentences`` (number with equal ids; 0 without a SentencePiece model: there is no tokenizer then).
 
     Raises:
-        FileExistsError: the destination is there already.
+        FileExistsError: the destination already exists.
         FileNotFoundError: no checkpoint.
         NotEqual: the two models differ.
         ValueError: not a checkpoint of this plugin, or a vocabulary without a fast tokenizer.
     """
     if destination.exists():
-        raise FileExistsError(f"{destination} exists already: remove it, or choose another --dest")
+        raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
     path = find_checkpoint(checkpoint)
     hub = LambdaBertModel.from_pretrained(path)
     labels = getattr(hub.task, "labels", None)

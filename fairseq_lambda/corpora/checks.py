@@ -6,7 +6,7 @@ from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.splitting import TRAIN
 
 MAX_UNKNOWN_RATE = 0.001
-MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # with --vocabulary-from, where a better vocabulary is no option
+MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # with --vocabulary-from, where a better vocabulary is not an option
 # fewer sentences per paragraph than this: their ends were not recognised, or each line is a sentence
 _FEW_SENTENCES = 1.05
 
@@ -29,7 +29,7 @@ def warnings_of(counts: dict[str, SplitCounts], headings: int, layout: Layout, l
 
 
 def refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: bool) -> None:
-    """Return if the data can be trained on.
+    """Check that the data can be trained on.
 
     Args:
         counts: of each split.

@@ -25,6 +25,7 @@ _HEADING = re.compile(r"(?P<left>(?:= )+)\S.*?(?P<right>(?: =)+)")
 # soft hyphen, zero-width space, direction marks, word joiner, byte order mark; not the zero-width non-joiner (U+200C)
 # and joiner (U+200D), which are part of words in Persian and in scripts of India
 _DELETED = re.compile(f"[\u00ad\u200b\u200e\u200f\u2060\ufeff{UNK_CHARACTER}]")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its byte order marks
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
@@ -64,9 +65,10 @@ def decoded(lines: Iterable[bytes], file: str | Path, first: int = 1) -> Iterato
         try:
             yield clean(line.decode("utf-8"))
         except UnicodeDecodeError as error:
+            encoding = "UTF-16" if line.startswith(_UTF_16) else "WINDOWS-1252"
             raise PrepareError(
-                f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); "
-                "convert the file, for example with iconv"
+                f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); if the file is {encoding}, "
+                f"`iconv -f {encoding} -t UTF-8` converts it"
             ) from None
 
 

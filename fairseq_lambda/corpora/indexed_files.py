@@ -13,7 +13,7 @@ _SIZE = np.dtype(np.int32)
 
 
 class IndexedFiles:
-    """A split as ``fairseq-preprocess --dataset-impl mmap`` writes it; a context, at whose end it is complete.
+    """A split as ``fairseq-preprocess --dataset-impl mmap`` writes it; a context, after which it is complete.
 
     Args:
         target: the path of the split, without a suffix.

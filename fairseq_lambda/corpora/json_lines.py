@@ -50,7 +50,7 @@ def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: in
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             found = "no object" if not isinstance(record, dict) else f"no text in the field {field!r}"
             raise PrepareError(f"{file}, line {number}: {found}; --text-field names the field that holds the text")
-        # JSON can contain half of a character outside the basic plane, UTF-8 cannot
+        # JSON can contain half of a surrogate pair, but UTF-8 cannot
         text = record[field].encode("utf-8", "replace").decode()
         yield from filter(None, map(clean, text.split("\n")))
         yield ""

@@ -23,9 +23,9 @@ _FORMS = {"raw": ["wiki.raw"], "tokens": ["wiki.tokens"], "auto": ["wiki.raw", "
 def find_splits(
     candidates: list[Path], form: str, named: Path, splits: tuple[str, ...] = SPLITS
 ) -> dict[str, list[Path]]:
-    """Return the files of each split: of the first kind, in the first folder, that has all of them.
+    """Return the files of each split: those of the first kind, in the first folder, that are complete.
 
-    Texts of one's own need no test split.
+    The user's own texts need no test split.
 
     ``train.txt`` may also be ``train.jsonl``, compressed (``train.txt.xz``), or several files: ``train-0.txt``,
     ``train.part1.jsonl.gz`` and so on, or a folder ``train`` of them. They are read in the order of their names,
@@ -84,11 +84,11 @@ def _texts(folder: Path) -> list[Path]:
 
 
 def _in_order(several: list[Path]) -> list[Path]:
-    """Return files in the order of their names, none that is there uncompressed as well."""
+    """Return files in the order of their names, without those that are also there uncompressed."""
     unpacked = {path.name for path in several}
     twice = [path for path in several if path.suffix in _PACKED[1:] and path.stem in unpacked]
     for path in twice:
-        report_progress(f"{path} is left out, because the same file is there uncompressed")
+        report_progress(f"{path} is left out, because an uncompressed copy is there")
     return sorted((path for path in several if path not in twice), key=_natural)
 
 

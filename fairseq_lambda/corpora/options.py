@@ -1,4 +1,4 @@
-"""The options of ``lambda-bert preprocess``, and the checks that they go together."""
+"""The options of ``lambda-bert preprocess``, and the checks that they are compatible."""
 
 import argparse
 from pathlib import Path
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--form", choices=FORMS, default="auto", help="which WikiText files to use; auto prefers raw (%(default)s)")
     add("--raw", dest="form", action="store_const", const="raw", help="short for --form raw")
     add("--tokens", dest="form", action="store_const", const="tokens", help="short for --form tokens")
-    add("--documents", choices=DIVISIONS, default=AUTO, help="what divides them (%(default)s: detected)")
+    add("--documents", choices=DIVISIONS, default=AUTO, help="what divides the documents (%(default)s: detected)")
     add("--language", default=DEFAULT_LANGUAGE, help="of plain text, for abbreviations and ordinals (%(default)s)")
     add("--keep-moses", action="store_true", help="leave Moses-tokenised text as it is")
     add("--mirror", action="append", default=[], help="download from this address only; may be repeated")
@@ -100,7 +100,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         given = {"--vocab-size": size, "--character-coverage": coverage, "--byte-fallback": arguments.byte_fallback}
         for flag, value in given.items():
             if value is not None:
-                parser.error(f"{flag} is for a new vocabulary, but --vocabulary-from takes one: leave one of them out")
+                parser.error(f"{flag} is for a new vocabulary, not for --vocabulary-from: leave out one of them")
     if arguments.corpus == "-" and not arguments.dest:
         parser.error("standard input has no name: choose a folder for the result, such as --dest data-bin/my-text")
     return arguments

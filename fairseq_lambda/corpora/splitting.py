@@ -1,14 +1,17 @@
 """From texts to files of sentences, one per line, with an empty line between documents; batches run in parallel."""
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from fairseq_lambda.corpora.batches import Batch, in_batches
 from fairseq_lambda.corpora.documents import Layout, decoded, divided
+from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.json_lines import is_json_lines, record_lines
 from fairseq_lambda.corpora.opening import TextFile
 from fairseq_lambda.corpora.progress import narrate
@@ -98,8 +101,30 @@ class SentenceSplitter:
 
 def held_out(sentences: list[str], fraction: float) -> bool:
     """Return whether a document is in the held-out fraction; this depends on its text alone, not on its shard."""
+    return _draw(sentences) < fraction
+
+
+def _draw(sentences: Iterable[str]) -> float:
+    """Return a number from 0 to 1 that only a document's text determines."""
     digest = hashlib.sha256("\n".join(sentences).encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def smallest_fraction(path: Path) -> float:
+    """Return the smallest ``valid_fraction`` that holds out a document of ``path``, a file of sentences.
+
+    Raises:
+        PrepareError: it has fewer than three documents, of which train needs two.
+    """
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        stripped = (line.removesuffix("\n") for line in lines)
+        draws = [_draw(document) for is_text, document in groupby(stripped, bool) if is_text]
+    if len(draws) < 3:
+        raise PrepareError(
+            f"{len(draws)} document{'s'[: len(draws) > 1]} cannot be divided into train, which needs two, and valid; "
+            "blank lines divide documents (--documents), or give a folder with train.txt and valid.txt"
+        )
+    return math.nextafter(min(draws), 1)
 
 
 def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, workers: int) -> dict[str, SplitFile]:

@@ -23,8 +23,8 @@ _LOCK, _SETTINGS = "lock", "settings.json"
 class Unfinished:
     """The folder ``.NAME.unfinished``, for one process at a time; a context.
 
-    It is removed at the end and after an error. If a stage is done, it is kept when the process is killed or
-    interrupted. The lock is the operating system's, so it ends with the process, however that ends.
+    It is removed at the end and after an error. Once a stage is done, it is kept if the process is killed or
+    interrupted. The lock is the operating system's, so it is released however the process ends.
 
     Args:
         dest: the destination.
@@ -85,7 +85,7 @@ class Unfinished:
             new.write_text(json.dumps(settings), encoding="utf-8")
 
     def stage(self, name: str, make: Callable[[], dict]) -> dict:
-        """Return what ``make`` returns (it must fit JSON), or what it returned in the run that was interrupted."""
+        """Return what ``make`` returns (it must be valid JSON), or what it returned in the run that was interrupted."""
         file = self.path / f"{name}.json"
         with contextlib.suppress(OSError, ValueError):
             done = json.loads(file.read_text(encoding="utf-8"))

@@ -58,10 +58,10 @@ def learn(lesson: Lesson) -> bytes:
         PrepareError: the size is too small for the text's characters, or too large for the text.
     """
     model, limit = _train(lesson, lesson.vocab_size)
-    if limit is not None:  # the trainer's limit for this text, of which it may reach a part only
+    if limit is not None:  # the trainer's limit for this text, which it may not reach
         model, _ = _train(lesson, limit)
     size = len(sentencepiece.SentencePieceProcessor(model_proto=model))
-    # the limit is soft, so a text may give a few pieces less; less than half is a mistake
+    # the limit is soft, so a text may give a few pieces fewer; less than half is a mistake
     if size < lesson.vocab_size // 2:
         raise _too_large(lesson.vocab_size, size)
     return model
@@ -101,7 +101,7 @@ def _train(lesson: Lesson, vocab_size: int) -> tuple[bytes | None, int | None]:
 
 
 def check_size(vocab_size: int) -> None:
-    """Return if there is room for pieces beside the special symbols.
+    """Check that there is room for pieces besides the special symbols.
 
     Raises:
         PrepareError: there is none.

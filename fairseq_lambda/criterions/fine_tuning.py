@@ -21,7 +21,7 @@ BALANCED = "balanced"
 
 @dataclass
 class FineTuningCriterionConfig(FairseqDataclass):
-    class_weights: Optional[str] = field(  # noqa: UP045  fairseq's argparse bridge knows this form only
+    class_weights: Optional[str] = field(  # noqa: UP045  fairseq's argparse bridge supports only this form
         default=None,
         metadata={
             "help": f"weights of the labels in the loss: {BALANCED} (each label counts as much as any other), or "
@@ -35,7 +35,7 @@ class FineTuningCriterionConfig(FairseqDataclass):
 
 
 class FineTuningCriterion(FairseqCriterion):
-    """A loss summed over everything that has a label, texts or words; the sample size is their number.
+    """A loss summed over all labelled texts or words; the sample size is their number.
 
     In validation the predictions are gathered, so the scores of :func:`fairseq_lambda.finetuning.metrics.scores` are
     those of the whole split, not means over batches.
@@ -81,7 +81,7 @@ class FineTuningCriterion(FairseqCriterion):
         return target.new_zeros(0)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        weights = None if self.weights is None else self.weights.float()  # --fp16 makes buffers half
+        weights = None if self.weights is None else self.weights.float()  # --fp16 converts buffers to float16
         if self.labels.objective == "regression":
             return F.mse_loss(logits.squeeze(-1), target.float(), reduction="sum")
         if self.labels.objective == "multilabel":
@@ -163,7 +163,7 @@ def class_weights(option: str | None, labels: Labels) -> list[float] | None:
 
 @register_criterion("lambda_sentence_prediction", dataclass=FineTuningCriterionConfig)
 class LambdaSentencePredictionCriterion(FineTuningCriterion):
-    """Cross-entropy over the labels of a text; for several labels per text, over each by itself; or squared error."""
+    """Cross-entropy over the labels of a text, or over each of several labels separately; or squared error."""
 
 
 @register_criterion("lambda_sequence_tagging", dataclass=FineTuningCriterionConfig)

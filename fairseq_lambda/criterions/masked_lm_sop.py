@@ -11,7 +11,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 
-# a batch has some 500 masked tokens, so idle rows are 3 % of what the masked-LM head computes
+# a batch has about 500 masked tokens, so padding rows are 3 % of the masked-LM head's work
 HEAD_MULTIPLE = 32
 
 
@@ -40,8 +40,8 @@ class MaskedLMSOPCriterion(FairseqCriterion):
 
     fairseq divides the gradient by the sum of all sample sizes of an update. The constant c is the number of masked
     tokens of a full sample, mask_prob * tokens_per_sample, so a full pair counts as much as its masked tokens: loss / M
-    is about the mean of one plus ``weight`` times the mean of the other. If c were the ratio in the batch at hand, two
-    halves of a batch (``--update-freq 2``, two workers) would not add up to the gradient of the whole.
+    is about the mean masked-LM loss plus ``weight`` times the mean sentence loss. If c were the ratio in the batch at
+    hand, two halves of a batch (``--update-freq 2``, two workers) would not add up to the gradient of the whole.
 
     If lengths are padded to a multiple (``--required-seq-len-multiple``), so that batches come in few shapes, the rows
     of the masked-LM head are padded too, to a multiple of 32; the padding rows do not count.

@@ -17,7 +17,7 @@ class Corpus:
     each line. Line i starts at token ``content[i] + i``.
 
     Args:
-        path: of the two files, without their suffixes, such as ``data-bin/wikitext-2/train``.
+        path: the common path of the two files, without suffixes, such as ``data-bin/wikitext-2/train``.
         eos: id of ``</s>``.
 
     Raises:

@@ -22,7 +22,7 @@ class SentencePairDataset(PaddedDataset):
         bos: id of ``<s>``.
         objective: ``sop``, ``nsp`` or ``none``.
         tokens_per_sample: maximum length of a sample, including special symbols.
-        seed: with the epoch, determines everything random here.
+        seed: together with the epoch, determines all random draws.
         epoch: the first epoch.
         short_sample_prob: share of the samples that are filled only up to a random length.
         training: whether epochs differ, see above.
@@ -108,13 +108,13 @@ class SentencePairDataset(PaddedDataset):
         """Return a batch of b samples, padded on the right to n tokens.
 
         Without samples, return a batch of padding with nothing to predict: no loss, no gradient, and no token in the
-        statistics of batch norm. A worker gets it if the batches of an epoch do not divide evenly among the workers.
-        fairseq would replace an empty batch with a copy of another one, and would leave the worker's other
+        statistics of batch norm. A worker gets such a batch if the batches of an epoch do not divide evenly among the
+        workers. fairseq would replace an empty batch with a copy of another one, and would leave the worker's other
         micro-batches of that update out of the sample size.
 
-        It is that of :meth:`batch_of`; ``target`` (b, n) is padding where nothing is masked; ``masked_positions``
-        (masked,) are the masked positions in the flattened (b * n); ``sentence_target`` (b,) is 0, 1, or -1 for no
-        label, and is left out for the objective ``none``.
+        The batch is that of :meth:`batch_of` with more entries: ``target`` (b, n) is padding where nothing is masked;
+        ``masked_positions`` (masked,) are the masked positions in the flattened (b * n); ``sentence_target`` (b,) is 0,
+        1, or -1 for no label, and is left out for the objective ``none``.
 
         Everything that can be counted is counted here, by a worker on the CPU, because the training loop would have to
         wait for a GPU to count.

@@ -30,8 +30,8 @@ def pack(lengths: np.ndarray, capacity: int, rng: np.random.Generator) -> Packin
     """Pack texts of these lengths into samples of at most ``capacity`` tokens: best fit, the longest first.
 
     Each text goes into the fullest sample that has room for it. Texts whose lengths lie between the same two powers of
-    two come in random order, so that each draw puts different texts together. If some texts are short, all samples but
-    the last are full up to a few tokens. This takes about a second per million texts.
+    two come in random order, so that each call combines different texts. If some texts are short, all samples but the
+    last are full to within a few tokens. This takes about a second per million texts.
     """
     order = rng.permutation(len(lengths))
     order = order[np.argsort(-np.frexp(lengths[order])[1], kind="stable")]

@@ -28,7 +28,7 @@ class Example:
 
 @dataclass
 class Source:
-    """Iterates over each :class:`Example` of a file; ``notes()`` reports what has been counted on the way.
+    """Iterates over the :class:`Example` objects of a file; ``notes()`` reports what was counted on the way.
 
     Args:
         path: see :class:`~fairseq_lambda.finetuning.lines.Lines`.
@@ -40,7 +40,7 @@ class Source:
         separator: what separates the labels of one text, such as ",".
 
     Raises:
-        ValueError: file, line and what is wrong with it.
+        ValueError: a line that cannot be used; the message has the file, the line and the reason.
     """
 
     path: str | Path
@@ -62,7 +62,7 @@ class Source:
         named = (*self.text, *(self.label if self.labelled else ()))
         if any(not name.isdigit() or name in first for name in named):
             return True
-        if named:  # by number: the first line is a header if the cells meant are names of columns
+        if named:  # by number: the first line is a header if one of the cells meant has a common name
             meant = {first[int(name) - 1] for name in named if int(name) <= len(first)}
             return bool(meant & {*itertools.chain(*PAIRS, *SINGLE), *LABELS})
         return any(set(names) <= set(first) for names in PAIRS + SINGLE)

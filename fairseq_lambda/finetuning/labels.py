@@ -59,7 +59,7 @@ class Labels:
         """Return what the model has to predict: an index, a float, a list of 0 and 1, or an index per word.
 
         Raises:
-            ValueError: a label that training does not have; file ``name`` and line are in the message.
+            ValueError: a label that does not occur in training; the message has the file ``name`` and the line.
         """
         if self.objective == "regression":
             return (_number(example, name) - self.mean) / self.deviation
@@ -68,7 +68,7 @@ class Labels:
         if unknown is not None:
             known = ", ".join(self.names[:MOST_SHOWN]) + (", ..." if len(self.names) > MOST_SHOWN else "")
             raise ValueError(
-                f"{name}, line {example.line}: the label {shown(unknown)} is not one of training, which has {known}: "
+                f"{name}, line {example.line}: the label {shown(unknown)} is not in training, which has {known}: "
                 "correct it, or list all names with --labels"
             )
         if self.objective == "multilabel":
@@ -92,7 +92,7 @@ class Labels:
         """Return the labels of a data folder, and what it was made from.
 
         Raises:
-            FileNotFoundError, ValueError: no such file, or not one of ours.
+            FileNotFoundError, ValueError: no such file, or not one made by lambda-bert finetune.
         """
         path = Path(folder) / FILE
         try:
@@ -113,7 +113,7 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
         names: all labels, in the order of the outputs; default: those that occur, sorted by :func:`natural_order`.
 
     Raises:
-        ValueError: no examples, or labels that do not fit the objective, only one, or nearly as many as examples.
+        ValueError: no examples; labels that do not fit the objective; only one label; or nearly as many as examples.
     """
     asked, counts = objective, Counter()
     examples = texts = 0
@@ -143,7 +143,7 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
     if unlisted := [label for label in counts if names and label not in names]:
         raise ValueError(f"{name} has the label {shown(unlisted[0])}, which is not in --labels")
     if len(counts) < 2 and objective != "multilabel":
-        raise ValueError(f"{name} has one label only, {shown(next(iter(counts)))}: a model can learn nothing from it")
+        raise ValueError(f"{name} has only one label, {shown(next(iter(counts)))}: a model can learn nothing from it")
     if not counts:
         raise ValueError(f"{name} has no labels at all")
     if asked is None and objective == "classification" and all(map(_is_decimal, counts)):

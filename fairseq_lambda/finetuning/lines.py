@@ -18,7 +18,7 @@ FALLBACK = "cp1252"  # Windows' Western European; what a stray byte in UTF-8 tex
 class Lines:
     """Iterates over ``(number, line)`` of a file, from 1; each line ends with ``\\n``.
 
-    Lines end at ``\\n`` or ``\\r\\n`` and nowhere else. A byte order mark is removed; after that of UTF-16, the file is
+    Lines end at ``\\n`` or ``\\r\\n`` and nowhere else. A byte order mark is removed; if it is UTF-16's, the file is
     read as UTF-16. A line that is not UTF-8 is read as Windows-1252, and counted for :meth:`notes`.
 
     Args:
@@ -36,7 +36,7 @@ class Lines:
 
     @property
     def suffix(self) -> str:
-        """Return the ending that tells the format, without that of a compression: ``.tsv`` of ``a.tsv.xz``."""
+        """Return the suffix that shows the format, without that of a compression: ``.tsv`` for ``a.tsv.xz``."""
         path = Path(self.path)
         return (path.with_suffix("") if path.suffix in OPENERS else path).suffix.lower()
 

@@ -33,7 +33,7 @@ def scores(labels: Labels, predicted: np.ndarray, target: np.ndarray, lengths: S
     """Return the scores of :func:`names_of`, as fractions.
 
     ``f1`` is that of the second of two labels, such as 1 of 0 and 1; ``macro_f1`` is the mean over the labels that
-    occur in target or prediction; ``exact_match`` is the share of texts whose labels are all right. A correlation with
+    occur in target or prediction; ``exact_match`` is the share of texts with all labels correct. A correlation with
     predictions that are all equal is 0.
 
     Args:
@@ -83,7 +83,7 @@ def span_scores(names: Sequence[str], predicted, target, lengths: Sequence[int])
 def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return (type, start, end) of the spans of one text, end exclusive.
 
-    As conlleval of CoNLL-2003: ``I-X`` after something other than X begins a span; ``E-`` ends one, ``S-`` is one.
+    As in CoNLL-2003's conlleval, ``I-X`` after anything other than X begins a span; ``E-`` ends one, ``S-`` is one.
     """
     found, start, kind = [], 0, None
     for index, tag in enumerate([*tags, "O"]):

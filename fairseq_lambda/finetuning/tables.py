@@ -23,7 +23,7 @@ class Table:
     """Iterates over ``(line, {column: value})``; ``columns`` names them once the first record has been read.
 
     - ``tsv``: tabs separate columns, and quotes are text.
-    - ``csv``: commas, or semicolons where the first line has those alone; quotes as in RFC 4180.
+    - ``csv``: commas, or semicolons if the first line has only those; quotes as in RFC 4180.
     - ``jsonl``: an object per line.
     - ``conllu``: a sentence per record, a list per column; lines ``3-4`` and ``5.1`` are not words.
     - ``conll``: the same with any columns, separated by white space; ``-DOCSTART-`` is not a word.
@@ -78,8 +78,8 @@ class Table:
                 yield line, dict(zip(self.columns, row, strict=True))
         for line, row in rows:
             if len(row) != len(self.columns):
-                cause = "; did a quote open there that does not close?" if self.format == "csv" else ""
-                raise self._error(line, f"has {len(row)} columns and the first line {len(self.columns)}{cause}")
+                cause = "; is a quote left open there?" if self.format == "csv" else ""
+                raise self._error(line, f"has {len(row)} columns, but the first line has {len(self.columns)}{cause}")
             yield line, dict(zip(self.columns, row, strict=True))
 
     def _tsv(self) -> Iterator[tuple[int, dict[str, str]]]:
@@ -137,7 +137,7 @@ class Table:
                 if line.startswith("#") or not row[0].isdigit():
                     if line[0] != "#" and not row[0].replace("-", "").replace(".", "").isdigit():
                         raise self._error(
-                            number, "is not CoNLL-U: ten columns, with tabs between them; or --format conll"
+                            number, "is not CoNLL-U (ten columns separated by tabs): correct it, or use --format conll"
                         )
                     continue
                 self.columns = list(CONLLU)
@@ -148,7 +148,7 @@ class Table:
                 self.columns = self.columns or [str(i) for i in range(1, len(row) + 1)]
             if len(row) != len(self.columns):
                 raise self._error(
-                    number, f"has {len(row)} columns and not {len(self.columns)}: a word without its label?"
+                    number, f"has {len(row)} columns instead of {len(self.columns)}: a word without a label?"
                 )
             start = start or number
             rows.append(row)
@@ -165,7 +165,7 @@ class Table:
             parts = line[:-1].split("\t")
             self.columns = self.columns or (["text"] if len(parts) == 1 else ["text1", "text2"])
             if len(parts) != len(self.columns):
-                raise self._error(number, f"has {len(parts)} texts with tabs between them and not {len(self.columns)}")
+                raise self._error(number, f"has {len(parts)} texts separated by tabs instead of {len(self.columns)}")
             yield number, dict(zip(self.columns, parts, strict=True))
 
     def _error(self, line: int, what: str) -> ValueError:

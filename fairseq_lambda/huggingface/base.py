@@ -13,7 +13,7 @@ from fairseq_lambda.ops.unrolled import is_recording
 
 
 class LambdaBertPreTrainedModel(PreTrainedModel):
-    """What all lambda_bert models of transformers share. Saved folders hold their code: the configuration writes it."""
+    """What all lambda_bert models of transformers share. The configuration writes their code into saved folders."""
 
     config_class = LambdaBertConfig
     base_model_prefix = "lambda_bert"
@@ -119,12 +119,12 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
                 ``config.eos_token_id`` follow each other.
             inputs_embeds: (b, n, C) in place of ``input_ids``: what ``get_input_embeddings()`` would return for them.
             output_lambdas, output_attentions, output_hidden_states, return_dict: None: as in the configuration.
-            at: positions (p,) in the flattened (b * n); ``last_hidden_state`` is then theirs only, (p, C), which saves
+            at: positions (p,) in the flattened (b * n); ``last_hidden_state`` then has only these, (p, C), which saves
                 work in the top layer, and nothing is pooled. Not with hidden states or attentions.
 
         Raises:
             ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
-                tokens; ``output_attentions`` of a model without softmax layers; ``at`` with hidden states.
+                tokens; ``output_attentions`` of a model without attention layers; ``at`` with hidden states.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -137,7 +137,7 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         tokens = input_ids if inputs_embeds is None else inputs_embeds
         keeps_states = bool(output_hidden_states or output_attentions)
         if at is not None and keeps_states:
-            raise ValueError("hidden states and attentions are those of all positions: leave out at")
+            raise ValueError("hidden states and attentions need all positions: leave out at")
         features, states, lambdas = self.core(
             tokens, padding_mask, token_type_ids, keeps_states, bool(output_lambdas), at=at
         )

@@ -41,8 +41,8 @@ ACTIVATIONS = {  # transformers' names of the core's
 class LambdaBertConfig(PretrainedConfig):
     """Options of transformers' lambda_bert models; the defaults are the base size over BERT's vocabulary.
 
-    The core's options, :class:`fairseq_lambda.modules.LambdaBertOptions`, have transformers' names here where there is
-    one. ``local_context_size``, ``key_depth``, ``intra_depth`` and ``output_lambda_params`` are other names of
+    The core's options, :class:`fairseq_lambda.modules.LambdaBertOptions`, have transformers' names where transformers
+    has one. ``local_context_size``, ``key_depth``, ``intra_depth`` and ``output_lambda_params`` are other names of
     ``local_context``, ``dim_k``, ``dim_u`` and ``output_lambdas``, for reading and writing.
 
     Args:
@@ -54,7 +54,7 @@ class LambdaBertConfig(PretrainedConfig):
         lambda_layers: which layers are lambda layers: "all", "none" or a list such as "0,1,3-5"; the others are softmax
             layers.
         dim_k, dim_u, local_context, lambda_norm, lambda_gate, lambda_terms, lambda_backend: of the lambda layers.
-        attention_rotary: rotary positions in the softmax layers.
+        attention_rotary: rotary positions in the attention layers.
         absolute_positions: "learned", "sinusoidal" or "none"; "auto": none if every layer sees relative positions, else
             learned.
         max_position_embeddings: longest input, if ``absolute_positions`` are learned or ``local_context`` is 0
@@ -153,7 +153,7 @@ class LambdaBertConfig(PretrainedConfig):
             self.max_position_embeddings = ANY_LENGTH
 
     def save_pretrained(self, save_directory, *args, **options):
-        """As transformers', and write the code that loads the folder where this package is not installed.
+        """Save as transformers does, and write the code that loads the folder where this package is not installed.
 
         The configuration does this because a model saves it with its other files, before any of them is uploaded.
         """

@@ -15,7 +15,7 @@ class LambdaBertOutput(ModelOutput):
     Attributes:
         last_hidden_state: features (b, n, C).
         pooler_output: (b, C), of the first token; None without a pooler.
-        lambdas: a content lambda (b, k, v) per layer, None for a softmax layer.
+        lambdas: a content lambda (b, k, v) per layer, None for an attention layer.
         hidden_states: the embeddings and the states after each layer (b, n, C); the last is ``last_hidden_state``.
         attentions: attention weights (b, h, n, n) per layer, None for a lambda layer.
     """

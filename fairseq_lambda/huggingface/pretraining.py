@@ -27,7 +27,7 @@ class _WithMaskedLMHead(LambdaBertPreTrainedModel):
         return self.lm_head
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
-        """Take over weight and bias of a resized projection; the rest of the head stays."""
+        """Use the weight and bias of a resized projection; the rest of the head stays."""
         self.lm_head.weight, self.lm_head.bias = value.weight, value.bias
         self.lm_head.out_features = value.out_features
 

@@ -20,8 +20,8 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     """Return the tokenizer whose ids are the indices in ``symbols``.
 
     A text becomes ``<s> A </s>`` and a pair ``<s> A </s> </s> B </s>``, with segment 1 from the second ``</s>`` on.
-    Symbols typed in a text are read as symbols: ``<mask>`` and ``<unk>``, as in the hub, and, as everywhere in
-    transformers, ``<s>``, ``<pad>`` and ``</s>``, which the hub spells as text.
+    Symbols in a text are read as symbols: ``<mask>`` and ``<unk>``, as in the hub, and, as everywhere in transformers,
+    ``<s>``, ``<pad>`` and ``</s>``, which the hub treats as text.
 
     Args:
         model: a SentencePiece model of the unigram kind, serialised.
@@ -53,7 +53,7 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS}:0 $A:0 {EOS}:0", pair=f"{BOS}:0 $A:0 {EOS}:0 {EOS}:1 $B:1 {EOS}:1", special_tokens=[*ids.items()]
     )
-    # <mask> and <unk> take in a space before them; the text after them is spelt as it is.
+    # <mask> and <unk> absorb a space before them; the text after them is encoded unchanged.
     in_text = {symbol: AddedToken(symbol, lstrip=True, normalized=False, special=True) for symbol in (MASK, UNK)}
     others = [AddedToken(symbol, normalized=False, special=True) for symbol in (BOS, PAD, EOS)]
     tokenizer.add_special_tokens([*others, *in_text.values()])
@@ -81,7 +81,7 @@ def _scores(proto, symbols: list[str]) -> dict[str, float]:
             f"{trainer.ModelType.Name(trainer.model_type).lower()}, but only unigram has a fast tokenizer here"
         )
     if trainer.treat_whitespace_as_suffix or not spec.escape_whitespaces:
-        raise ValueError("the SentencePiece model has its spaces after the words, which fast tokenizers cannot do")
+        raise ValueError("the SentencePiece model has its spaces after the words, which fast tokenizers do not support")
     if any(piece.type == kind.USER_DEFINED for piece in proto.pieces):
         raise ValueError("the SentencePiece model has user-defined symbols, which are not supported")
     scores = {p.piece: p.score for p in proto.pieces if p.type in (kind.NORMAL, kind.BYTE, kind.UNUSED)}
@@ -91,7 +91,7 @@ def _scores(proto, symbols: list[str]) -> dict[str, float]:
     if missing:
         raise ValueError(
             f"the dictionary lacks {len(missing)} pieces of the SentencePiece model, such as {missing[0]!r}: "
-            "they are not of one vocabulary"
+            "the two do not belong together"
         )
     return scores
 
@@ -100,8 +100,8 @@ def _normalizer(spec) -> normalizers.Normalizer:
     """Return SentencePiece's normalisation of a text between symbols."""
     steps = [normalizers.Replace(Regex(f"[{re.escape(WHITE_SPACE)}]"), " ")]
     if "nfkc" in spec.name:
-        # Of a short grapheme, Precompiled drops all that follows its first match: the second mark of a decomposed
-        # "\u1ebf", or a mark behind a ligature. In composed text there is nothing left to drop.
+        # In a short grapheme, Precompiled drops everything after its first match: the second mark of a decomposed
+        # "\u1ebf", or a mark after a ligature. In composed text there is nothing left to drop.
         steps.append(normalizers.NFKC())
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))

@@ -19,19 +19,19 @@ class Contributions:
         y[n, h, :] = gate[n, h, :] * sum_m,u (content[n, h, m, u] + position[n, h, m, u]) V[m, :, u]
         content[n, h, m, u] = q[n, h] . K[m, :, u]        position[n, h, m, u] = q[n, h] . E[m - n, :, u]
 
-    For a softmax layer: y[n] = bias + sum_h projection[h] sum_m attention[n, h, m] V[m, h].
+    For an attention layer: y[n] = bias + sum_h projection[h] sum_m attention[n, h, m] V[m, h].
 
     The sum is exact given the normaliser of K's softmax, the gate, and the norms of queries and values. These depend on
-    the text themselves, so taking a token out of the text changes them, too (:mod:`.interventions` does that).
+    text, so removing a token from the text changes them too; :mod:`.interventions` measures that.
 
     Attributes:
         tokens: n symbols.
         layer: its index, from 0.
         parts: (n, h, m, u) each: "content" and "position", or "attention" (u = 1). They are signed; only the rows of
             "attention" sum to 1.
-        values: V (m, v, u), or (m, h, v, 1) for a softmax layer, which has values per head.
+        values: V (m, v, u), or (m, h, v, 1) for an attention layer, which has values per head.
         gate: (n, h, v); None: no gate.
-        projection, bias: (h, C, v) and (C,) for a softmax layer, else None.
+        projection, bias: (h, C, v) and (C,) for an attention layer, else None.
     """
 
     tokens: list[str]
@@ -60,7 +60,7 @@ class Contributions:
         return sum(self.parts.values()) if part == "all" else self._part(part)
 
     def head_vectors(self, part: str = "all", rows: slice = slice(None)) -> Tensor:
-        """Return what token m contributes to head h at n: (n, h, m, v), or (n, h, m, C) for a softmax layer.
+        """Return what token m contributes to head h at n: (n, h, m, v), or (n, h, m, C) for an attention layer.
 
         ``rows`` selects among n.
         """

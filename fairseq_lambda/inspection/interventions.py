@@ -30,7 +30,7 @@ def replaced_by(lambdas: list[Tensor | None]) -> Edit:
 def without(hidden: Tensor) -> Edit:
     """Return an edit: the content lambda as if the tokens in ``hidden`` (b, n) bool were not there.
 
-    This follows the definition and is not a subtraction: the softmax of the keys runs over the other tokens.
+    The lambda is recomputed, not obtained by subtraction: the softmax of the keys runs over the other tokens.
     """
 
     def edit(layer, mixing, x, padding_mask, content_lambda):
@@ -49,7 +49,7 @@ def edited(model, edit: Edit, layers: Iterable[int] | None = None) -> Iterator[N
     Args:
         model: see :func:`fairseq_lambda.inspection.reader`.
         edit: :func:`zero`, the result of :func:`replaced_by` or :func:`without`, or your own.
-        layers: indices; None: all lambda layers. Softmax layers have nothing to edit.
+        layers: indices; None: all lambda layers. Attention layers have nothing to edit.
 
     Raises:
         ValueError: no such layer, or a layer without a content lambda.

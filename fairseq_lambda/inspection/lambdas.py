@@ -25,7 +25,7 @@ def lambdas(
     """Return the content lambdas of texts as a memory-mapped array (texts, lambda layers, k, v), float32.
 
     It is written to ``path`` in numpy's format, whole or not at all; later, ``numpy.load(path, mmap_mode="r")`` opens
-    it. Softmax layers have no lambda and are left out. It takes the memory of one batch, whatever the number of texts.
+    it. Attention layers have no lambda and are left out. Memory is that of one batch, whatever the number of texts.
 
     Args:
         model, tokenizer: see :func:`fairseq_lambda.inspection.reader`.

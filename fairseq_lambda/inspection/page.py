@@ -93,8 +93,8 @@ class _Page:
     def predictions(self, other: Text | None) -> Section:
         columns = {"without content lambdas": zero_content(self.reads, self.ids)} if self._any_lambda() else {}
         if other is not None:
-            columns["with those of the other text"] = swap_content(self.reads, self.ids, other)[0]
-        rows, before = [["mask", "as it is", *columns]], mask_distribution(self.reads, self.ids)
+            columns["with the other text's content lambdas"] = swap_content(self.reads, self.ids, other)[0]
+        rows, before = [["mask", "unchanged", *columns]], mask_distribution(self.reads, self.ids)
         for mask in range(len(self.masks)):
             row = [str(mask + 1), self.best(before[mask])]
             row += [f"{self.best(c.after[mask])} (KL {c.divergence[mask]:.3f})" for c in columns.values()]
@@ -113,10 +113,10 @@ class _Page:
             figure = pictures.draw_leave_one_out(changes, self.tokens, mask, at)
             drawn.append(self.draw(f"leave-one-out-mask{mask + 1}", f"The effect on mask {mask + 1}", figure))
         text = (
-            "Each token is taken out of all layers at once, exactly: the softmax of the keys runs over the others. Its "
-            "own position stays. Each panel has its own scale."
+            "Each token is removed from all layers at once; this is exact, because the softmax of the keys runs over "
+            "the others. Its position stays. Each panel has its own scale."
         )
-        return Section("What each token does for the prediction", text, drawn)
+        return Section("How each token affects the prediction", text, drawn)
 
     def reaching(self) -> Section:
         target = f"mask {self.masks.index(self.at) + 1}" if self.masks else pictures.labels(self.tokens)[self.at]
@@ -141,7 +141,7 @@ class _Page:
             "First, the norms of what each token adds within a layer. Then, the product of the layers' maps, with "
             "residuals and norms (rollout), which is an estimate."
         )
-        return Section("What reaches it, layer by layer", text, drawn)
+        return Section("What reaches the token, layer by layer", text, drawn)
 
     def contributions(self) -> Section:
         drawn = []
@@ -160,14 +160,14 @@ class _Page:
             "columns the tokens read. White adds nothing, red makes the head's output longer, blue works against it. "
             "The numbers of a row, over all panels, sum to the length of the output."
         )
-        return Section("What each token adds to each other", text, drawn)
+        return Section("What each token adds to each other token", text, drawn)
 
     def terms(self) -> Section | None:
         terms = [{part: c.output(part).norm(dim=-1) for part in c.parts} for c in self.layer_contributions]
         if not any({"content", "position"} <= set(parts) for parts in terms):
             return None
         drawn = self.draw("content-over-position", "Content over position by layer", pictures.draw_terms(terms))
-        return Section("Content over position", "How much content lambdas add, relative to the neighbours.", [drawn])
+        return Section("Content over position", "How much content lambdas add, relative to position lambdas.", [drawn])
 
     def slots(self) -> Section | None:
         drawn = [
@@ -225,8 +225,8 @@ def render(name: str, text: str, sections: list[Section]) -> str:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(name)}: one text from inside</title><style>{STYLE}</style></head><body>",
-        f"<h1>{html.escape(name)}: one text from inside</h1>",
+        f"<title>{html.escape(name)}: one text from the inside</title><style>{STYLE}</style></head><body>",
+        f"<h1>{html.escape(name)}: one text from the inside</h1>",
         f'<p class="text">{html.escape(text)}</p>',
     ]
     for section in sections:

@@ -171,7 +171,7 @@ def draw_leave_one_out(changes: dict[str, MaskChange], tokens: Sequence[str], ma
         colors = ["C1" if position == at else "C0" for position in range(len(tokens))]
         axis.barh(range(len(tokens)), values, color=colors)
         axis.set_title(title, fontsize=10)
-        axis.set_xlabel(f"change in nats (KL), up to {values.max():.2g}", fontsize=9)  # scales differ by far
+        axis.set_xlabel(f"change in nats (KL), up to {values.max():.2g}", fontsize=9)  # scales differ widely
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.tick_params(axis="x", labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)

@@ -33,7 +33,7 @@ class Reader:
 
     @property
     def mixings(self) -> list[nn.Module]:
-        """The lambda and softmax layers, bottom first."""
+        """The lambda and attention layers, bottom first."""
         return [layer.mixing for layer in self.core.encoder.layers]
 
     def ids(self, text: Text) -> Tensor:

@@ -12,7 +12,7 @@ from fairseq_lambda.inspection.reader import Text, is_lambda_layer, reader, read
 
 @dataclass
 class Slots:
-    """The k slots of a layer's content lambda for one text, and how much of each token is in each.
+    """The k slots of a layer's content lambda for one text, and the share of each token in each slot.
 
     Attributes:
         tokens: m symbols.

@@ -44,7 +44,7 @@ class Pooling:
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Return float32 vectors on the CPU of ids (b, n), right-padded."""
+        """Return the vectors of ids (b, n), right-padded, as float32 on the CPU."""
         wants_lambda = self.pooling == "lambda"
         features, extra = self.model(
             tokens.to(next(self.model.parameters()).device),

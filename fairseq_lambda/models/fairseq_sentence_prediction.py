@@ -74,7 +74,7 @@ def as_ours(cfg, state: dict, dictionary: Dictionary | None, labels: list[str] |
     regression = bool(cfg.get("regression_target", False))
     classes = int(cfg.num_classes)
     if labels is not None and len(labels) != classes:
-        raise ValueError(f"labels= has {len(labels)} names, but the checkpoint {classes} classes")
+        raise ValueError(f"labels= has {len(labels)} names, but the checkpoint has {classes} classes")
     if labels is not None or "labels" not in state:
         names = [] if regression else labels or [str(index) for index in range(classes)]
         own = Labels("regression" if regression else "classification", names, ANY)

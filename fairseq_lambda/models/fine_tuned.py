@@ -79,7 +79,7 @@ class FineTuned:
                 + ("give the second one as pair=" if second is None else "leave out pair=")
             )
         if second is not None and len(second) != len(first):
-            raise ValueError(f"{len(first)} texts and {len(second)} in pair=: as many of each are needed")
+            raise ValueError(f"{len(first)} texts, but {len(second)} in pair=: give the same number of each")
         rows = self.text_outputs([(a,) for a in first] if second is None else list(zip(first, second, strict=True)))
         found = [classification(self.labels, row) for row in rows]
         return found[0] if single else found

@@ -50,19 +50,19 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         self.bpe = None
         if sentencepiece_model is not None:
             self.bpe = SentencePieceEncoder(sentencepiece_model, task.source_dictionary)
-        self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq tells the device by it
+        self.register_buffer("_float_tensor", torch.zeros(1))  # fairseq finds the device by it
 
     @classmethod
     def from_folder(
         cls, folder, checkpoint_file: str | None = None, backend: str = "auto", dictionary=None, labels=None
     ) -> "LambdaBertHubInterface":
-        """Return an included model, or that of a training or exported folder, in evaluation mode.
+        """Return the model of a training or exported folder, or an included model, in evaluation mode.
 
         Args:
-            folder: it may have moved since training; or a checkpoint file; or the name of an included model, such as
-                "lambda_bert_mini-enwiki". A folder with that name is preferred.
-            checkpoint_file: a name in it; default: the first of model.safetensors, model.pt, checkpoint_best.pt,
-                checkpoint_last.pt.
+            folder: a training or exported folder, wherever it is now; a checkpoint file; or the name of an included
+                model, such as "lambda_bert_mini-enwiki". A folder of that name takes precedence.
+            checkpoint_file: a file in the folder; default: the first of model.safetensors, model.pt,
+                checkpoint_best.pt, checkpoint_last.pt.
             backend: of the lambda layers, see :func:`fairseq_lambda.ops.lambda_mix`; the one used in training may not
                 suit this machine.
             dictionary: a ``dict.txt``, or fairseq's dictionary, for a checkpoint that was fine-tuned under fairseq's
@@ -136,8 +136,8 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         """Return features (b, n, C), or all L + 1 hidden states; with ``return_lambdas`` also the content lambdas.
 
         Args:
-            tokens: ids (n,) or (b, n), right-padded; or a list of texts or ids (n,), for which the result is a list
-                with what each of them gives alone, b = 1.
+            tokens: ids (n,) or (b, n), right-padded; or a list of texts or of ids (n,): the result is then a list of
+                what each gives alone, with b = 1.
             return_all_hiddens: return a list, the embeddings first, in place of the top features.
             return_lambdas: return (features, lambdas), lambdas being a list of (b, dim_k, dim_v), None for softmax
                 layers.
@@ -155,14 +155,14 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         return (features, extra["lambdas"]) if return_lambdas else features
 
     def predict(self, head: str, tokens: Tensor, return_logits: bool = False) -> Tensor:
-        """Return log-probabilities, or with ``return_logits`` logits, (b, classes) of a head for ids (n,) or (b, n).
+        """Return a head's log-probabilities (b, classes) for ids (n,) or (b, n); with ``return_logits``, its logits.
 
         Raises:
             ValueError: there is no such head.
         """
         if head not in self.model.classification_heads:
             there = ", ".join(self.model.classification_heads) or "none"
-            raise ValueError(f"no classification head {head!r}, there is {there}: see register_classification_head")
+            raise ValueError(f"no classification head {head!r} (there is {there}): see register_classification_head")
         return super().predict(head, tokens, return_logits)
 
     @torch.no_grad()

@@ -76,7 +76,7 @@ class LambdaBertEncoder(FairseqEncoder):
             masked_tokens: (b, n) bool, or positions (masked,) in the flattened (b * n), which avoid waiting for a GPU.
                 Only these tokens get logits, (masked, V), and the top layer skips most of its work for all others but
                 ``<s>``. With ``features_only``, their features (masked, C) are returned, and no sentence logits.
-            return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for softmax layers.
+            return_lambdas: fill ``lambdas`` with a content lambda (b, k, v) per layer, None for attention layers.
             has_padding: whether there is any padding; None: check, which waits for a GPU.
             document_lengths: of packed rows, see :class:`Documents`; None: a row is one text.
 
@@ -133,7 +133,7 @@ class LambdaBertModel(RobertaModel):
 
     @classmethod
     def add_args(cls, parser):
-        # RobertaModel lists its argparse options by hand here; ours are the dataclass's.
+        # RobertaModel lists its argparse options by hand here; ours come from the dataclass.
         super(RobertaModel, cls).add_args(parser)
 
     @classmethod
@@ -172,7 +172,7 @@ class LambdaBertModel(RobertaModel):
         self.classification_heads[name] = head.to(like.device, like.dtype).train(self.training)
 
     def upgrade_state_dict_named(self, state_dict, name):
-        """As RobertaModel's, and reads older names; a sentence head may be missing, or be there unused."""
+        """Do as RobertaModel does, and read older names; a sentence head may be missing, or present but unused."""
         prefix = f"{name}." if name else ""
         with_present_names(state_dict, prefix, self.encoder.bert.options)
         super().upgrade_state_dict_named(state_dict, name)
@@ -183,7 +183,7 @@ class LambdaBertModel(RobertaModel):
             for k in saved:
                 del state_dict[k]
         elif not saved:
-            logger.warning("the checkpoint has no sentence head: this one starts from scratch")
+            logger.warning("the checkpoint has no sentence head: the model's has its initial weights")
             state_dict.update({key + k: v for k, v in own.state_dict().items()})
 
     def differing_options(self, cfg: dict) -> list[tuple[str, object, object]]:
@@ -234,8 +234,8 @@ def _check_format(task) -> None:
             setattr(task.cfg, name, index)
         elif value != index:
             raise ValueError(
-                f"--{name.replace('_', '-')} {value}: must be {index} (leave the flag out), as a lambda_bert reads "
-                "<s> A </s> </s> B </s>"
+                f"--{name.replace('_', '-')} {value}: must be {index} (leave the flag out), because a lambda_bert "
+                "reads <s> A </s> </s> B </s>"
             )
 
 

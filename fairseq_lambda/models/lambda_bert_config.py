@@ -35,9 +35,9 @@ class LambdaBertConfig(FairseqDataclass):
     encoder_layers: int = _option(12, "number of layers")
     encoder_embed_dim: int = _option(768, "width of the model")
     encoder_ffn_embed_dim: int = _option(3072, "inner width of the feed-forward networks")
-    encoder_attention_heads: int = _option(12, "heads of each lambda or softmax layer")
+    encoder_attention_heads: int = _option(12, "heads of each lambda or attention layer")
     lambda_layers: str = _option(
-        "all", "which layers are lambda layers: all, none, or a list such as 0,1,3-5; the others are softmax layers"
+        "all", "which layers are lambda layers: all, none, or a list such as 0,1,3-5; the others are attention layers"
     )
     lambda_key_depth: int = _option(16, "query and key depth k")
     lambda_intra_depth: int = _option(1, "intra-depth u")
@@ -60,12 +60,12 @@ class LambdaBertConfig(FairseqDataclass):
         "kind of absolute position embeddings; auto: none if every layer sees relative positions (position lambdas, "
         "--attention-rotary), else learned",
     )
-    max_positions: Optional[int] = _option(  # noqa: UP045  fairseq's argparse bridge knows this form only
+    max_positions: Optional[int] = _option(  # noqa: UP045  fairseq's argparse bridge supports only this form
         None, "longest input in tokens (default: --tokens-per-sample)"
     )
     dropout: float = _option(0.0, "dropout of the embeddings and the residual branches")
     attention_dropout: float = _option(0.0, "dropout of softmax attention weights; torch's fused CPU kernel needs 0")
-    attention_rotary: bool = _option(False, "rotary (relative) positions in the softmax layers")
+    attention_rotary: bool = _option(False, "rotary (relative) positions in the attention layers")
     activation_dropout: float = _option(0.0, "dropout after the activation of the feed-forward networks")
     activation_fn: ChoiceEnum(ACTIVATIONS) = _option("gelu", "activation of the feed-forward networks")
     post_norm: bool = _option(False, "LayerNorm after the residual sums, as in BERT (default: before each sublayer)")
@@ -131,8 +131,8 @@ def flag_of(option: str) -> str:
 def sized_config(layers: int, width: int, heads: int) -> type[LambdaBertConfig]:
     """Return a config class with the shape as its defaults; the feed-forward width is four times the model's.
 
-    A class per size, not an architecture function that edits the options: fairseq calls those on the command line
-    only, whereas the defaults of a dataclass also hold under fairseq-hydra-train.
+    A class per size, not an architecture function that edits the options: fairseq calls such functions only for a
+    command line, whereas the defaults of a dataclass also apply under fairseq-hydra-train.
     """
 
     @dataclass

@@ -53,7 +53,7 @@ class ManyTexts:
             method: "original" (Salazar et al., 2020), or "word_l2r", the rest of the piece's word masked as well (Kauf
                 and Ivanova, 2023).
             per_piece: return for each text a list of (piece, log probability) instead.
-            precision: "float32", "bfloat16", or "auto", bfloat16 where the hardware has it.
+            precision: "float32", "bfloat16", or "auto": bfloat16 where it is faster.
             max_tokens: per batch.
 
         Raises:
@@ -77,7 +77,7 @@ class ManyTexts:
     def scorer(
         self, methods: Sequence[str] = METHODS, precision: str = "float32", max_tokens: int = MAX_TOKENS
     ) -> PseudoLogLikelihood:
-        """Return a function that scores batches of ids with this model, by several methods at once; see its class."""
+        """Return this model's :class:`~fairseq_lambda.models.scoring.PseudoLogLikelihood`, for batches of ids."""
         space_behind = self.bpe is not None and self.bpe.space_behind
         return PseudoLogLikelihood(
             self.model, self.task.source_dictionary, space_behind, methods, precision, max_tokens

@@ -15,7 +15,7 @@ REMOVED = "which was removed after ablations (docs/ablations.md): read this chec
 
 
 def with_present_options(model) -> None:
-    """Update the model's options of a checkpoint, a mapping, in place.
+    """Update a checkpoint's model options, a mapping, in place.
 
     Raises:
         ValueError: an option that no longer exists has a value that changes the meaning of the weights.

@@ -18,7 +18,7 @@ OPENING = ("Ps", "Pi")  # Unicode's categories of opening brackets and quotes
 class SentencePieceEncoder:
     """Text to space-joined pieces and back; what fairseq calls a bpe.
 
-    Without symbols, ``decode(encode(text))`` is SentencePiece's own round trip. Pieces do not tell whether there is a
+    Without symbols, ``decode(encode(text))`` is SentencePiece's own round trip. Pieces do not show whether there is a
     space before a symbol (or after it, if the vocabulary has its spaces after the words). ``decode`` writes one, except
     after brackets, quotes and hyphens that open towards the symbol, as in ``(<mask>)`` and ``pre-<mask>``.
 
@@ -53,10 +53,10 @@ class SentencePieceEncoder:
         return self.processor.encode(text, out_type=str)
 
     def _beside_symbol(self, text: str, before: bool) -> list[str]:
-        """Return the pieces of ``text`` next to a symbol, without a space between: after it if ``before``, else before.
+        """Return the pieces of ``text`` beside a symbol, without a space: after it if ``before``, else before it.
 
-        By itself, the text would get a space there. So a character that no piece has takes the symbol's place. In
-        training data the same character takes the place of a literal ``<unk>``.
+        Encoded alone, the text would get a space there. So a character that no piece contains stands in for the symbol,
+        as it does for a literal ``<unk>`` in training data.
         """
         pieces = self._pieces(NO_PIECE + text if before else text + NO_PIECE)
         in_bytes = [f"<0x{byte:02X}>" for byte in NO_PIECE.encode()]

@@ -34,8 +34,8 @@ class PseudoLogLikelihood:
         dictionary: the model's, ``<mask>`` included.
         space_behind: U+2581 ends a word, see :class:`fairseq_lambda.models.pieces.SentencePieceEncoder`.
         methods: some of ``METHODS``.
-        precision: of the encoder's matrix products: "float32", "bfloat16", or "auto", bfloat16 where the hardware has
-            it. The projection to the vocabulary is always done in the dtype of the weights.
+        precision: of the encoder's matrix products: "float32", "bfloat16", or "auto": bfloat16 where it is faster.
+            The projection to the vocabulary is always done in the dtype of the weights.
         max_tokens: per batch of masked copies; a longer text is a batch of its own.
 
     Raises:

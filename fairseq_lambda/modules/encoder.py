@@ -63,7 +63,7 @@ class EncoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return x (b, n, C) and, with ``return_lambda`` and a lambda layer, its content lambda (b, k, v).
 
-        ``rotation`` is for softmax layers, see :meth:`SoftmaxAttention.rotation`; ``documents`` is for packed rows.
+        ``rotation`` is for attention layers, see :meth:`SoftmaxAttention.rotation`; ``documents`` is for packed rows.
         With ``at``, positions (p,) in the flattened (b * n), the feed-forward network skips all other positions and
         the result is (p, C).
         """
@@ -136,7 +136,7 @@ class LambdaEncoder(nn.Module):
     ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
         """Return the output (b, n, C), the states [input, layer 1, ..., layer L], and the L content lambdas.
 
-        A content lambda is (b, k, v), or None for a softmax layer. Either list is empty unless requested: on a long
+        A content lambda is (b, k, v), or None for an attention layer. Either list is empty unless requested: on a long
         text the states would take most of the memory. With ``at``, positions (p,) in the flattened (b * n), the output
         and the last state are (p, C), and the last layer skips most of its work.
         """
@@ -162,7 +162,7 @@ class LambdaEncoder(nn.Module):
         return self.layer_norm(x), states, lambdas
 
     def _rotation(self, x: Tensor) -> Tensor | None:
-        """Return the rotary positions that all softmax layers share, or None if there are none."""
+        """Return the rotary positions that all attention layers share, or None if there are none."""
         for layer in self.layers:
             if isinstance(layer.mixing, SoftmaxAttention) and layer.mixing.rotary:
                 return layer.mixing.rotation(x)
@@ -195,7 +195,7 @@ def parse_layers(spec: str, count: int) -> frozenset[int]:
     ``spec`` is "all", "none", or numbers and ranges such as "0,1,3-5".
 
     Raises:
-        ValueError: not of that form, or a layer that does not exist.
+        ValueError: ``spec`` has another form, or names a layer that does not exist.
     """
     if spec in ("all", "none"):
         return frozenset(range(count) if spec == "all" else ())
@@ -208,5 +208,5 @@ def parse_layers(spec: str, count: int) -> frozenset[int]:
         if dash and int(last) < int(first):
             raise ValueError(f"lambda_layers={spec}: the range {part.strip()} runs backwards")
     if max(chosen) >= count:
-        raise ValueError(f"lambda_layers={spec}: layer {max(chosen)} does not exist, layers={count} are counted from 0")
+        raise ValueError(f"lambda_layers={spec}: layer {max(chosen)} does not exist (layers={count}, counted from 0)")
     return frozenset(chosen)

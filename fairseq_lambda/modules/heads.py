@@ -9,7 +9,7 @@ class MaskedLMHead(nn.Linear):
     """Returns logits over the vocabulary (..., V): ``LN(act(x W + b)) Wv^T + bv``, as in BERT.
 
     The module itself is the last projection, ``weight`` (V, C) and ``bias`` (V,), so that the weight can be tied to the
-    token embeddings; it contains the transformation before.
+    token embeddings; the dense layer and the LayerNorm before it are submodules.
 
     Args:
         embed_dim: C.

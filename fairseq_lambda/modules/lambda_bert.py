@@ -16,7 +16,7 @@ from fairseq_lambda.ops.documents import Documents
 
 POSITIONS = ("auto", "learned", "sinusoidal", "none")
 INITIAL_STD = 0.02  # of linear layers and embeddings, as in BERT
-# Options that change neither the meaning of weights nor, apart from noise in training and rounding, what they compute.
+# Options that change neither the meaning of the weights nor, apart from noise in training and rounding, the results.
 HARMLESS = frozenset(
     "backend checkpoint_activations max_positions dropout attention_dropout activation_dropout pooler_dropout "
     "layerdrop vocab_size padding_idx eos_idx".split()  # the last three: the dictionary is compared separately
@@ -105,7 +105,7 @@ class LambdaBertOptions:
 class LambdaBertOutput(NamedTuple):
     """``features`` (b, n, C) of the top layer; L + 1 ``states`` and L ``lambdas``, both empty unless requested.
 
-    A content lambda is (b, k, v), or None for a softmax layer.
+    A content lambda is (b, k, v), or None for an attention layer.
     """
 
     features: Tensor
@@ -154,7 +154,7 @@ class LambdaBert(nn.Module):
             self.lm_head.weight = self.embed_tokens.weight
 
     def build_head(self, num_classes: int, inner_dim: int | None = None, kind=ClassificationHead) -> ClassificationHead:
-        """Return a new head of class ``kind`` that fits this model, by default one on ``<s>``; it is not kept here."""
+        """Return a new head of class ``kind`` that fits this model, by default one on ``<s>``, without storing it."""
         o = self.options
         return kind(o.embed_dim, num_classes, inner_dim, o.pooler_activation_fn, o.pooler_dropout)
 
@@ -174,15 +174,15 @@ class LambdaBert(nn.Module):
             tokens: (b, n) ids, right-padded; or (b, n, C), their embeddings, see :meth:`embed`.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
-            documents: where the documents of packed rows are; each has its own positions, and the same features as when
-                it is alone.
+            documents: the layout of packed rows; each document has its own positions, and the same features as when it
+                is alone.
             at: positions (p,) in the flattened (b * n); features are then computed for these only, (p, C), which saves
                 work in the top layer.
 
         Raises:
             ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
         """
-        if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # exporters take this for a limit
+        if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # exporters record this as a limit
             raise ValueError(
                 f"{tokens.size(1)} tokens exceed the model's {self.max_positions} positions: shorten the text, or "
                 "train with more positions, or with a local context and no absolute positions"
@@ -223,7 +223,7 @@ def segment_ids(tokens: Tensor, eos: int) -> Tensor:
     They are derived from the tokens, so that pretraining, hub interface and fine-tuning cannot disagree.
     """
     is_eos = tokens.eq(eos)
-    second_eos = is_eos & F.pad(is_eos, (1, -1))  # the token before it is one, too
+    second_eos = is_eos & F.pad(is_eos, (1, -1))  # the token before it is </s> too
     return second_eos.cumsum(dim=1).clamp(max=1)
 
 
@@ -255,7 +255,7 @@ def _build_layer(o: LambdaBertOptions, is_lambda: bool) -> EncoderLayer:
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw the weights of linear layers and embeddings as BERT does; lambda layers, which come last, draw their own."""
+    """Draw the weights of linear layers and embeddings as BERT does; a lambda layer then redraws all of its own."""
     if isinstance(module, LambdaLayer):
         module.reset_parameters()
     elif isinstance(module, nn.Linear | nn.Embedding):

@@ -65,7 +65,7 @@ class LambdaLayer(nn.Module):
         self.local_context, self.max_positions, self.terms = local_context, max_positions, terms
         self.backend = check_backend(backend)
         self.q_proj = nn.Linear(embed_dim, heads * dim_k, bias=False)
-        # A weight whose term is left out would never get a gradient, and DDP refuses that: so there is none.
+        # The weights of an omitted term would never get a gradient, which DDP refuses, so they are not created.
         self.k_proj = nn.Linear(embed_dim, dim_k * dim_u, bias=False) if terms != "position" else None
         self.v_proj = nn.Linear(embed_dim, self.dim_v * dim_u, bias=False)
         offsets = local_context or 2 * max_positions - 1
@@ -89,7 +89,7 @@ class LambdaLayer(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights so that inputs of unit variance give q, V and, before the gate, y of about unit variance.
 
-        E's standard deviation follows from a query summing k * u * r products with its independent entries.
+        E's standard deviation takes into account that a query sums k * u * r products with its independent entries.
         """
         for projection in filter(None, (self.q_proj, self.k_proj, self.v_proj)):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
@@ -111,7 +111,8 @@ class LambdaLayer(nn.Module):
             x: (b, n, C), n >= 1.
             padding_mask: (b, n) bool, True where padded. Nothing there reaches a real token, not even NaN, but NaN
                 there makes the gradients of the weights NaN.
-            documents: of packed rows; each is mixed as if it were alone, with its own lambdas, which are not returned.
+            documents: the layout of packed rows; each document is mixed as if it were alone, and its lambdas are not
+                returned.
 
         Raises:
             ValueError: global context and n > max_positions; ``documents`` with ``return_lambda``.
@@ -123,7 +124,7 @@ class LambdaLayer(nn.Module):
                 "build the layer with more, or with a local_context"
             )
         if documents is not None and return_lambda:
-            raise ValueError("return_lambda=True does not go with packed documents: give each document its own row")
+            raise ValueError("return_lambda=True does not work with packed documents: give each document its own row")
         if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
             x = x.to(torch.get_autocast_dtype(x.device.type))  # once here, else in each projection
         tensors = [t.to(x.dtype) for t in self.projections(x, padding_mask, documents)]  # norms may give float32
@@ -178,8 +179,8 @@ class LambdaLayer(nn.Module):
         elif padding_mask is None:
             keys = logits.softmax(dim=1)
         else:
-            # Not -inf, because a row of padding alone would be 0 / 0. Next to any real token, the lowest number has
-            # the weight exp(-huge) = 0, and the second fill clears the rows without real tokens.
+            # Not -inf, because a row of nothing but padding would give 0 / 0. Next to any real token, the lowest number
+            # has the weight exp(-huge) = 0, and the second fill clears the rows without real tokens.
             padded = padding_mask[..., None]
             keys = logits.masked_fill(padded, torch.finfo(logits.dtype).min).softmax(dim=1).masked_fill(padded, 0)
         return keys.unflatten(-1, (self.dim_k, self.dim_u))
@@ -205,7 +206,7 @@ def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, g
         )
     if not local_context and (max_positions is None or max_positions < 1):
         raise ValueError(
-            f"local_context=0 (global) does not go with max_positions={max_positions}: give the longest sequence"
+            f"local_context=0 (global) does not work with max_positions={max_positions}: give the longest sequence"
         )
     for name, value, choices in (("norm", norm, NORMS), ("gate", gate, GATES), ("terms", terms, TERMS)):
         if value not in choices:

@@ -15,7 +15,7 @@ def count_positions(padding_mask: Tensor) -> Tensor:
 class LearnedPositions(nn.Embedding):
     """Returns learned position embeddings (b, n, C); the row of padding stays zero.
 
-    The rows below ``padding_idx`` are not used: this is fairseq's layout of the table, and that of checkpoints.
+    The rows below ``padding_idx`` are not used: this is the layout of fairseq's table and of its checkpoints.
 
     Args:
         max_positions: longest sequence.

@@ -50,7 +50,7 @@ class SoftmaxAttention(nn.Module):
             padding_mask: (b, n) bool, True where padded.
             rotation: :meth:`rotation` for this length or a longer one, shared by the layers of a model; None: computed
                 here.
-            documents: of packed rows; each is mixed as if it were alone.
+            documents: the layout of packed rows; each document is mixed as if it were alone.
         """
         projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
         if self.rotary and rotation is None:
@@ -108,7 +108,7 @@ class SoftmaxAttention(nn.Module):
 
 
 def _visible(padding_mask: Tensor) -> Tensor:
-    """Return which keys (b, 1, 1, n) may be seen; a row of padding alone sees itself, or would be 0 / 0."""
+    """Return which keys (b, 1, 1, n) are visible; a row of nothing but padding sees itself, to avoid 0 / 0."""
     return (~padding_mask | padding_mask.all(dim=1, keepdim=True))[:, None, None, :]
 
 
@@ -122,7 +122,7 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # compilers and exporters hardly support complex numbers
         (even, odd), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
         turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    else:  # one pass over the memory forward, and one backward
+    else:  # one pass over the memory in each direction
         turned = torch.view_as_complex(pairs.contiguous()) * torch.view_as_complex(rotation)
         turned = torch.view_as_real(turned)
     return turned.flatten(-2).to(x.dtype)

@@ -1,7 +1,7 @@
 """Documents packed into rows: where each one is, and how tensors get from rows to documents and back.
 
-Only operations that mix tokens need to know the documents. Everything else works on rows, which have hardly any
-padding.
+Only operations that mix tokens need to know where documents begin and end. Everything else works on rows, which have
+hardly any padding.
 """
 
 from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ class FusedAdamConfig(FairseqAdamConfig):
 
 @register_optimizer("fused_adam", dataclass=FusedAdamConfig)
 class FusedAdam(FairseqOptimizer):
-    """Updates weights as fairseq's Adam does; either resumes from checkpoints of the other.
+    """Updates weights as fairseq's Adam does; the two resume from each other's checkpoints.
 
     The factors of the gradients, for the size of the batch and for clipping, are kept as one number until :meth:`step`,
     as with fairseq's ``--fp16``. This saves two passes over all gradients.
@@ -83,7 +83,7 @@ class ScaledAdam(torch.optim.Optimizer):
         return loss
 
     def _by_step(self, parameters: list[torch.Tensor]) -> dict[int, list[torch.Tensor]]:
-        """Return the weights with a gradient, grouped by the number of their update; with layer drop it differs."""
+        """Return the weights with a gradient, grouped by their number of updates, which differs with LayerDrop."""
         result = defaultdict(list)
         for parameter in parameters:
             if parameter.grad is None:

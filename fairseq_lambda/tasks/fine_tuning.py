@@ -22,7 +22,7 @@ SHORTEST = 8
 @dataclass
 class FineTuningConfig(FairseqDataclass):
     data: str = field(default=MISSING, metadata={"help": "folder made by lambda-bert finetune"})
-    max_length: Optional[int] = field(  # noqa: UP045  fairseq's argparse bridge knows this form only
+    max_length: Optional[int] = field(  # noqa: UP045  fairseq's argparse bridge supports only this form
         default=None,
         metadata={
             "help": "longest sample in tokens, special symbols included; longer texts are shortened "
@@ -89,7 +89,7 @@ class FineTuningTask(SymbolsTask):
         """Return the task over the symbols and labels of ``cfg.data``, or over those given.
 
         Raises:
-            FileNotFoundError, ValueError: no such folder, or not one of ours.
+            FileNotFoundError, ValueError: no such folder, or not one made by lambda-bert finetune.
         """
         if dictionary is not None:
             return cls(cfg, dictionary, labels)
@@ -110,7 +110,7 @@ class FineTuningTask(SymbolsTask):
             ValueError: the state is not of this task.
         """
         if "labels" not in state:
-            raise ValueError(f"the checkpoint's task_state has no labels: it is not of --task {cfg._name}")
+            raise ValueError(f"the checkpoint's task_state has no labels: it was not saved with --task {cfg._name}")
         task = cls(cfg, cls.dictionary_from_state(state), Labels(**state["labels"]))
         task.max_length = state.get("max_length", cfg.max_length)
         return task
@@ -137,7 +137,7 @@ class FineTuningTask(SymbolsTask):
         if self.max_length is None:
             self.max_length = DEFAULT_LENGTH if limit == NO_LIMIT else limit
         elif self.max_length > limit:
-            raise ValueError(f"--max-length {self.max_length}: the model reads {limit} tokens at most")
+            raise ValueError(f"--max-length {self.max_length}: the model reads at most {limit} tokens")
         self.build_head(model)
         frozen = model.encoder.parameters() if self.cfg.freeze_encoder else _masked_lm_head(model)
         for parameter in frozen:

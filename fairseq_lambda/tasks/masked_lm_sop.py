@@ -89,8 +89,8 @@ class MaskedLMSOPTask(SymbolsTask):
 
         Raises:
             FileNotFoundError: the split is not there.
-            ValueError: it is damaged, empty, in numbered parts, of another dictionary, or, for
-                ``nsp``, a single document.
+            ValueError: it is damaged or empty, is in numbered parts, was binarised with another dictionary, or, for
+                ``nsp``, is a single document.
         """
         folders = _folders(self.cfg)
         folder = folders[(epoch - 1) % len(folders)]
@@ -127,7 +127,7 @@ class MaskedLMSOPTask(SymbolsTask):
         self._log(path, dataset, documents, unknown)
 
     def _check_dictionary(self, folder: str) -> None:
-        """Raise ValueError if the data was binarised with other symbols than this task's: its ids would not show it."""
+        """Raise ValueError if the data was binarised with symbols other than this task's, which the ids do not show."""
         file = os.path.join(folder, "dict.txt")
         if os.path.isfile(file):
             dictionary = Dictionary.load(file)
@@ -180,7 +180,7 @@ class MaskedLMSOPTask(SymbolsTask):
         if self.cfg.pack_documents and "document_lengths" not in signature(model.encoder.forward).parameters:
             raise ValueError(
                 f"--pack-documents with --arch {getattr(cfg, '_name', type(model).__name__)}: only a lambda_bert keeps "
-                "packed documents apart (--lambda-layers none for softmax layers); leave out --pack-documents"
+                "packed documents apart (--lambda-layers none for attention layers); leave out --pack-documents"
             )
         if self.cfg.tokens_per_sample > model.max_positions():
             raise ValueError(

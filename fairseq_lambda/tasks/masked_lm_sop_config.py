@@ -19,8 +19,8 @@ class MaskedLMSOPConfig(FairseqDataclass):
     sentence_objective: ChoiceEnum(list(OBJECTIVES)) = field(
         default="sop",
         metadata={
-            "help": "what to predict of two parts of text: sop: whether they are in order or swapped; nsp: whether the "
-            "second follows the first or comes from another document; none: masked LM only, on one part"
+            "help": "what to predict about two parts of text: sop: whether they are in order or swapped; nsp: whether "
+            "the second follows the first or comes from another document; none: masked LM only, on one part"
         },
     )
     tokens_per_sample: int = field(
@@ -28,7 +28,7 @@ class MaskedLMSOPConfig(FairseqDataclass):
     )
     mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens that are masked and predicted"})
     leave_unmasked_prob: float = field(
-        default=0.1, metadata={"help": "of those tokens, the share that is left as it is"}
+        default=0.1, metadata={"help": "of those tokens, the share that is left unchanged"}
     )
     random_token_prob: float = field(
         default=0.1, metadata={"help": "of those tokens, the share that is replaced by a random one"}

@@ -28,7 +28,7 @@ class SymbolsTask(FairseqTask):
         self._sentencepiece = None
 
     def read_sentencepiece(self, folder: str | Path) -> None:
-        """Take over the SentencePiece model of a data folder, if it has one."""
+        """Use the SentencePiece model of a data folder, if it has one."""
         model = Path(folder) / "sentencepiece.model"
         if model.is_file():
             self._sentencepiece = torch.from_numpy(np.fromfile(model, dtype=np.uint8))
@@ -41,7 +41,7 @@ class SymbolsTask(FairseqTask):
         self.__dict__.update(state, state=StatefulContainer())
 
     def state_dict(self) -> dict:
-        """Return what a checkpoint needs to be usable by itself; fairseq stores it as ``task_state``.
+        """Return what a checkpoint needs to be usable on its own; fairseq stores it as ``task_state``.
 
         ``symbols``: the dictionary's, a list of str, ``<mask>`` included. ``sentencepiece``: the
         model file beside dict.txt, (bytes,) uint8; left out if there is none.
@@ -52,7 +52,7 @@ class SymbolsTask(FairseqTask):
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Check that a checkpoint goes with this dictionary, and take over its SentencePiece model.
+        """Check that a checkpoint fits this dictionary; use its SentencePiece model if there is no other.
 
         Raises:
             ValueError: it was trained with another dictionary.
@@ -68,7 +68,7 @@ class SymbolsTask(FairseqTask):
         """Return the dictionary of a checkpoint's ``task_state``, ``<mask>`` included.
 
         Raises:
-            ValueError: the state is not of one of these tasks.
+            ValueError: the state belongs to none of these tasks.
         """
         dictionary = Dictionary()
         for symbol in state.get("symbols", []):

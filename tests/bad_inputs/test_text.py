@@ -39,8 +39,8 @@ def replace(split, put=lambda path: None):
 
 
 REFUSED = {
-    "Latin-1": (edit(lambda t: t + "Café\n".encode("latin-1")), "not UTF-8"),
-    "UTF-16": (edit(lambda t: t.decode().encode("utf-16")), "not UTF-8"),
+    "Latin-1": (edit(lambda t: t + "Café\n".encode("latin-1")), "iconv -f WINDOWS-1252 -t UTF-8"),
+    "UTF-16": (edit(lambda t: t.decode().encode("utf-16")), "iconv -f UTF-16 -t UTF-8"),
     "half a character at the end": (edit(lambda t: t + "é".encode()[:1]), "not UTF-8"),
     "surrogates": (edit(lambda t: t + b"\xed\xa0\x80\n"), "not UTF-8"),
     "random bytes": (edit(lambda t: random.Random(0).randbytes(5000)), "not UTF-8"),

@@ -267,7 +267,7 @@ def test_a_term_is_put_where_it_is_wanted_and_the_rest_stays():
     assert [isinstance(layer, ContentLayer) for layer in layers] == [True, False, True]
     assert all(torch.equal(a, b) for a, b in zip(layers[1].parameters(), theirs[1].parameters(), strict=True))
     assert 0.01 < layers[2].fc1.weight.std() < 0.03 and not layers[2].fc1.bias.any()  # drawn as BERT does
-    with pytest.raises(ValueError, match="--content-layers names layer 1, which is a softmax layer"):
+    with pytest.raises(ValueError, match="--content-layers names layer 1, which --lambda-layers makes an att"):
         build("taylor", lambda_layers="0")
 
 
@@ -309,7 +309,7 @@ def test_costs_are_counted():
     command = [sys.executable, str(Path(comparison.__file__).parent / "content_terms/costs.py"), "--counts"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     table = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| ")}
-    assert {"lambda", "softmax layer", *TERMS} < set(table)
+    assert {"lambda", "attention layer", *TERMS} < set(table)
     # a key projection, scores and sums over 128 keys; and of a sixth of the positions
     more = [float(a) - float(b) for a, b in zip(table["softmax"][1:], table["lambda"][1:], strict=True)]
     assert more[0] == pytest.approx((256 * 16 + 4 * 128 * (16 + 64)) / 1000, abs=1.1)

@@ -108,7 +108,7 @@ def test_what_does_not_divide_by_the_processes_is_said(toy_data, folder, monkeyp
     three = SimpleNamespace(task=one.task, get_model=one.get_model, cfg=one.cfg, data_parallel_world_size=3)
     cfg = CheckpointConfig(restore_file=str(folder / "checkpoint_1_4.pt"))
     assert fairseq_hooks._prepare(cfg, three) == (fairseq_hooks.GO_ON, 4)
-    assert "by 1 processes and 3 resume: 1 of the 4 batches that this epoch has had will be seen again" in caplog.text
+    assert "by 1 processes, but 3 resume: 1 of the 4 batches of this epoch so far will be seen again" in caplog.text
 
 
 def test_an_epoch_that_has_got_shorter_is_begun_again_on_request(toy_data, folder):

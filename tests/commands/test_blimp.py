@@ -71,7 +71,7 @@ def test_it_resumes(trained, data, tmp_path, capsys, monkeypatch):  # noqa: F811
     capsys.readouterr()
     run(trained, data, "--dest", tmp_path)
     err = capsys.readouterr().err.splitlines()
-    assert err[0].startswith("2 of 3 paradigms are in") and len(err) == 2 and "[3/3] words" in err[1]
+    assert err[0].startswith("2 of 3 paradigms are already in") and len(err) == 2 and "[3/3] words" in err[1]
     assert (tmp_path / "paradigms/order.json").read_bytes() == before
     run(trained, data, "--dest", tmp_path)
     assert capsys.readouterr().err.startswith("3 of 3")

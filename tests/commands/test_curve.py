@@ -35,7 +35,7 @@ def test_later_lines_count_and_the_title_says_where_it_ended():
 
 def test_errors_name_the_remedy(tmp_path, capsys):
     (tmp_path / "empty.log").write_text("nothing")
-    with pytest.raises(ValueError, match="empty.log has no lines of a training.*--log-file"):
+    with pytest.raises(ValueError, match="empty.log has no training log.*--log-file"):
         curve.main([str(tmp_path / "empty.log"), "--out", str(tmp_path / "a.png")])
     with pytest.raises(SystemExit):
         curve.main([str(tmp_path / "empty.log"), "--out", "a.gif"])

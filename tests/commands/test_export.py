@@ -70,15 +70,15 @@ def test_how_it_was_trained_is_kept_by_an_export_of_an_export(trained, model, tm
         "precision in training | float32",
     ):  # fmt: skip
         assert f"| {row} |" in card
-    assert "| schedule | polynomial_decay: warmup_updates 5, " in card and "softmax layers" not in card
+    assert "| schedule | polynomial_decay: warmup_updates 5, " in card and "attention layers" not in card
     assert "## Scores" not in card and "None" not in card
 
 
 def test_scores_of_another_model_or_kind_are_refused(trained, model, tmp_path):  # noqa: F811
     for name in ("evaluation.json", "scores.json", "facts.jsonl"):
-        with pytest.raises(ValueError, match=f"^--scores .*{name} has no scores of these weights: make it anew"):
+        with pytest.raises(ValueError, match=f"^--scores .*{name} has no scores of these weights: make it again"):
             exported(trained, tmp_path / "new", "--scores", model / name)
-    for content, message in (("{", "is no JSON: "), ("[1]", "has no scores"), ('{"a": 1}', "has no scores")):
+    for content, message in (("{", "is not JSON: "), ("[1]", "has no scores"), ('{"a": 1}', "has no scores")):
         (tmp_path / "other.json").write_text(content)
         with pytest.raises(ValueError, match=f"^--scores .*other.json {message}"):
             exported(model / "model", tmp_path / "new", "--scores", tmp_path / "other.json")

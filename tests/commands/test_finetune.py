@@ -27,7 +27,7 @@ def test_run_again_it_is_complete_and_test_is_not_read(topic, monkeypatch, capsy
 
 def test_other_data_in_the_same_folder_is_refused(topic, monkeypatch, trained):  # noqa: F811
     with pytest.raises(
-        ValueError, match=r"holds a fine-tuning on other data \(valid, seed\): choose another --save-dir"
+        ValueError, match=r"holds a fine-tuning run on other data \(valid, seed\): choose another --save-dir"
     ):
         run(monkeypatch, trained, topic / "run", "--train", topic / "train.tsv", "--valid", topic / "test.tsv")
 
@@ -187,7 +187,7 @@ def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
     (["--text", "txt"], "has no column 'txt' (--text): it has 'label', 'sentence'"),
     (["--metric", "pearson"], "--metric pearson: classification has accuracy, matthews, macro_f1"),
     (["--seeds", "1,1"], "--seeds 1,1: a seed is given twice"),
-    (["--seeds", "a"], "--seeds a: whole numbers with commas"), (["--seed", "-1"], "--seed -1: must be at least 0"),
+    (["--seeds", "a"], "--seeds a: must be whole numbers"), (["--seed", "-1"], "--seed -1: must be at least 0"),
     (["--arch", "x"], "--arch follows from the model and the files: leave it out"),
     (["--max-length", "4"], "--max-length 4: must be at least 8"),
     (["--layer-decay", "0"], "--layer-decay 0.0: must be above 0 and at most 1"),
@@ -202,7 +202,7 @@ def test_wrong_usage_is_one_line(trained, topic, tmp_path, monkeypatch, capsys, 
 
 
 @pytest.mark.parametrize("valid,message", [
-    ([("z", "town")], "valid.tsv, line 2: the label 'z' is not one of training, which has a, b, c"), ([], "is empty"),
+    ([("z", "town")], "valid.tsv, line 2: the label 'z' is not in training, which has a, b, c"), ([], "is empty"),
 ])  # fmt: skip
 def test_a_valid_file_that_does_not_fit(trained, topic, tmp_path, monkeypatch, valid, message):  # noqa: F811
     path = write_tsv(tmp_path / "valid.tsv", valid)

@@ -63,7 +63,7 @@ def test_a_single_file(tmp_path):
     (line("a", "b") + '{"sentence_good": "a"}', r"x.jsonl, line 2: expected .* \(no 'sentence_bad'\)"),
     ("nonsense", r"x.jsonl, line 1: expected an object with sentence_good and sentence_bad"),
     ("[1]", r"x.jsonl, line 1: "),
-    (line("a", " "), r"x.jsonl, line 1: .* \(a sentence is empty or no text\)"),
+    (line("a", " "), r"x.jsonl, line 1: .* \(a sentence is empty or not text\)"),
     (line("a", 3), r"x.jsonl, line 1: "),
     ("\n", r"x.jsonl is empty"),
 ])  # fmt: skip

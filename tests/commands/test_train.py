@@ -149,7 +149,7 @@ def test_dry_run_launches_nothing(toy_data, monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments,message", [
     (["huge", "DATA"], "error: unknown size 'huge': tiny, mini"), (["mini"], "error: the following arguments are req"),
-    (["mini", "no-such-folder"], "error: no-such-folder is no folder: make it with lambda-bert preprocess"),
+    (["mini", "no-such-folder"], "error: no-such-folder is not a folder: make it with lambda-bert preprocess"),
     (["mini", "DATA", "--updates", "0"], "error: --updates 0: must be a whole number of at least 1"),
     (["mini", "DATA", "--nproc=x"], "error: --nproc x: must be a whole number of at least 1"),
     (["mini", "DATA", "--autocast", "int4"], "error: argument --autocast: invalid choice: 'int4'"),

@@ -50,6 +50,13 @@ def test_without_a_fraction_it_is_one_percent_and_said(text, tmp_path, capsys):
     assert 1 <= report_of(tmp_path / "out")["splits"]["valid"]["documents"] <= 24
 
 
+def test_a_fraction_of_less_than_a_document_is_one(text, tmp_path, capsys):
+    assert prepare(text, "--dest", tmp_path / "out", "--valid-fraction", 1e-6) == 0
+    assert "--valid-fraction 1e-06 is less than one document: one is held out" in capsys.readouterr().err
+    splits = report_of(tmp_path / "out")["splits"]
+    assert splits["train"]["documents"] == 199 and splits["valid"]["documents"] == 1
+
+
 def test_with_a_fraction_of_0_all_is_train(text, tmp_path):
     assert prepare(text, "--dest", tmp_path / "out", "--valid-fraction", 0) == 0
     assert list(report_of(tmp_path / "out")["splits"]) == ["train"]
@@ -99,8 +106,8 @@ def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
     [
         (["{text}", "--valid-fraction", 1], 2, "--valid-fraction is 1.0; it must be at least 0 and below 1"),
         (["{text}", "--valid-fraction", -0.1], 2, "--valid-fraction is -0.1"),
-        (["{text}", "--valid-fraction", 1e-6], 1, "raise --valid-fraction 1e-06, such as to 1e-05"),
-        (["{single}", "--valid-fraction", 0.2], 1, "raise --valid-fraction 0.2, such as to 0.6"),
+        (["{single}", "--valid-fraction", 0.2], 1, "1 document cannot be divided into train, which needs"),
+        (["{text}", "--valid-fraction", 0.999999], 1, "no document is left for train: lower --valid-fraction"),
         (["-"], 2, "choose a folder for the result, such as --dest"),
         (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split already: leave --valid-fraction out"),
         (["wikitext-2", "--valid-fraction", 0.1], 1, "wikitext-2 has its own valid split"),

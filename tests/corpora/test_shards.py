@@ -70,7 +70,7 @@ def test_the_train_command_takes_them_and_names_the_one_that_is_missing(shards, 
     assert joined in command and "checkpoints/lambda_bert_tiny-part-0+1" in command
     with pytest.raises(SystemExit):
         train_command.main(["tiny", f"{joined}:nowhere", "--dry-run"])
-    assert "error: nowhere is no folder" in capsys.readouterr().err
+    assert "error: nowhere is not a folder" in capsys.readouterr().err
 
 
 def test_counts_in_dict_txt_are_of_the_shard(shards):

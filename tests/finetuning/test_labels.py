@@ -47,7 +47,7 @@ def test_names_of_spans(names, spans):
 
 
 @pytest.mark.parametrize("labels,options,message", [
-    (["x"] * 5, {}, "train.tsv has one label only, 'x'"),
+    (["x"] * 5, {}, "train.tsv has only one label, 'x'"),
     ([], {}, "train.tsv is empty"),
     ([str(i) for i in range(90)], {}, "train.tsv has 90 labels in 90 lines"),
     (["1", "x"], {"objective": "regression"}, "train.tsv, line 3: 'x' is not a number"),
@@ -67,7 +67,7 @@ def test_what_cannot_be_learned(labels, options, message):
 
 
 def test_unknown_label():
-    with pytest.raises(ValueError, match=r"valid.tsv, line 2: the label 'z' is not one of training, which has x, y: "):
+    with pytest.raises(ValueError, match=r"valid.tsv, line 2: the label 'z' is not in training, which has x, y: "):
         learn(["x", "y"]).target(examples(["z"])[0], "valid.tsv")
 
 

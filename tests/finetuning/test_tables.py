@@ -126,7 +126,7 @@ def test_a_text_per_line(tmp_path):
 @pytest.mark.parametrize("name,content,options,message", [
     ("a.tsv", "label\ttext\nx\tone\n", {"text": ("txt",)}, "has no column 'txt' (--text): it has 'label', 'text'"),
     ("a.tsv", "label\ttext\nx\ty\n", {"text": ("3",), "header": "yes"}, "has no column '3' (--text)"),
-    ("a.tsv", "label\ttext\nx\tone\ttwo\n", {}, "line 2: has 3 columns and the first line 2"),
+    ("a.tsv", "label\ttext\nx\tone\ttwo\n", {}, "line 2: has 3 columns, but the first line has 2"),
     ("a.tsv", "a\tb\n", {}, "Name it with --text, and that of the labels with --label, by number if the file has"),
     ("a.tsv", "a\tb\n", {"label": ("1",)}, "which column is meant? Name it with --text, by number if the file has no"),
     ("a.tsv", "a\tb\n", {"text": ("2",)}, "which column is meant? Name it with --label, by number if the file has no"),
@@ -136,7 +136,7 @@ def test_a_text_per_line(tmp_path):
     ("a.jsonl", "[1]\n", {}, "line 1: is not a JSON object"),
     ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', {}, "line 2 has no 'label'"),
     ("a.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}\n', {}, "line 1: 2 words have 1 labels: one per word is needed"),
-    ("a.conll", "EU B-ORG\nrejects\n", {}, "line 2: has 1 columns and not 2: a word without its label?"),
+    ("a.conll", "EU B-ORG\nrejects\n", {}, "line 2: has 1 columns instead of 2: a word without a label?"),
     ("a.conllu", "EU B-ORG\n", {}, "line 1: is not CoNLL-U"),
     ("a.tsv", "label\ttext\n \tone\n", {}, "line 2: the label is empty"),
     ("a.csv", "text,x,y\none,1,maybe\n", {"label": ("x", "y")}, "line 2: y is 'maybe': 0 or 1 is needed"),

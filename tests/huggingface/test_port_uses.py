@@ -94,7 +94,7 @@ def test_lora_on_the_projections(folder, tmp_path):  # noqa: F811
     targets = ["q_proj", "k_proj", "v_proj", "gate_proj", "qkv_proj"]
     lora = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", target_modules=targets, r=2))
     adapted = [name for name, _ in lora.named_modules() if name.endswith("lora_A.default")]
-    assert len(adapted) == 5  # four of the lambda layer, one of the softmax layer
+    assert len(adapted) == 5  # four of the lambda layer, one of the attention layer
     tokenizer = AutoTokenizer.from_pretrained(folder)
     frozen = {n: p.clone() for n, p in lora.named_parameters() if not p.requires_grad}
     Trainer(

@@ -56,7 +56,7 @@ def test_the_command_makes_one_page_that_needs_no_network(trained, tmp_path, cap
     assert not re.search(r"https?://", (out / "index.html").read_text())
 
     assert run(trained, "the <mask>", "--out", out) == 2
-    assert "exists already: choose another --out, or replace it with --force" in capsys.readouterr().err
+    assert "already exists: choose another --out, or replace it with --force" in capsys.readouterr().err
     main([str(trained), "the river runs.", "--out", str(out), "--force", "--layers", "1", "--head", "0"])
     names = {path.name for path in out.iterdir()}
     assert "contributions-layer1-head0.png" in names and not any("leave-one-out" in name for name in names)

@@ -84,7 +84,7 @@ def test_longest_sample(options, shape, length):
 
 
 def test_longer_than_the_model_reads():
-    with pytest.raises(ValueError, match="--max-length 65: the model reads 64 tokens at most"):
+    with pytest.raises(ValueError, match="--max-length 65: the model reads at most 64 tokens"):
         build(make(max_length=65), absolute_positions="learned", max_positions=64)
 
 

@@ -1,8 +1,9 @@
-"""Counts and times a mini layer with each content term beside the lambda layer and the rotary softmax layer.
+"""Counts and times a mini layer with each content term beside the lambda layer and the rotary attention layer.
 
 ``python benchmarks/quality/content_terms/costs.py`` prints a table: parameters and multiply-adds of the mixing, and
-milliseconds of a core for forward with backward of the whole layer, feed-forward network included, for 32 texts of 128
-tokens (all positions, and the top layer's: 15 % of them and ``<s>``) and for 2 of 2,048. ``--counts`` times none.
+milliseconds of one core for the forward and backward pass of the whole layer, feed-forward network included, for 32
+texts of 128 tokens (all positions, and the top layer's: 15 % of them and ``<s>``) and for 2 of 2,048. ``--counts``
+times nothing.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def layers() -> dict[str, EncoderLayer]:
     """Return the layers to compare."""
     o = LambdaBertOptions(**MINI)
     softmax = LambdaBertOptions(**MINI, lambda_layers="none", attention_rotary=True)
-    plain = {"lambda": o, "softmax layer": softmax}
+    plain = {"lambda": o, "attention layer": softmax}
     plain = {name: LambdaBert(options).encoder.layers[0] for name, options in plain.items()}
     return plain | {name: ContentLayer(o, make(o)) for name, make in TERMS.items()}
 
@@ -51,7 +52,7 @@ def multiply_adds(layer: EncoderLayer, length: int, asked: int) -> float:
 
 
 def of_term(term: Term, mixing, length: int, asked: int) -> float:
-    """Return those of the term alone."""
+    """Return the multiply-adds of the term alone."""
     h, v, share = mixing.heads, mixing.dim_v, asked / length
     channels = term.k_norm.normalized_shape[0] * term.groups
     count = term.k_proj.weight.numel() + share * (0 if term.q_proj is None else term.q_proj.weight.numel())
@@ -69,7 +70,7 @@ def of_term(term: Term, mixing, length: int, asked: int) -> float:
 
 
 def timed(repeats: int) -> dict[str, dict[str, float]]:
-    """Return milliseconds of a core by shape and layer: the least of all turns, as neighbours only ever add to it."""
+    """Return milliseconds of one core by shape and layer: the least of all turns, as other processes only add to it."""
     found = {}
     for shape, (batch, length, top) in SHAPES.items():
         x = torch.randn(batch, length, MINI["embed_dim"], requires_grad=True)
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="turns (%(default)s)")
     parser.add_argument("--counts", action="store_true", help="count only")
     options = parser.parse_args()
-    if dict(os.environ) != environment(0):  # memory as in training; a process has that from its start or not at all
+    if dict(os.environ) != environment(0):  # memory as in training, set before a process starts
         os.execve(sys.executable, [sys.executable, *sys.argv], environment(0))
     torch.manual_seed(1)
     times = {} if options.counts else timed(options.repeats)

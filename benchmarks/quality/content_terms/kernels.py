@@ -57,7 +57,7 @@ def of_pairs(queries: Factors, keys: Factors, values: Tensor) -> Tensor:
 def of_features(queries: Factors, keys: Factors, values: Tensor) -> Tensor:
     """Return the same through the richer content lambda sum_m phi(b[m]) V[m], (b, d_1 d_2, v).
 
-    The features of a square have signs, and what is left of a sum of them may be small: float32 at least.
+    The features of a square have signs, so a sum of them may nearly cancel: float32 at least.
     """
     if _is_square(queries):
         wide = _wide(values)

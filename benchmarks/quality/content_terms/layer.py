@@ -27,7 +27,7 @@ class ContentLayer(EncoderLayer):
     def __init__(self, o: LambdaBertOptions, term: Term):
         if o.post_norm or o.dim_u != 1:
             raise ValueError(
-                f"--lambda-intra-depth {o.dim_u}, --post-norm {o.post_norm}: a content term goes with 1 and pre-norm"
+                f"--lambda-intra-depth {o.dim_u}, --post-norm {o.post_norm}: a content term needs 1 and pre-norm"
             )
         terms = "content" if term.instead_of == "position" else o.terms
         names = "dim_k", "local_context", "max_positions", "norm", "gate", "backend"
@@ -40,7 +40,7 @@ class ContentLayer(EncoderLayer):
     def forward(self, x, padding_mask=None, return_lambda=False, rotation=None, documents=None, at=None):
         """As :meth:`EncoderLayer.forward`; packed documents are a ValueError."""
         if documents is not None:
-            raise ValueError("--content-term has no packed documents: leave out --pack-documents")
+            raise ValueError("--content-term does not support packed documents: leave out --pack-documents")
         mixed, content_lambda = self._mix(self.mixing_layer_norm(x), padding_mask, at)
         x = _select(x, at) + F.dropout(mixed, self.dropout, self.training)
         hidden = self.activation_fn(self.fc1(self.final_layer_norm(x)))
@@ -77,9 +77,9 @@ def add_term(bert: LambdaBert, name: str, layers: frozenset[int]) -> None:
     """Put layers with the content term ``name`` in place of lambda layers; the others keep their weights.
 
     Raises:
-        ValueError: one of them is a softmax layer.
+        ValueError: one of them is an attention layer.
     """
     for i in sorted(layers):
         if not isinstance(bert.encoder.layers[i].mixing, LambdaLayer):
-            raise ValueError(f"--content-layers names layer {i}, which is a softmax layer by --lambda-layers")
+            raise ValueError(f"--content-layers names layer {i}, which --lambda-layers makes an attention layer")
         bert.encoder.layers[i] = ContentLayer(bert.options, TERMS[name](bert.options))

@@ -1,15 +1,15 @@
-"""Some positions of each text, as many in every text, so that products over texts stay batched."""
+"""Some positions of each text, the same number in every text, so that products over texts stay batched."""
 
 import torch
 from torch import Tensor
 
-MULTIPLE = 8  # of the number: few shapes
+MULTIPLE = 8  # of this number, so that shapes are few
 
 
 class Rows:
     """Where the positions ``at`` (p,) of the flattened (b * n), in any order and repeated or not, lie in (b, P).
 
-    What is left of a text's P is filled up with its first position.
+    If a text has fewer than P, the rest are filled up with its first position.
     """
 
     def __init__(self, at: Tensor, batch: int, length: int):

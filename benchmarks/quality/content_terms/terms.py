@@ -1,8 +1,8 @@
-"""The content terms: y[n, h] = sum_m w[n, h, m] V[m], V the layer's values, w by what the token asks and what it finds.
+"""The content terms: y[n, h] = sum_m w[n, h, m] V[m], V the layer's values, w from a query at n and a key at m.
 
 One key per token serves all heads, k[m] = norm(x[m] W); ``of_neighbours`` norm(x[m - 1] W' + x[m] W + x[m + 1] W''), a
-convolution of width 3, so that a copy answers by its context, as a mask has nothing else to ask by. Queries are the
-layer's, or norm(x Wq[h]) where a term needs other channels.
+convolution of width 3, so that a copy is found by its context: at a mask, the context is all that a query has. Queries
+are the layer's, or norm(x Wq[h]) where a term needs other channels.
 """
 
 from collections.abc import Callable
@@ -79,11 +79,11 @@ class Term(nn.Module):
 
 
 class SoftmaxTerm(Term):
-    """Softmax over the tokens near by; queries and keys have rotary positions.
+    """Softmax over nearby tokens; queries and keys have rotary positions.
 
     Args:
         window: positions on each side. 127, the farthest in 128 tokens: longer texts then have no offset that training
-            had not, and a text of 128 is read as by full attention.
+            did not have, and a text of 128 is read as with full attention.
     """
 
     def __init__(self, o: LambdaBertOptions, window: int = 127, **options):

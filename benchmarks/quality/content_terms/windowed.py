@@ -1,4 +1,4 @@
-"""Softmax attention over the tokens near by, with one key and one value per token for all heads: linear in n.
+"""Softmax attention over nearby tokens, with one key and one value per token for all heads: linear in n.
 
 y[n, h] = sum_m softmax_m(q[n, h] . k[m] / sqrt(d)) V[m]      over the real m with |m - n| <= window
 """

@@ -78,7 +78,7 @@ class Bands:
         like: a tensor of the dtype and device to work in.
         span: positions processed at a time, at least a block.
         block: B.
-        documents: what the rows are packed with; None: each row is one sequence.
+        documents: the layout of packed rows; None: each row is one sequence.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def lambda_mix_banded(
     (documents, k, v).
 
     NaN or infinity in one sequence does not reach the others. On a GPU this holds for the results but not for the
-    gradients, since checking them would have to wait for the device.
+    gradients, because checking them would mean waiting for the device.
 
     ``span``: positions processed at a time; ``block``: queries per block. Apart from rounding, the result does not
     depend on them. The defaults were chosen by measurement.
@@ -121,7 +121,7 @@ class _LambdaMix(torch.autograd.Function):
 
 
 def _has_neighbours(grad_y: Tensor, documents: Documents | None) -> bool:
-    """Return whether to check that the gradient of E is finite; on a GPU the check would have to wait for the device.
+    """Return whether to check that the gradient of E is finite; on a GPU the check would mean waiting for the device.
 
     NaN or infinity in a sequence's queries, or in the gradient of its output, always shows in the gradient of E. In the
     bands it spreads to the neighbouring sequences, as 0 x NaN.

@@ -11,7 +11,7 @@ import torch
 
 from fairseq_lambda.ops.fourier.partition import Partition
 
-# Sizes with fast transforms: windows are three times as long and have the factors 2, 3 and 5 only. Powers of two are no
+# Sizes with fast transforms: windows are three times as long and have only the factors 2, 3 and 5. Powers of two are no
 # faster to transform, and their strides make the transposes miss the caches.
 SIZES = (60, 80, 96, 120, 160, 192, 240, 320, 480, 640, 960)
 

@@ -16,8 +16,8 @@ positions take (b, n, k, v). So the work is cut up as in convolution reverbs (un
 - The block's queries are applied, and its lp is dropped. The backward pass recomputes it.
 
 Time is O(n k v (log P + r u / P)), with P chosen by cost; memory is a few times V and E, plus one block. Nothing of
-size n x n or (b, n, k, v) is stored. There is no wrap-around: the result is exact up to rounding. Half precision is
-computed in float32, because it has no transforms, everything else in the dtype of the inputs.
+size n x n or (b, n, k, v) is stored. There is no wrap-around: the result is exact up to rounding. Half precision has
+no transforms and is computed in float32; everything else is computed in the dtype of the inputs.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """The check that the Triton kernels compute the right numbers: compared with plain torch before they are first used.
 
 A compiler, driver or GPU that the kernels have never run on may give wrong results, and training would hide them. Each
-kind of tensors is checked once per process, on random numbers; once the kernels are compiled this takes milliseconds.
+kind of input is checked once per process, on random numbers; once the kernels are compiled this takes milliseconds.
 Triton is imported only for a check.
 """
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 BATCH, LENGTH = 2, 290  # several blocks of positions, the last one not full
 NORM_NUMBERS = 70_000  # the backward kernel of the norm takes some 30,000 at a time
-# The largest error allowed, relative to the root mean square; in Triton's interpreter it is a fifth of this.
+# The largest error allowed, relative to the root mean square; in Triton's interpreter errors reach a fifth of it.
 TOLERANCE = {torch.bfloat16: 0.1, torch.float16: 0.0125, torch.float32: 1e-4}
 TF32_TOLERANCE = TOLERANCE[torch.float16]  # both have 10 bits of mantissa
 

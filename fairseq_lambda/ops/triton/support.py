@@ -20,9 +20,9 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def kernels(name: str) -> ModuleType:
     """Return the module ``name`` of this package, which imports Triton; nothing else does.
 
-    There is no import statement, because folders for transformers (huggingface/flat_code.py) have copies of this file
-    without the kernels. They use those of the installed package if there is one; given a statement, transformers would
-    require it.
+    There is no import statement, because folders for transformers (huggingface/flat_code.py) contain a copy of this
+    file without the kernels. The copy uses those of the package if it is installed; with an import statement,
+    transformers would require the package.
     """
     return importlib.import_module(f"fairseq_lambda.ops.triton.{name}")
 
@@ -35,7 +35,7 @@ def _why_not_installed() -> str | None:
     spec = importlib.util.find_spec("triton")
     if spec is None:
         return "the package triton is not installed (it comes with CUDA builds of torch for Linux)"
-    # A version would be that of a distribution, and several distributions contain the package.
+    # No version is compared: it belongs to a distribution, and several distributions contain the package.
     if not any(os.path.isfile(os.path.join(folder, "knobs.py")) for folder in spec.submodule_search_locations or ()):
         return "the installed Triton is too old for the kernels, which need 3.4 or later"
     return None
@@ -64,11 +64,11 @@ def why_not(queries: Tensor, position_embedding: Tensor) -> str | None:
     if reason:
         return reason
     if not queries.is_cuda and not _interpreted():
-        return f"the tensors are on {queries.device.type}, the kernels run on CUDA"
+        return f"the tensors are on {queries.device.type}, but the kernels run on CUDA"
     if queries.is_cuda and torch.version.cuda:
         capability = torch.cuda.get_device_capability(queries.device)
         if capability < (8, 0):
-            return "the GPU's compute capability is {}.{}, the kernels need 8.0".format(*capability)
+            return "the GPU's compute capability is {}.{}, but the kernels need 8.0".format(*capability)
     if queries.dtype not in DTYPES:
         return f"no kernel for {queries.dtype}, only for float32, bfloat16 and float16"
     if position_embedding.shape[2] > MAX_CONTEXT:
