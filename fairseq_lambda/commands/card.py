@@ -102,7 +102,7 @@ def as_it_is(about: str | None) -> list[str]:
 
 
 def as_table(rows: dict) -> list[str]:
-    return [markdown([["what", "value"], *([key, str(value)] for key, value in rows.items() if value is not None)]), ""]
+    return [markdown([["property", "value"], *([key, str(value)] for key, value in rows.items() if value is not None)]), ""]
 
 
 def scored(scores: dict, objective: str, weights: Path) -> list[str]:
@@ -126,15 +126,17 @@ def known(facts: dict | None) -> list[str]:
     accuracy, answers = facts["accuracy"], facts["answers"]
     rows = [["%", *accuracy], *([k, *(f"{cell[k]:.0f}" for cell in accuracy.values())] for k in ("at 1", "at 5"))]
     given = [[f"`{text}`", answer, ", ".join(map(escaped, found))] for text, answer, found in answers]
+    inside = any(piece.startswith("##") for _, _, found in answers for piece in found)
+    mark = "; `##` continues the word before the mask" if inside else ""
     return [
         "## Common knowledge",
         "",
-        f"{facts['sentences']} sentences with one mask (benchmarks/quality/facts.py): how often the right piece is the "
-        "likeliest, and one of the five likeliest.",
+        f"{facts['sentences']} sentences with one mask (benchmarks/quality/facts.py): how often the right piece ranks "
+        "first, and among the first five.",
         "",
         markdown(rows),
         "",
-        f"{len(answers)} of them, evenly spaced, with the model's five; `##` continues the word before the mask:",
+        f"{len(answers)} of them, evenly spaced, with the model's first five{mark}:",
         "",
         markdown([["sentence", "right", "the model's"], *given]),
         "",

@@ -33,7 +33,7 @@ def card(name: str, config: LambdaBertConfig, model: str, about: str | None) -> 
         f"BERT with lambda layers, trained with fairseq_lambda: `{autos[model]}` in transformers 4.57 or later.",
         "The code is in this folder. Without `trust_remote_code`, `import fairseq_lambda.huggingface` first.",
         "",
-        "| what | value |",
+        "| property | value |",
         "| --- | --- |",
         *(f"| {key} | {value} |" for key, value in rows.items()),
         "",

@@ -224,7 +224,7 @@ def test_nothing_is_written_unless_all_is_equal(trained, tmp_path, monkeypatch):
         "check_logits": lambda a, b, o: checks.check_logits(lambda tokens: [x + 1 for x in a(tokens)], b, o),
         "check_ids": lambda e, t, p: checks.check_ids(lambda text: [*e(text), 9], t, p),
     }
-    messages = ("the weight .* differs", "logits differ by", "the tokenizer reads")
+    messages = ("the weight .* differs", "logits differ by", "the tokenizer encodes")
     for (name, check), message in zip(wrong.items(), messages, strict=True):
         with monkeypatch.context() as patch:
             patch.setattr(to_transformers, name, check)
