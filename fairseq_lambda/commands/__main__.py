@@ -55,6 +55,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(command.main(arguments))
     except (ValueError, OSError) as error:  # those that a user can fix
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,19 @@ Errors that a user can fix, such as those of this plugin and of files, are shown
 """
 
 import ast
+import ctypes
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 
 from fairseq_lambda.commands.flags import last_value
 
-PACKAGE = __name__.split(".")[0]
+PACKAGE = __package__.split(".")[0]  # __name__ is __main__
+PR_SET_PDEATHSIG = 1
 
 
 def ranks_from_torchrun(environment: Mapping[str, str], cpu: bool) -> list[str]:
@@ -97,7 +100,18 @@ def is_about_a_parameter(record: logging.LogRecord) -> bool:
     return not re.match(r"detected shared parameter: .*\.bias <- ", record.getMessage())
 
 
+def end_with_parent() -> None:
+    """Let the system kill this process when the one that started it ends; Linux only.
+
+    A training that outlived its command or torchrun would keep its folder locked for the next one.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
+    if "RANK" in os.environ:
+        end_with_parent()
     # Importing fairseq has set up logging already; these are the settings of fairseq-train.
     logging.basicConfig(
         format="%(asctime)s | %(levelname)s | %(name)s | %(message)s",
@@ -113,6 +127,9 @@ def main() -> None:
         sys.argv += ranks_from_torchrun(os.environ, "--cpu" in sys.argv)
     try:
         cli_main()
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         message = message_for_the_user(error, sys.argv)
         if message is None:

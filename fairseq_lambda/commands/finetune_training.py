@@ -1,9 +1,7 @@
 """The training behind fine-tuning: fairseq-train with the recipe and the architecture of the model."""
 
-import ctypes
 import math
 import shlex
-import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -14,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint
 from fairseq_lambda.commands import train
+from fairseq_lambda.commands.fairseq_train import end_with_parent
 from fairseq_lambda.commands.flags import last_value, recipe_flags
 from fairseq_lambda.commands.training_lines import TrainingLines
 from fairseq_lambda.config import finetuning_schedule, learning_rate, read_finetuning_recipe
@@ -27,7 +26,6 @@ NOT_TAKEN_OVER = {
     "dropout", "attention_dropout", "activation_dropout", "pooler_dropout", "encoder_layerdrop", "lambda_backend",
     "checkpoint_activations", "load_checkpoint_heads", "max_positions",
 }  # fmt: skip
-PR_SET_PDEATHSIG = 1  # of Linux
 
 
 def fairseq_command(hub, args, user, labels: Labels, size: int, metric: str, data: Path, folder: Path, seed: int):
@@ -94,7 +92,7 @@ def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
             text=True,
             encoding="utf-8",
             errors="replace",
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent,
         ) as process,
     ):
         log.write(shlex.join(command) + "\n")
@@ -105,8 +103,3 @@ def launch(command: list[str], metric: str, folder: Path, quiet: bool) -> None:
                 lines.line(text)
     if process.returncode:
         sys.exit(process.returncode if process.returncode > 0 else 1)
-
-
-def _end_with_parent() -> None:
-    """Make the training end if this command is killed, or its folder would stay locked for the next command."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

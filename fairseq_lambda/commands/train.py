@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from fairseq_lambda.commands.flags import recipe_flags
+from fairseq_lambda.commands.flags import last_value, recipe_flags
 from fairseq_lambda.commands.parser import Parser
 from fairseq_lambda.config import SIZES, read_recipe, schedule
 from fairseq_lambda.hardware import bfloat16_is_faster
@@ -101,8 +101,9 @@ def launcher(nproc: str, torchrun: str | None) -> list[str]:
 
 def fairseq_arguments(recipe: DictConfig, args: argparse.Namespace, user: list[str], gpus: int) -> list[str]:
     """Return the arguments of fairseq-train: the recipe where the user's flags do not override it, and these flags."""
-    if args.updates:
-        recipe.merge_with(schedule(int(args.updates)))
+    updates = args.updates or last_value(user, "--max-update") or ""
+    if re.fullmatch("[1-9][0-9]*", updates):
+        recipe.merge_with(schedule(int(updates)))
     autocast = args.autocast
     if autocast is None:
         fast = bfloat16_is_faster("cuda" if gpus else "cpu") and FLOAT16.isdisjoint(user)

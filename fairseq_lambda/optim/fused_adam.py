@@ -29,28 +29,19 @@ class FusedAdam(FairseqOptimizer):
             if chosen:
                 raise ValueError(f"{flag} does not work with --optimizer fused_adam: use --optimizer adam")
         self._optimizer = ScaledAdam(params, **self.optimizer_config)
-        self._factor = 1.0
 
     optimizer_config = FairseqAdam.optimizer_config
     average_params = FairseqAdam.average_params
 
     def multiply_grads(self, c) -> None:
-        self._factor *= c
+        self.optimizer.factor *= c
 
     def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
         """Return the norm of all gradients; if ``max_norm`` is positive, scale them so that it is at most that."""
-        norm = self._factor * utils.clip_grad_norm_(self.params, 0, aggregate_norm_fn)
+        norm = self.optimizer.factor * utils.clip_grad_norm_(self.params, 0, aggregate_norm_fn)
         if max_norm > 0:
-            self._factor *= (max_norm / (norm + 1e-6)).clamp_(max=1)
+            self.optimizer.factor *= (max_norm / (norm + 1e-6)).clamp_(max=1)
         return norm
-
-    def step(self, closure=None, scale=1.0, groups=None) -> None:
-        self.optimizer.step(closure, scale=scale / self._factor)
-        self._factor = 1.0
-
-    def zero_grad(self) -> None:
-        super().zero_grad()
-        self._factor = 1.0  # an update may be skipped
 
 
 class ScaledAdam(torch.optim.Optimizer):
@@ -62,6 +53,9 @@ class ScaledAdam(torch.optim.Optimizer):
 
     so torch's kernel gets another eps at each step. The state is that of fairseq's Adam: ``step``, an integer,
     ``exp_avg`` and ``exp_avg_sq``.
+
+    ``factor`` multiplies the gradients of the next step, or of none if :meth:`zero_grad` comes first: after gradients
+    that overflow, fairseq skips the step.
     """
 
     supports_flat_params = True
@@ -69,17 +63,23 @@ class ScaledAdam(torch.optim.Optimizer):
 
     def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, weight_decay: float):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.factor: float | torch.Tensor = 1.0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        self.factor = 1.0
 
     @torch.no_grad()
     def step(self, closure=None, scale: float | torch.Tensor = 1.0):
-        """Update the weights that have a gradient; gradients may be overwritten, divided by ``scale``."""
+        """Update the weights that have a gradient; gradients may be overwritten, divided by ``scale / factor``."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             for step, parameters in self._by_step(group["params"]).items():
-                self._update(parameters, step, group, scale)
+                self._update(parameters, step, group, scale / self.factor)
+        self.factor = 1.0
         return loss
 
     def _by_step(self, parameters: list[torch.Tensor]) -> dict[int, list[torch.Tensor]]:

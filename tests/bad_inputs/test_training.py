@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import runpy
 import shutil
 
 import pytest
@@ -17,7 +18,7 @@ def run(monkeypatch, capsys, data, save_dir, *flags, updates=2):
     monkeypatch.setattr("sys.argv", arguments(data, save_dir, updates, *flags))
     code, message = 0, ""
     try:
-        command.main()
+        runpy.run_module(command.__name__, run_name="__main__")
     except SystemExit as end:  # with a message, which Python prints, or a number
         code, message = (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
     lock.release(save_dir)

@@ -79,6 +79,8 @@ def test_updates_and_folders(launched, toy_data):
     command, _ = launched("--updates", "6000", size="base")
     said = ("--max-update", "--total-num-update", "--warmup-updates", "--save-interval-updates", "--lr", "--arch")
     assert [value(command, flag) for flag in said] == ["6000", "6000", "600", "2000", "0.0005", "lambda_bert_base"]
+    as_fairseq_train, _ = launched("--max-update", "6000", size="base")
+    assert [value(as_fairseq_train, flag) for flag in said] == [value(command, flag) for flag in said]
     assert value(command, "--save-dir") == f"checkpoints/lambda_bert_base-{toy_data.name}"
     assert value(launched("--save-dir", "here")[0], "--save-dir") == "here"
 

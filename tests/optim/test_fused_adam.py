@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from fairseq.optim import FP16Optimizer
+from fairseq.optim import AMPOptimizer, FP16Optimizer
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 from training import load, train, write_data
@@ -143,3 +143,26 @@ def test_under_fp16_the_same_updates():
         (master,) = optimizer.fp32_optimizer.params
         found.append(master.detach())
     torch.testing.assert_close(*found, atol=3e-6, rtol=0)  # 20 roundings of weights up to 2
+
+
+@pytest.mark.parametrize("overflow", [math.inf, math.nan])
+def test_under_amp_an_overflow_is_repeated_as_with_fairseqs_adam(overflow):
+    """--amp skips the step of gradients that overflow and does the batch again; nothing may remain of the first try."""
+    common, found = {"fp16_init_scale": 128.0, "min_loss_scale": 1e-4}, []
+    for name, config in (("adam", FairseqAdamConfig), ("fused_adam", FusedAdamConfig)):
+        cfg = OmegaConf.create({"common": common, "optimizer": vars(config(**OPTIONS)) | {"_name": name}})
+        generator = torch.Generator().manual_seed(1)
+        weight = torch.nn.Parameter(torch.randn(7, 5, generator=generator))
+        optimizer = AMPOptimizer.build_optimizer(cfg, [weight])
+        optimizer._grad_scaler = torch.amp.GradScaler("cpu", init_scale=128.0)  # fairseq's needs a GPU
+        for update in range(6):
+            data = torch.randn(7, 5, generator=generator)
+            for factor in (overflow, 1.0) if update == 2 else (1.0,):
+                optimizer.zero_grad()
+                optimizer.backward((weight * data).sum() * factor)
+                optimizer.multiply_grads(0.25)
+                optimizer.clip_grad_norm(1.0)
+                optimizer.step()
+        found.append(weight.detach())
+    assert torch.isfinite(found[1]).all()
+    torch.testing.assert_close(*found, atol=1e-6, rtol=0)

@@ -1,0 +1,60 @@
+"""How a training process ends: interrupted, and with the process that started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from processes import environment
+
+from fairseq_lambda.commands import __main__ as lambda_bert
+from fairseq_lambda.commands import fairseq_train
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_ends_with_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("fairseq_cli.train.cli_main", interrupted)
+    with pytest.raises(SystemExit) as end:
+        fairseq_train.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted; the same command resumes\n"
+
+
+def test_so_does_any_other_command(monkeypatch, capsys):
+    monkeypatch.setattr("fairseq_lambda.commands.fill_mask.main", interrupted)
+    with pytest.raises(SystemExit) as end:
+        lambda_bert.main(["fill-mask", "a-model", "a text"])
+    assert end.value.code == 130 and capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do this")
+def test_a_process_ends_with_the_one_that_started_it():
+    """torchrun cannot stop its ranks when it is killed itself."""
+    child = "import time; from fairseq_lambda.commands.fairseq_train import end_with_parent as end; "
+    child += "end(); print('on', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {child!r}]); "
+    parent += "print(child.pid, flush=True); child.wait()"
+    command = [sys.executable, "-c", parent]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True) as started:
+        said = sorted(started.stdout.readline().strip() for _ in range(2))  # "on" is the later one in this order
+        assert said[1] == "on"
+        started.kill()
+    for _ in range(100):
+        if not alive(int(said[0])):
+            return
+        time.sleep(0.1)
+    os.kill(int(said[0]), signal.SIGKILL)
+    pytest.fail("it outlived the one that started it")
+
+
+def alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
