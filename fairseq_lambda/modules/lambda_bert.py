@@ -96,7 +96,8 @@ class LambdaBertOptions:
         """Return the options that two models must share for the weights of one to work in the other."""
         options = {name: value for name, value in asdict(self).items() if name not in HARMLESS}
         lambda_layers = parse_layers(self.lambda_layers, self.layers)
-        options |= {"absolute_positions": self.positions, "lambda_layers": sorted(lambda_layers)}
+        spec = ",".join(map(str, sorted(lambda_layers))) or "none"
+        options |= {"absolute_positions": self.positions, "lambda_layers": spec}
         if len(lambda_layers) == self.layers:
             del options["attention_rotary"]
         return options

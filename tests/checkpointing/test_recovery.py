@@ -159,7 +159,7 @@ OTHER = {
     "width": (["--encoder-embed-dim", 24], "--encoder-embed-dim 16, and this run has 24"),
     "layers": (["--encoder-layers", 3], "--encoder-layers 2, and this run has 3"),
     "norm": (["--lambda-norm", "none"], "--lambda-norm layer, and this run has none"),
-    "softmax": (["--lambda-layers", "none"], "--lambda-layers [0, 1], and this run has []"),
+    "softmax": (["--lambda-layers", "none"], "--lambda-layers 0,1, and this run has none"),
     "objective": (["--sentence-objective", "none"], "--sentence-objective sop, and this run has none"),
     "other labels": (["--sentence-objective", "nsp"], "--sentence-objective sop, and this run has nsp"),
     "order of norms": (["--post-norm"], "--post-norm False, and this run has True"),
