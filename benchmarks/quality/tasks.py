@@ -30,7 +30,7 @@ from comparison import HERE, RESULTS
 from fairseq_lambda.checkpointing.exported import CONFIG, find_checkpoint, write_exported
 from fairseq_lambda.commands.export import export
 from fairseq_lambda.commands.score_tables import NOT_PERCENT, TITLES
-from fairseq_lambda.files import whole_folder
+from fairseq_lambda.files import sha256, whole_folder
 from fairseq_lambda.models import LambdaBertModel
 
 CONTROLS = ("majority", "bag of words")
@@ -105,12 +105,22 @@ class Results:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         self.lines = [json.loads(line) for line in text.splitlines() if line.strip()]
 
-    def once(self, key: dict, run) -> dict:
-        """Return the line with the values of ``key``; if it is missing, ``run()`` makes it."""
+    def once(self, key: dict, made_by: dict[str, str], run) -> dict:
+        """Return the line with the values of ``key``; if it is missing, ``run()`` makes it.
+
+        Raises:
+            ValueError: it was made by something else than ``made_by``, which holds all that the result depends on.
+        """
         for line in self.lines:
             if all(line.get(name) == value for name, value in key.items()):
+                other = [name for name in made_by if line["made_by"].get(name) != made_by[name]]
+                if other:
+                    raise ValueError(
+                        f"{self.path} has {key['task']}, {key['model']} with other {' and '.join(other)}: remove its "
+                        "lines, give the model another name, or choose another --results"
+                    )
                 return line
-        line = {**key, **run(), "setting": measuring.setting(DEVICE, key.get("seed", 0))}
+        line = {**key, **run(), "made_by": made_by, "setting": measuring.setting(DEVICE, key.get("seed", 0))}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -126,19 +136,24 @@ def run_task(name: str, task: dict, models: dict[str, Path], args, results: Resu
     data = args.data / name
     files = {split: data / file for split, file in task["files"].items()}
     files["train"] = cut(files["train"], task.get("lines"), args.work)
+    made_by = {"flags": " ".join([task["flags"], *args.flags])}
+    made_by |= {f"{split} file": sha256(file)[:12] for split, file in files.items()}
     for control in CONTROLS:
-        results.once({"task": name, "model": control}, functools.partial(bags_of_words.control, control, task, files))
+        run = functools.partial(bags_of_words.control, control, task, files)
+        results.once({"task": name, "model": control}, made_by, run)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     for model, path in models.items():
+        origin = models[model.removesuffix(f", {UNTRAINED}")]
+        weights = sha256(find_checkpoint(origin))[:12]
 
         def run(lr, seed, model=model, path=path):
             folder = args.work / f"{name}-{model.replace(' ', '-')}-lr{lr}-seed{seed}"
             scores = finetune(task, path, files, folder, lr, seed, args.flags)
             return {"metric": scores["metric"], "valid": scores["splits"]["valid"], "test": scores["splits"]["test"]}
 
-        def line(lr, seed, model=model, run=run):
+        def line(lr, seed, model=model, weights=weights, run=run):
             key = {"task": name, "model": model, "lr": lr, "seed": seed}
-            return results.once(key, functools.partial(run, lr, seed))
+            return results.once(key, {**made_by, "weights": weights}, functools.partial(run, lr, seed))
 
         first = [line(lr, seeds[0]) for lr in args.lrs]
         best = max(first, key=lambda made: made["valid"][made["metric"]])["lr"]

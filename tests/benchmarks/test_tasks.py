@@ -75,6 +75,10 @@ def test_the_best_rate_on_valid_is_run_with_all_seeds_and_nothing_twice(tmp_path
     tasks.main(["--report", "--results", str(tmp_path / "tasks.jsonl")])
     assert not made and (tmp_path / "tasks.jsonl").read_text() == lines
     assert {json.loads(line)["task"] for line in lines.splitlines()} == {"trec"}
+    with (data / "test.txt").open("a") as file:
+        file.write("a the town\n")
+    with pytest.raises(SystemExit, match="^error: .* has trec, majority with other test file: remove its lines"):
+        tasks.main([str(word) for word in arguments])
 
 
 def test_a_cut_keeps_the_header(tmp_path):
