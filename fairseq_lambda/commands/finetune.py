@@ -86,6 +86,7 @@ flags of fairseq-train and the task, among others:
 def main(argv: list[str]) -> None:
     parser = build_parser()
     args, user = parser.parse_known_args(argv or ["--help"])
+    user = [re.sub("^--max-sentences(?==|$)", "--batch-size", word) for word in user]  # fairseq's name of old
     seeds = _seeds(parser, args)
     if not re.fullmatch("[1-9][0-9]*", args.nproc):
         parser.error(f"--nproc {args.nproc}: must be a whole number of at least 1")
@@ -107,7 +108,7 @@ def main(argv: list[str]) -> None:
     for seed, folder in zip(seeds, runs, strict=True):
         if len(seeds) > 1:
             print(f"\nseed {seed}, {folder}", flush=True)
-        command = fairseq_command(hub, args, user, labels, sizes["train"], metric, save_dir / "data", folder, seed)
+        command = fairseq_command(hub, args, user, labels, metric, save_dir / "data", folder, seed)
         if args.dry_run:
             print(shlex.join(command))
             continue

@@ -190,6 +190,11 @@ def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
     (["--seeds", "a"], "--seeds a: must be whole numbers"), (["--seed", "-1"], "--seed -1: must be at least 0"),
     (["--arch", "x"], "--arch follows from the model and the files: leave it out"),
     (["--max-length", "4"], "--max-length 4: must be at least 8"),
+    (["--batch-size", "0"], "--batch-size 0: must be a whole number of at least 1"),
+    (["--max-sentences=x"], "--batch-size x: must be a whole number of at least 1"),
+    (["--update-freq", "0"], "--update-freq 0: must be a whole number of at least 1"),
+    (["--max-epoch", "2.5"], "--max-epoch 2.5: must be a whole number of at least 1"),
+    (["--max-tokens", "7"], "--max-tokens 7: the longest sample has "),
     (["--layer-decay", "0"], "--layer-decay 0.0: must be above 0 and at most 1"),
     (["--class-weights", "d=2"], "--class-weights d=2: 'd=2' is not NAME=WEIGHT"),
 ])  # fmt: skip
