@@ -1,7 +1,6 @@
 """What a fine-tuning was started with, so that another command does not pass for it."""
 
 import json
-import re
 from pathlib import Path
 
 from fairseq_lambda.commands.train import FLOAT16
@@ -16,16 +15,7 @@ HARMLESS = FLOAT16 | {
     "--batch-size-valid", "--max-tokens-valid", "--maximize-best-checkpoint-metric",
     "--standalone", "--nproc-per-node",
 }  # fmt: skip
-HARMLESS_PREFIXES = (
-    "--log-",
-    "--tensorboard-",
-    "--wandb-",
-    "--save-",
-    "--keep-",
-    "--no-",
-    "--reset-",
-    "--distributed-",
-)
+HARMLESS_PREFIXES = tuple(f"--{name}-" for name in "log tensorboard wandb save keep no reset distributed".split())
 OWN_NAMES = {"--best-checkpoint-metric": "--metric"}  # of lambda-bert finetune
 
 
@@ -36,9 +26,9 @@ def made_by(command: list[str], model: str) -> dict[str, str]:
         if word.startswith("--"):
             name, has_value, value = word.partition("=")
             name = OWN_NAMES.get(name, name)
-            flags[name] = _plain(value) if has_value else ""
+            flags[name] = value if has_value else ""
         elif name is not None:
-            flags[name] = _plain(word)
+            flags[name] = word
     flags = {k: v for k, v in flags.items() if k not in HARMLESS and not k.startswith(HARMLESS_PREFIXES)}
     return {"model": model, **flags}
 
@@ -60,17 +50,18 @@ def check(folder: Path, now: dict[str, str]) -> None:
             before = dict(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file} is damaged ({error}): choose another --save-dir") from error
-        differing = [_shown(key, before, now) for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        keys = sorted({*before, *now})
+        differing = [_shown(key, before, now) for key in keys if _plain(before.get(key)) != _plain(now.get(key))]
         if differing:
             raise ValueError(f"{folder} holds a fine-tuning with {'; '.join(differing)}: choose another --save-dir")
 
 
-def _plain(value: str) -> str:
-    """Return one form of equal numbers, so that 1e-4 is 0.0001."""
+def _plain(value: str | None) -> float | str | None:
+    """Return the same for 1e-4 and 0.0001."""
     try:
-        return repr(float(value))
-    except ValueError:
-        return re.sub(r"\s", "", value)
+        return float(value)
+    except (ValueError, TypeError):
+        return value
 
 
 def _shown(key: str, before: dict[str, str], now: dict[str, str]) -> str:

@@ -81,8 +81,8 @@ class Source:
                     label = self._columns("--label", self.label, columns, default, record)
                     if both := [name for name in text if name in label]:
                         raise ValueError(
-                            f"{self.name}: column {both[0]!r} of {len(columns)} cannot be text and label: name the "
-                            "right ones with --text and --label"
+                            f"{self.name}: column {both[0]!r} cannot be both text and label (columns: "
+                            f"{len(columns)}): name the right ones with --text and --label"
                         )
             yield self._example(line, record, text, label)
 

@@ -25,9 +25,9 @@ SCORES = ("accuracy", "matthews", "macro_f1")
 
 
 @pytest.mark.parametrize("flags,message", [
-    (["--lr", "1e-3"], "--lr 0.01, now --lr 0.001"),
+    (["--lr", "1e-3"], "--lr 1e-2, now --lr 1e-3"),
     (["--freeze-encoder"], "no --freeze-encoder, now --freeze-encoder"),
-    (["--metric", "macro_f1", "--layer-decay=.9"], "no --layer-decay, now --layer-decay 0.9; --metric accuracy, now "),
+    (["--metric", "macro_f1", "--layer-decay=.9"], "no --layer-decay, now --layer-decay .9; --metric accuracy, now "),
 ])  # fmt: skip
 def test_other_options_are_refused(topic, monkeypatch, trained, flags, message):  # noqa: F811
     before = (topic / "run" / "scores.json").read_bytes()
@@ -58,18 +58,18 @@ def test_a_folder_of_an_older_version_is_used_as_before(topic, monkeypatch, trai
 
 
 def test_until_something_is_saved_flags_can_be_corrected(tmp_path):
-    check(tmp_path, {"--lr": "1.0"})
+    check(tmp_path, {"--lr": "1e0"})
     check(tmp_path, {"--lr": "2.0"})
     (tmp_path / "checkpoint_last.pt").touch()
     check(tmp_path, {"--lr": "2.0"})
-    with pytest.raises(ValueError, match=r"--lr 2.0, now --lr 1.0: choose"):
-        check(tmp_path, {"--lr": "1.0"})
+    with pytest.raises(ValueError, match=r"--lr 2.0, now --lr 1e0: choose"):
+        check(tmp_path, {"--lr": "1e0"})
 
 
 def test_flags_of_a_command():
     command = ["python", "-m", "x", "data", "--lr", "1e-4", "--cpu", "--adam-betas", "(0.9, 0.98)", "--lr=2", "--fp16"]
     assert made_by([*command, "--freeze-encoder"], "sum") == {
-        "model": "sum", "--lr": "2.0", "--adam-betas": "(0.9,0.98)", "--freeze-encoder": "",
+        "model": "sum", "--lr": "2", "--adam-betas": "(0.9, 0.98)", "--freeze-encoder": "",
     }  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def test_a_text_per_line(tmp_path):
     ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', {}, "line 2 has no 'label'"),
     ("a.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}\n', {}, "line 1: 2 words have 1 labels: one per word is needed"),
     ("a.conll", "EU B-ORG\nrejects\n", {}, "line 2: has 1 columns instead of 2: a word without a label?"),
-    ("a.conll", "EU\nrejects\n", {}, "column '1' of 1 cannot be text and label: name the right ones with --text"),
+    ("a.conll", "EU\nrejects\n", {}, "column '1' cannot be both text and label (columns: 1): name the right"),
     ("a.conllu", "EU B-ORG\n", {}, "line 1: is not CoNLL-U"),
     ("a.tsv", "label\ttext\n \tone\n", {}, "line 2: the label is empty"),
     ("a.csv", "text,x,y\none,1,maybe\n", {"label": ("x", "y")}, "line 2: y is 'maybe': 0 or 1 is needed"),
