@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 UNFINISHED = ".tmp"  # suffix of what is being written, the same as fairseq's
+OPEN_FILES = ("/dev/std", "/dev/fd/")  # even if it is a file, others may go on writing to it
 
 
 @contextlib.contextmanager
@@ -30,6 +31,21 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def output(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a path to write to, as :func:`whole` does, for a file that a user has named.
+
+    Of a link, the file that it points to is replaced. What is not a file, such as a pipe or ``/dev/stdout``, cannot be
+    replaced: then ``path`` itself is yielded.
+    """
+    path = Path(path)
+    if str(path).startswith(OPEN_FILES) or (path.exists() and not path.is_file()):
+        yield path
+    else:
+        with whole(os.path.realpath(path)) as unfinished:
+            yield unfinished
 
 
 @contextlib.contextmanager

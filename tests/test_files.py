@@ -50,6 +50,29 @@ def test_a_file_is_synced_before_it_gets_its_name_and_its_folder_after(tmp_path,
     assert content(tmp_path) == {"file": "new"}
 
 
+def test_of_a_users_link_the_target_is_replaced(tmp_path):
+    (tmp_path / "inner").mkdir()
+    for name in ("old", "absent"):
+        (tmp_path / name).symlink_to(f"inner/{name}")
+    (tmp_path / "inner/old").write_text("old")
+    for name in ("old", "absent"):
+        with files.output(tmp_path / name) as path:
+            path.write_text("new")
+        assert (tmp_path / name).is_symlink()
+    assert content(tmp_path / "inner") == {"old": "new", "absent": "new"}
+
+
+def test_a_pipe_and_standard_output_are_written_to(tmp_path, capfd):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in (tmp_path / "pipe", "/dev/stdout"):
+        with files.output(name) as path:
+            path.write_text("new")
+    assert os.read(reader, 9) == b"new" and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    os.close(reader)
+    assert capfd.readouterr().out == "new" and os.listdir(tmp_path) == ["pipe"]
+
+
 def test_all_of_a_folder_is_synced_before_it_gets_its_name(tmp_path, steps):
     with files.whole_folder(tmp_path / "out") as folder:
         fill(folder)

@@ -49,6 +49,10 @@ def find_checkpoint(folder, checkpoint_file: str | None = None) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
+    if seeds := sorted(path.parent.name for path in folder.glob("seed-*/checkpoint_*.pt")):
+        raise FileNotFoundError(
+            f"{folder} holds a model per seed: name one of its folders, such as {folder / seeds[0]}"
+        )
     raise FileNotFoundError(
         f"{folder} holds no {' or '.join(names)}; train first (scripts/train_lambda_bert.sh), "
         "or name a file with checkpoint_file="

@@ -1,10 +1,9 @@
 """The card, README.md, of an exported model, made of its configuration, its scores and a text about it."""
 
-import re
 from pathlib import Path
 
 from fairseq_lambda.commands.evaluate import table as table_of_splits
-from fairseq_lambda.commands.score_tables import markdown, table
+from fairseq_lambda.commands.score_tables import escaped, markdown, table
 from fairseq_lambda.files import sha256
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.version import KEY
@@ -48,7 +47,7 @@ def fine_tuned_card(name: str, config: dict, weights: Path, labels: Labels) -> s
     rows = {
         **about_the_model(config, weights),
         "fine-tuned from": f"{scores.get('model', 'a pretrained model')}, whose licence and limits apply",
-        "labels": ", ".join(labels.names) or "numbers",
+        "labels": ", ".join(map(escaped, labels.names)) or "numbers",
         "longest sample": f"{length} tokens; longer texts are {longer}",
     }
     use = "tag" if labels.objective == "tagging" else "classify"
@@ -144,11 +143,6 @@ def known(facts: dict | None) -> list[str]:
         markdown([["sentence", "right", "the model's"], *given]),
         "",
     ]
-
-
-def escaped(piece: str) -> str:
-    """Return a piece of text as Markdown shows it in a table."""
-    return re.sub(r"([\\`*_<|\[\]])", r"\\\1", piece)
 
 
 def used(name: str, call: str) -> list[str]:

@@ -22,7 +22,8 @@ def read_scores(files: list[Path], weights: str) -> dict:
     for file in files:
         text = file.read_text(encoding="utf-8")
         try:
-            entries = list(map(json.loads, text.splitlines() if file.suffix == ".jsonl" else [text]))
+            lines = text.split("\n") if file.suffix == ".jsonl" else [text]  # other line ends are part of a string
+            entries = [json.loads(line) for line in lines if line.strip()]
         except json.JSONDecodeError as error:
             raise ValueError(f"--scores {file} is not JSON: {error}") from error
         found = [(of, part) for of, part in map(_part, entries) if of in (None, weights) and part]

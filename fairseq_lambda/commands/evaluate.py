@@ -13,7 +13,7 @@ from fairseq.logging import progress_bar
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint
 from fairseq_lambda.commands.parser import MODEL, Parser
-from fairseq_lambda.files import sha256, whole
+from fairseq_lambda.files import output, sha256
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
 
@@ -119,6 +119,6 @@ def main(argv: list[str] | None = None) -> None:
             "splits": results,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        with whole(args.json) as file:
+        with output(args.json) as file:
             file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print(f"written to {args.json}")

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint
-from fairseq_lambda.commands import labelled
-from fairseq_lambda.commands.finetune_data import examples_of, fraction_of, prepare
+from fairseq_lambda.commands import finetune_record, labelled
+from fairseq_lambda.commands.finetune_data import check_test, examples_of, fraction_of, prepare
 from fairseq_lambda.commands.finetune_training import fairseq_command, launch
 from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.commands.score_tables import seeds_table, table
@@ -86,6 +86,7 @@ flags of fairseq-train and the task, among others:
 def main(argv: list[str]) -> None:
     parser = build_parser()
     args, user = parser.parse_known_args(argv or ["--help"])
+    user = [re.sub("^--max-sentences(?==|$)", "--batch-size", word) for word in user]  # fairseq's name of old
     seeds = _seeds(parser, args)
     if not re.fullmatch("[1-9][0-9]*", args.nproc):
         parser.error(f"--nproc {args.nproc}: must be a whole number of at least 1")
@@ -99,6 +100,8 @@ def main(argv: list[str]) -> None:
     hub.require_pieces()
     save_dir = args.save_dir or Path("checkpoints", f"{_name(args.model)}-{_data_name(args.train)}")
     labels, sizes = prepare(hub, args, save_dir / "data")
+    if args.test:
+        check_test(args, labels)
     metric = args.metric or names_of(labels)[0]
     if metric not in names_of(labels):
         parser.error(f"--metric {metric}: {labels.objective} has {', '.join(names_of(labels))}")
@@ -107,7 +110,7 @@ def main(argv: list[str]) -> None:
     for seed, folder in zip(seeds, runs, strict=True):
         if len(seeds) > 1:
             print(f"\nseed {seed}, {folder}", flush=True)
-        command = fairseq_command(hub, args, user, labels, sizes["train"], metric, save_dir / "data", folder, seed)
+        command = fairseq_command(hub, args, user, labels, metric, save_dir / "data", folder, seed)
         if args.dry_run:
             print(shlex.join(command))
             continue
@@ -150,13 +153,13 @@ def run(command: list[str], args, labels: Labels, metric: str, folder: Path, siz
     """Train, or resume, and score; return the contents of ``scores.json``. A complete run is not scored again."""
     made_by = {"command": command, "test": sha256(args.test) if args.test else None}
     file = folder / SCORES
-    if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        if before["made_by"] == made_by:
-            print(f"{folder} is complete: nothing left to do (use another --save-dir to start afresh)")
-            print("\n" + table(before["splits"], labels))
-            return before
     folder.mkdir(parents=True, exist_ok=True)
+    before = _scores_before(file)
+    finetune_record.check(folder, finetune_record.made_by(command, sha256(find_checkpoint(args.model))))
+    if before is not None and before["made_by"] == made_by:
+        print(f"{folder} is complete: nothing left to do (use another --save-dir to start afresh)")
+        print("\n" + table(before["splits"], labels))
+        return before
     launch(command, metric, folder, args.quiet)
     hub = LambdaBertModel.from_pretrained(folder)
     if torch.cuda.is_available() and "--cpu" not in command:
@@ -173,6 +176,22 @@ def run(command: list[str], args, labels: Labels, metric: str, folder: Path, siz
     print("\n" + table(splits, labels))
     print(f'\nLambdaBertModel.from_pretrained("{folder}") loads it; scores in {file}')
     return report
+
+
+def _scores_before(file: Path) -> dict | None:
+    """Return the contents of ``scores.json``, None if there is none.
+
+    Raises:
+        ValueError: it is not of this command.
+    """
+    if not file.is_file():
+        return None
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        before["made_by"], before["splits"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} was not written by lambda-bert finetune: choose another --save-dir") from error
+    return before
 
 
 def score(hub, args: argparse.Namespace, split: str, sizes: dict[str, int]) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fairseq_lambda.commands import labelled
 from fairseq_lambda.files import sha256, whole_folder
 from fairseq_lambda.finetuning.examples import Example, Source
+from fairseq_lambda.finetuning.labels import FILE as LABELS
 from fairseq_lambda.finetuning.labels import Labels, divide, learn_labels, part
 from fairseq_lambda.finetuning.prepare import write_split
 
@@ -28,8 +29,11 @@ def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[s
 
     Raises:
         ValueError: the files do not match the flags, or the folder was made from other files.
+        FileExistsError: the folder is of something else.
     """
     names = args.labels.split(",") if args.labels else None
+    if names and (twice := [name for name in names if names.count(name) > 1 or not name]):
+        raise ValueError(f"--labels {args.labels}: {twice[0]!r} is empty or given twice")
     dictionary = hub.task.source_dictionary
     made_of = {
         "train": sha256(args.train),
@@ -41,8 +45,13 @@ def prepare(hub, args: argparse.Namespace, folder: Path) -> tuple[Labels, dict[s
         "vocabulary": hash_of(dictionary.symbols),
     }
     if folder.is_dir():
+        foreign = f"{folder} was not made by lambda-bert finetune: choose another --save-dir"
+        if not (folder / LABELS).is_file():
+            raise FileExistsError(foreign)
         labels, before = Labels.load(folder)
-        sizes = before.pop("sizes")
+        sizes = before.pop("sizes", None)
+        if sizes is None:
+            raise FileExistsError(foreign)
         if before != made_of:
             changed = ", ".join(key for key in made_of if made_of[key] != before.get(key))
             raise ValueError(
@@ -103,3 +112,16 @@ def examples_of(args: argparse.Namespace, split: str, sizes: dict[str, int]) -> 
         return source, iter(source)
     source = labelled.source(args, args.train)
     return source, part(source, divide(sizes["train"] + sizes["valid"], fraction, args.seed), True)
+
+
+def check_test(args: argparse.Namespace, labels: Labels) -> None:
+    """Read the first example of the test file, so that a wrong column is an error before training, not after it.
+
+    Raises:
+        ValueError: it has none, or one that does not fit the training data.
+    """
+    source = labelled.source(args, args.test)
+    first = next(iter(source), None)
+    if first is None:
+        raise ValueError(f"{source.name} is empty")
+    labels.target(first, source.name)

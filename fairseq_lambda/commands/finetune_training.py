@@ -1,6 +1,5 @@
 """The training behind fine-tuning: fairseq-train with the recipe and the architecture of the model."""
 
-import math
 import shlex
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from fairseq_lambda.checkpointing.exported import find_checkpoint
 from fairseq_lambda.commands import train
 from fairseq_lambda.commands.fairseq_train import end_with_parent
-from fairseq_lambda.commands.flags import last_value, recipe_flags
+from fairseq_lambda.commands.finetune_schedule import updates_of
+from fairseq_lambda.commands.flags import recipe_flags
 from fairseq_lambda.commands.training_lines import TrainingLines
 from fairseq_lambda.config import finetuning_schedule, learning_rate, read_finetuning_recipe
 from fairseq_lambda.finetuning.labels import Labels
@@ -28,7 +28,7 @@ NOT_TAKEN_OVER = {
 }  # fmt: skip
 
 
-def fairseq_command(hub, args, user, labels: Labels, size: int, metric: str, data: Path, folder: Path, seed: int):
+def fairseq_command(hub, args, user, labels: Labels, metric: str, data: Path, folder: Path, seed: int):
     """Return the command that trains."""
     recipe = read_finetuning_recipe()
     gpus = 0 if "--cpu" in user else torch.cuda.device_count()
@@ -37,10 +37,7 @@ def fairseq_command(hub, args, user, labels: Labels, size: int, metric: str, dat
     if autocast is None:
         fast = bfloat16_is_faster("cuda" if gpus else "cpu") and train.FLOAT16.isdisjoint(user)
         autocast = "bfloat16" if fast else "none"
-    epochs = int(last_value(user, "--max-epoch") or recipe.optimization.max_epoch)
-    batch = int(last_value(user, "--batch-size") or recipe.dataset.batch_size) * int(args.nproc)
-    batch *= int((last_value(user, "--update-freq") or "1").split(",")[0])
-    updates = int(last_value(user, "--max-update") or 0) or epochs * math.ceil(size / batch)
+    updates = updates_of(hub, recipe, user, labels, data, int(args.nproc), seed)
     model = model_options(hub)
     recipe.merge_with({
         "common": {"seed": seed},

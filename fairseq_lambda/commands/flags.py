@@ -1,5 +1,7 @@
 """A recipe as flags of fairseq-train, next to the user's own flags."""
 
+import re
+
 from omegaconf import DictConfig, OmegaConf
 
 ADAMS = {"adam", "fused_adam"}  # take the same options
@@ -39,3 +41,17 @@ def last_value(words: list[str], flag: str) -> str | None:
         if word.partition("=")[0] == flag
     ]
     return values[-1] if values else None
+
+
+def whole_number(words: list[str], flag: str, default: int | None) -> int | None:
+    """Return the value of a flag among ``words``.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    value = last_value(words, flag)
+    if value is None:
+        return default
+    if not re.fullmatch("[1-9][0-9]*", value):
+        raise ValueError(f"{flag} {value}: must be a whole number of at least 1")
+    return int(value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -26,14 +27,14 @@ def read_paradigms(path: Path) -> list[Paradigm]:
     """Return the paradigms of all ``.jsonl`` files in ``path``, sorted by name.
 
     A line is an object with ``sentence_good`` and ``sentence_bad``. A paradigm's name is ``UID``, else the file's, and
-    its phenomenon ``linguistics_term``. Other fields are ignored.
+    its phenomenon ``linguistics_term``. Other fields are ignored. Results are written to files of these names.
 
     Args:
         path: such a file, a folder of them at any depth, or a .zip or .tar archive, also compressed.
 
     Raises:
         FileNotFoundError: no such path, or no such file in it.
-        ValueError: a line that is not of that form, or two paradigms of one name.
+        ValueError: a line that is not of that form, a UID that cannot be a file's name, or two paradigms of one name.
     """
     paradigms: dict[str, Paradigm] = {}
     for name, content in _files(path):
@@ -71,9 +72,14 @@ def _wanted(name: str) -> bool:
     return path.suffix == ENDING and not path.name.startswith("._")  # macOS adds these to archives
 
 
+def _is_file_name(name: str) -> bool:
+    """Return whether a result can be written to ``NAME.json``, a file of its folder."""
+    return re.fullmatch(r"[^\0-\x1f/\\\ud800-\udfff]+", name) is not None and len(name.encode()) <= 200
+
+
 def _paradigm(file: str, content: bytes) -> Paradigm:
     name, phenomenon, pairs = PurePosixPath(file).stem, "", []
-    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
+    for number, line in enumerate(content.decode("utf-8-sig", "replace").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -87,6 +93,8 @@ def _paradigm(file: str, content: bytes) -> Paradigm:
                 f"{file}, line {number}: expected an object with sentence_good and sentence_bad ({reason})"
             ) from error
         name, phenomenon = str(entry.get("UID", name)), str(entry.get("linguistics_term", phenomenon))
+        if "UID" in entry and not _is_file_name(name):
+            raise ValueError(f"{file}, line {number}: the UID {name!r} cannot be the name of a file: rename it")
         pairs.append(pair)
     if not pairs:
         raise ValueError(f"{file} is empty: expected lines with sentence_good and sentence_bad")

@@ -1,9 +1,9 @@
 """``lambda-bert predict``: labels and probabilities of new texts, in the order of the file, in constant memory."""
 
 import contextlib
-import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 
 from fairseq_lambda.commands import labelled
 from fairseq_lambda.commands.parser import Parser
-from fairseq_lambda.files import whole
+from fairseq_lambda.files import output
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.finetuning.lines import STANDARD_INPUT
 from fairseq_lambda.finetuning.words import split_words
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> None:
     add("--json", action="store_true", help="write an object per text instead of columns")
     add("--cpu", action="store_true", help="run on the CPU (default: on a GPU if there is one)")
     args = parser.parse_args(argv)
+    if args.output is not None and args.output.is_file() and _is_same(args.file, args.output):
+        parser.error(f"--output {args.output} is the file to read: choose another one")
     hub = LambdaBertModel.from_pretrained(args.model)
     labels = hub.labels
     if torch.cuda.is_available() and not args.cpu:
@@ -71,6 +73,10 @@ def main(argv: list[str]) -> None:
         )
 
 
+def _is_same(file: str, other: Path) -> bool:
+    return file != STANDARD_INPUT and os.path.exists(file) and os.path.samefile(file, other)
+
+
 def _as_words(source) -> Iterator:
     """Yield the examples of a file as words; texts are divided into words."""
     for example in source:
@@ -84,34 +90,37 @@ def _output(path: Path | None):
     if path is None:
         yield sys.stdout
         return
-    with whole(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as file:
+    with output(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as file:
         yield file
 
 
 def _columns_writer(labels: Labels, out):
-    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+    def write_row(*values: str) -> None:
+        """Quotes are text, as in the tsv that is read, so a tab or a line end cannot be written as it is."""
+        out.write("\t".join(re.sub(r"[\t\r\n]", " ", value) for value in values) + "\n")
+
     if labels.objective == "tagging":
-        writer.writerow(["word", "label", "probability"])
+        write_row("word", "label", "probability")
 
         def write(example, row):
             for word, probabilities in zip(example.words, row, strict=True):
                 best = int(probabilities.argmax())
-                writer.writerow([word, labels.names[best], f"{probabilities[best]:.6f}"])
+                write_row(word, labels.names[best], f"{probabilities[best]:.6f}")
             out.write("\n")
 
     elif labels.objective == "regression":
-        writer.writerow(["score"])
+        write_row("score")
 
         def write(example, row):
-            writer.writerow([f"{row[0]:.6f}"])
+            write_row(f"{row[0]:.6f}")
 
     else:
-        writer.writerow(["label", "probability", *labels.names])
+        write_row("label", "probability", *labels.names)
 
         def write(example, row):
             found = classification(labels, row)
             label = found.label if isinstance(found.label, str) else ",".join(found.label)
-            writer.writerow([label, f"{found.probability:.6f}", *(f"{value:.6f}" for value in row)])
+            write_row(label, f"{found.probability:.6f}", *(f"{value:.6f}" for value in row))
 
     return write
 

@@ -1,5 +1,7 @@
 """Scores of fine-tuned models as Markdown tables."""
 
+import re
+
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.finetuning.metrics import mean_and_deviation, names_of
 
@@ -13,7 +15,7 @@ NOT_PERCENT = ("matthews", "pearson", "spearman", "mse")
 
 def title(name: str, labels: Labels) -> str:
     """Return the heading of a score; that of a single label's F1 names the label."""
-    return f"F1 of {labels.names[1]}" if name == "f1" else TITLES[name]
+    return f"F1 of {escaped(labels.names[1])}" if name == "f1" else TITLES[name]
 
 
 def cell(name: str, value: float) -> str:
@@ -46,3 +48,8 @@ def markdown(rows: list[list[str]]) -> str:
     """Return rows, the header first, as a Markdown table."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
+
+
+def escaped(piece: str) -> str:
+    """Return a piece of text as Markdown shows it in a table."""
+    return re.sub(r"([\\`*_<|\[\]])", r"\\\1", piece)

@@ -12,6 +12,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
+from fairseq_lambda.criterions import gathering
 from fairseq_lambda.data.labelled import NO_LABEL
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.finetuning.metrics import names_of, scores
@@ -45,6 +46,7 @@ class FineTuningCriterion(FairseqCriterion):
 
     def __init__(self, cfg: FineTuningCriterionConfig, task):
         super().__init__(task)
+        gathering.install()
         self.autocast, self.labels = cfg.autocast, task.labels
         weights = class_weights(cfg.class_weights, task.labels)
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)

@@ -32,7 +32,8 @@ class Source:
 
     Args:
         path: see :class:`~fairseq_lambda.finetuning.lines.Lines`.
-        text: one or two columns, by name or, from 1, by number; default: common names, see ``PAIRS`` and ``SINGLE``.
+        text: one or two columns, by name or, from 1, by number; default: common names, see ``PAIRS`` and ``SINGLE``,
+            whatever their capitals.
         label: a column, or several that hold 0 and 1; default: common names, see ``LABELS``. Ignored if ``labelled`` is
             False.
         format: one of ``FORMATS``; default: by the file's ending.
@@ -63,9 +64,9 @@ class Source:
         if any(not name.isdigit() or name in first for name in named):
             return True
         if named:  # by number: the first line is a header if one of the cells meant has a common name
-            meant = {first[int(name) - 1] for name in named if int(name) <= len(first)}
-            return bool(meant & {*itertools.chain(*PAIRS, *SINGLE), *LABELS})
-        return any(set(names) <= set(first) for names in PAIRS + SINGLE)
+            meant = [first[int(name) - 1] for name in named if 1 <= int(name) <= len(first)]
+            return any(_find(name, meant) is not None for name in (*itertools.chain(*PAIRS, *SINGLE), *LABELS))
+        return any(None not in [_find(name, first) for name in names] for names in PAIRS + SINGLE)
 
     def __iter__(self) -> Iterator[Example]:
         text = label = None
@@ -78,16 +79,27 @@ class Source:
                 if self.labelled:
                     default = [[columns[-1]]] if self.table.format == "conll" else [[name] for name in LABELS]
                     label = self._columns("--label", self.label, columns, default, record)
+                    if both := [name for name in text if name in label]:
+                        raise ValueError(
+                            f"{self.name}: column {both[0]!r} cannot be both text and label (columns: "
+                            f"{len(columns)}): name the right ones with --text and --label"
+                        )
             yield self._example(line, record, text, label)
 
     def _columns(self, flag: str, named: tuple[str, ...], columns: list[str], default: list[list[str]], record) -> list:
         if self.table.format == "conll" and flag == "--text" and not named:
             return [columns[0]]
         if not named:
-            found = next((names for names in default if set(names) <= set(columns)), None)
+            candidates = ([_find(name, columns) for name in names] for names in default)
+            found = next((names for names in candidates if None not in names), None)
             if found is None:
                 values = ", ".join(f"{name} {shown(record.get(name))}" for name in columns)
-                both = flag == "--text" and self.labelled and not self.label and not {*LABELS} & {*columns}
+                both = (
+                    flag == "--text"
+                    and self.labelled
+                    and not self.label
+                    and not any(_find(name, columns) for name in LABELS)
+                )
                 flags = "it with --text, and that of the labels with --label" if both else f"it with {flag}"
                 raise ValueError(
                     f"{self.name}: which column is meant? Name {flags}, by number if the file has no header; "
@@ -150,6 +162,13 @@ class Source:
             texts = "1 text is" if self.empties == 1 else f"{self.empties} texts are"
             notes.append(f"{self.name}: {texts} empty (line {self.empty[0]}), and read as such")
         return notes
+
+
+def _find(name: str, columns: list[str]) -> str | None:
+    """Return the column of a common name: as it is, else with other capitals; None if there is none."""
+    if name in columns:
+        return name
+    return next((column for column in columns if column.casefold() == name.casefold()), None)
 
 
 def natural_order(names) -> list[str]:

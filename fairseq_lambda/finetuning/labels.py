@@ -59,8 +59,10 @@ class Labels:
         """Return what the model has to predict: an index, a float, a list of 0 and 1, or an index per word.
 
         Raises:
-            ValueError: a label that does not occur in training; the message has the file ``name`` and the line.
+            ValueError: a label that does not occur in training, or an example of another kind, such as a pair among
+                single texts; the message has the file ``name`` and the line.
         """
+        _check_kind(example, name, self.objective == "tagging", self.texts, self.objective == "multilabel")
         if self.objective == "regression":
             return (_number(example, name) - self.mean) / self.deviation
         wanted = [example.label] if isinstance(example.label, str) else example.label
@@ -113,33 +115,34 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
         names: all labels, in the order of the outputs; default: those that occur, sorted by :func:`natural_order`.
 
     Raises:
-        ValueError: no examples; labels that do not fit the objective; only one label; or nearly as many as examples.
+        ValueError: no examples; examples of several kinds, or labels that do not fit the objective; only one label; or
+            nearly as many as examples.
     """
     asked, counts = objective, Counter()
-    examples = texts = 0
-    total = squares = 0.0
+    examples, mean, squares = 0, 0.0, 0.0
     for example in source:
         if not examples:
+            first = (example.words is not None, max(len(example.texts), 1), isinstance(example.label, list))
             kind = "tagging" if example.words is not None else "multilabel" if isinstance(example.label, list) else None
             objective = objective or kind or "classification"
             if (objective == "tagging") != (kind == "tagging") or (objective == "multilabel") != (kind == "multilabel"):
                 needs = {"tagging": "words with a label each", "multilabel": "a list of labels: --label-separator"}
                 raise ValueError(f"{name}: --objective {objective} needs {needs.get(objective, 'one label per text')}")
-            texts = max(len(example.texts), 1)
+        _check_kind(example, name, *first)
         examples += 1
-        if objective == "regression":
+        if objective == "regression":  # Welford's way: with sums of squares, a small spread of large targets is lost
             value = _number(example, name)
-            total, squares = total + value, squares + value * value
+            before, mean = mean, mean + (value - mean) / examples
+            squares += (value - before) * (value - mean)
         else:
             counts.update([example.label] if isinstance(example.label, str) else example.label)
     if not examples:
         raise ValueError(f"{name} is empty")
     if objective == "regression":
-        mean = total / examples
-        deviation = math.sqrt(max(squares / examples - mean * mean, 0.0))
+        deviation = math.sqrt(squares / examples)
         if deviation < 1e-12 * max(abs(mean), 1):
             raise ValueError(f"{name}: all targets are {mean:g}: there is nothing to learn")
-        return Labels(objective, [], texts, None, examples, mean, deviation)
+        return Labels(objective, [], first[1], None, examples, mean, deviation)
     if unlisted := [label for label in counts if names and label not in names]:
         raise ValueError(f"{name} has the label {shown(unlisted[0])}, which is not in --labels")
     if len(counts) < 2 and objective != "multilabel":
@@ -157,7 +160,24 @@ def learn_labels(source: Iterable[Example], name: str, objective: str | None, na
             "right column with --label, or choose --objective regression for numbers"
         )
     names = names or natural_order(counts)
-    return Labels(objective, names, texts, [counts[label] for label in names], examples)
+    return Labels(objective, names, first[1], [counts[label] for label in names], examples)
+
+
+def _check_kind(example: Example, name: str, words: bool, texts: int, several: bool) -> None:
+    """Raise ValueError if an example is not of the kind of the training data."""
+
+    def kind(words: bool, texts: int, several: bool) -> str:
+        if words:
+            return "words with a label each"
+        return f"{'two texts' if texts == 2 else 'one text'} with {'a list of labels' if several else 'one label'}"
+
+    wanted = kind(words, len(example.texts) if texts == ANY else texts, several)
+    found = kind(example.words is not None, len(example.texts), isinstance(example.label, list))
+    if found != wanted:
+        raise ValueError(
+            f"{name}, line {example.line} has {found}, but training starts with {wanted}: correct it, or see --text, "
+            "--label and --label-separator"
+        )
 
 
 def _number(example: Example, name: str) -> float:

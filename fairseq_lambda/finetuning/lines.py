@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +39,7 @@ class Lines:
     def suffix(self) -> str:
         """Return the suffix that shows the format, without that of a compression: ``.tsv`` for ``a.tsv.xz``."""
         path = Path(self.path)
-        return (path.with_suffix("") if path.suffix in OPENERS else path).suffix.lower()
+        return (path.with_suffix("") if path.suffix.lower() in OPENERS else path).suffix.lower()
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         self._first_other = self._others = 0
@@ -46,9 +47,11 @@ class Lines:
             if self.path == STANDARD_INPUT:
                 yield from self._decoded(sys.stdin.buffer)
             else:
-                with OPENERS.get(Path(self.path).suffix, open)(self.path, "rb") as file:
+                with OPENERS.get(Path(self.path).suffix.lower(), open)(self.path, "rb") as file:
                     yield from self._decoded(file)
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+        except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the system, not of gzip or bz2
+                raise
             raise ValueError(f"{self.name} is damaged, or not compressed as its name says: {error}") from error
 
     def _decoded(self, file: BinaryIO) -> Iterator[tuple[int, str]]:

@@ -34,10 +34,10 @@ class Table:
 
     Args:
         path: see :class:`Lines`.
-        format: one of :data:`FORMATS`; default: by the file's ending. ``.txt`` is ``tsv`` if its first line has a tab,
-            else ``plain``.
+        format: one of :data:`FORMATS`; default: by the file's ending. ``.txt`` is ``plain`` if its first line has no
+            tab, or if ``plain`` is ``text`` and the line is two texts and not a header; else ``tsv``.
         header: takes the values of the first line of ``tsv`` and ``csv``; returns whether they name the columns.
-        plain: what a ``.txt`` file without tabs is, ``trec`` or ``text``.
+        plain: what a ``.txt`` file without columns is, ``trec`` or ``text``.
 
     Raises:
         ValueError: the format is not known, or a line does not follow it; the message has file, line and remedy.
@@ -61,7 +61,9 @@ class Table:
         if found is None:
             raise ValueError(f"{self.lines.name}: unknown ending: add --format {', '.join(FORMATS[:-1])} or text")
         if found == "text":
-            return "tsv" if "\t" in next(iter(self.lines), (1, ""))[1] else plain
+            first = next(iter(self.lines), (1, "\n"))[1][:-1].split("\t")
+            is_pair = plain == "text" and len(first) == 2 and not self.header(first)
+            return plain if len(first) == 1 or is_pair else "tsv"
         return found
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -173,10 +173,14 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         training, and byte pieces, which are not text, are left out. For a list of texts, a list of their results.
 
         Raises:
-            ValueError: a text without ``<mask>``, or topk out of range.
+            ValueError: ids in place of a text, a text without ``<mask>``, or topk out of range.
         """
         texts = [masked_input] if isinstance(masked_input, str) else list(masked_input)
         for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"fill_mask takes texts (str), not {type(text).__name__}: decode() turns ids into text"
+                )
             if MASK not in text:
                 raise ValueError(
                     f"no <mask> in {text!r}: write <mask> where a word is to be predicted, "

@@ -15,12 +15,17 @@ class ManyTexts:
     """Methods over texts, or ids (n,), in batches of similar length; an iterable is read as the work proceeds."""
 
     def embed(
-        self, texts: Iterable[str | Tensor], pooling: str = "mean", layer: int = -1, max_tokens: int = MAX_TOKENS
+        self,
+        texts: str | Tensor | Iterable[str | Tensor],
+        pooling: str = "mean",
+        layer: int = -1,
+        max_tokens: int = MAX_TOKENS,
     ) -> Tensor:
         """Return a matrix (texts, C), or (texts, dim_k * dim_v) with "lambda", in float32 on the CPU.
 
         Args:
-            texts: any iterable; only the result takes memory in proportion to it. A single str counts as one text.
+            texts: any iterable; only the result takes memory in proportion to it. A single str, or ids (n,),
+                count as one text.
             pooling: "mean" over all tokens of a text, ``<s>`` and ``</s>`` included; "cls", the features of ``<s>``;
                 "lambda", the content lambda (dim_k, dim_v) row by row.
             layer: 0 for the embeddings, 1 to L for the layers; negative numbers count from the top. -1 is what
@@ -37,19 +42,20 @@ class ManyTexts:
 
     def score(
         self,
-        texts: str | Iterable[str | Tensor],
+        texts: str | Tensor | Iterable[str | Tensor],
         method: str = "original",
         per_piece: bool = False,
         precision: str = "float32",
         max_tokens: int = MAX_TOKENS,
     ):
-        """Return the pseudo-log-likelihood of each text, in nats: a list of floats, or a float for a single str.
+        """Return the pseudo-log-likelihood of each text, in nats: a list of floats, or a float for one text.
 
         It is the sum over the pieces of log P(piece | the text with that piece masked). To compare texts of different
         length, divide by the number of pieces. See :class:`fairseq_lambda.models.scoring.PseudoLogLikelihood`.
 
         Args:
-            texts: any iterable. A text of n pieces costs n times as much as reading it once.
+            texts: any iterable, or one text, a str or ids (n,). A text of n pieces costs n times as much as
+                reading it once.
             method: "original" (Salazar et al., 2020), or "word_l2r", the rest of the piece's word masked as well (Kauf
                 and Ivanova, 2023).
             per_piece: return for each text a list of (piece, log probability) instead.
@@ -72,7 +78,7 @@ class ManyTexts:
 
         with utils.model_eval(self.model):
             scores = list(self._many(score, texts, max_tokens))
-        return scores[0] if isinstance(texts, str) else scores
+        return scores[0] if _is_one(texts) else scores
 
     def scorer(
         self, methods: Sequence[str] = METHODS, precision: str = "float32", max_tokens: int = MAX_TOKENS
@@ -101,10 +107,15 @@ class ManyTexts:
     def _many(
         self,
         function: Callable[[Tensor], Iterable[Result]],
-        texts: str | Iterable[str | Tensor],
+        texts: str | Tensor | Iterable[str | Tensor],
         max_tokens: int = MAX_TOKENS,
     ) -> Iterator[Result]:
-        """Yield what ``function``, of ids (b, n), returns for each text; a single str is one text."""
-        texts = [texts] if isinstance(texts, str) else texts
+        """Yield what ``function``, of ids (b, n), returns for each text; a single str, or ids (n,), are one text."""
+        texts = [texts] if _is_one(texts) else texts
         tokens = (self.encode(text) if isinstance(text, str) else torch.as_tensor(text).cpu() for text in texts)
         return by_length(function, tokens, self.task.source_dictionary.pad(), max_tokens)
+
+
+def _is_one(texts) -> bool:
+    """Return whether ``texts`` is one text: a str, or ids (n,)."""
+    return isinstance(texts, str) or (isinstance(texts, Tensor) and texts.dim() == 1)

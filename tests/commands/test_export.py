@@ -9,7 +9,11 @@ from test_hub_interface import trained  # noqa: F401  a fixture
 
 from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS
 from fairseq_lambda.commands import blimp, evaluate, export
+from fairseq_lambda.commands.card import fine_tuned_card
+from fairseq_lambda.commands.card_scores import read_scores
 from fairseq_lambda.files import sha256
+from fairseq_lambda.finetuning.labels import Labels
+from fairseq_lambda.finetuning.metrics import names_of
 from fairseq_lambda.models import LambdaBertModel
 
 PAIR = {"sentence_good": "the river runs north.", "sentence_bad": "river the runs north."}
@@ -91,3 +95,18 @@ def test_scores_from_before_they_named_the_weights_are_taken(model, tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(old))
     _, card = exported(model / "model", tmp_path / "new", "--dtype", "float16", "--scores", tmp_path / "old.json")
     assert "| valid | " in card and "Measured on this" not in card
+
+
+def test_json_lines_end_nowhere_else(tmp_path):
+    entry = {"splits": {"valid": {}}, "data": "a\u2028b"}
+    (tmp_path / "scores.jsonl").write_text(json.dumps(entry, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    assert read_scores([tmp_path / "scores.jsonl"], "sum") == entry
+
+
+def test_signs_in_labels_do_not_break_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr("fairseq_lambda.commands.card.about_the_model", lambda *_: {})
+    labels = Labels("classification", ["a", "x|y"])
+    splits = {"valid": {"texts": 1, "shortened": 0, **dict.fromkeys(names_of(labels), 1.0)}}
+    config = {"scores": {"splits": splits}, "task_state": {"max_length": 8}, "about": None}
+    text = fine_tuned_card("name", config, tmp_path, labels)
+    assert r"| labels | a, x\|y |" in text and r" | F1 of x\|y |" in text

@@ -53,6 +53,8 @@ def test_pairs_and_seeds(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
     with pytest.raises(ValueError, match=r"reads 2 text\(s\) at a time: give the second one as pair="):
         bert.classify("river")
     assert (folder / "seed-2" / "scores.json").is_file()
+    with pytest.raises(FileNotFoundError, match=r"holds a model per seed: name one of its folders, such as .*seed-1$"):
+        LambdaBertModel.from_pretrained(folder)
 
 
 def test_regression(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
@@ -190,6 +192,12 @@ def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):
     (["--seeds", "a"], "--seeds a: must be whole numbers"), (["--seed", "-1"], "--seed -1: must be at least 0"),
     (["--arch", "x"], "--arch follows from the model and the files: leave it out"),
     (["--max-length", "4"], "--max-length 4: must be at least 8"),
+    (["--batch-size", "0"], "--batch-size 0: must be a whole number of at least 1"),
+    (["--max-sentences=x"], "--batch-size x: must be a whole number of at least 1"),
+    (["--update-freq", "0"], "--update-freq 0: must be a whole number of at least 1"),
+    (["--max-epoch", "2.5"], "--max-epoch 2.5: must be a whole number of at least 1"),
+    (["--max-tokens", "7"], "--max-tokens 7: the longest sample has "),
+    (["--labels", "a,b,b,c"], "--labels a,b,b,c: 'b' is empty or given twice"),
     (["--layer-decay", "0"], "--layer-decay 0.0: must be above 0 and at most 1"),
     (["--class-weights", "d=2"], "--class-weights d=2: 'd=2' is not NAME=WEIGHT"),
 ])  # fmt: skip
@@ -209,3 +217,26 @@ def test_a_valid_file_that_does_not_fit(trained, topic, tmp_path, monkeypatch, v
     with pytest.raises(ValueError) as error:
         run(monkeypatch, trained, tmp_path / "run", "--train", topic / "train.tsv", "--valid", path)
     assert message in str(error.value) and not (tmp_path / "run" / "data").exists()
+
+
+@pytest.mark.parametrize("header,rows,message", [
+    (("x", "sentence"), [("a", "town")], "which column is meant? Name it with --label"),
+    (("label", "sentence"), [("z", "town")], "test.tsv, line 2: the label 'z' is not in training"),
+    (("label", "sentence"), [], "test.tsv is empty"),
+])  # fmt: skip
+def test_a_test_file_that_does_not_fit(trained, topic, tmp_path, monkeypatch, header, rows, message):  # noqa: F811
+    """It is an error before the training, not after it."""
+    monkeypatch.setattr("fine_tunings.launch_here", None)
+    path = write_tsv(tmp_path / "test.tsv", rows, header)
+    with pytest.raises(ValueError) as error:
+        run(monkeypatch, trained, tmp_path / "run", "--train", topic / "train.tsv", "--test", path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["own.txt", "labels.json"])
+def test_a_data_folder_of_others_is_left_alone(trained, topic, tmp_path, monkeypatch, name):  # noqa: F811
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text('{"objective": "classification", "names": []}')
+    with pytest.raises(OSError, match="data was not made by lambda-bert finetune: choose another --save-dir"):
+        run(monkeypatch, trained, tmp_path, "--train", topic / "train.tsv")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [name]

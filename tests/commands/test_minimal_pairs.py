@@ -59,6 +59,13 @@ def test_a_single_file(tmp_path):
     assert paradigm.name == "mine" and paradigm.pairs == [("a b", "b a")]
 
 
+def test_a_line_ends_nowhere_but_at_its_end(tmp_path):
+    pair = '{"sentence_good": "a\u2028b\x85", "sentence_bad": "b a"}\r\n'
+    (tmp_path / "mine.jsonl").write_bytes(pair.encode() * 2)
+    (paradigm,) = read_paradigms(tmp_path / "mine.jsonl")
+    assert paradigm.pairs == [("a\u2028b\x85", "b a")] * 2
+
+
 @pytest.mark.parametrize("text,message", [
     (line("a", "b") + '{"sentence_good": "a"}', r"x.jsonl, line 2: expected .* \(no 'sentence_bad'\)"),
     ("nonsense", r"x.jsonl, line 1: expected an object with sentence_good and sentence_bad"),
@@ -66,6 +73,9 @@ def test_a_single_file(tmp_path):
     (line("a", " "), r"x.jsonl, line 1: .* \(a sentence is empty or not text\)"),
     (line("a", 3), r"x.jsonl, line 1: "),
     ("\n", r"x.jsonl is empty"),
+    (line("a", "b", UID="../../out"), r"x.jsonl, line 1: the UID '../../out' cannot be the name of a file: rename it"),
+    (line("a", "b") + line("a", "b", UID="c" * 300), r"x.jsonl, line 2: the UID 'c+' cannot"),
+    (line("a", "b", UID=""), r"x.jsonl, line 1: the UID '' cannot"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_line(tmp_path, text, message):
     (tmp_path / "x.jsonl").write_text(text)

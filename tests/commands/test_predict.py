@@ -14,6 +14,7 @@ from test_hub_interface import trained  # noqa: F401  a fixture
 
 from fairseq_lambda.commands import export, labelled, predict
 from fairseq_lambda.finetuning.examples import Example
+from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.batching import WINDOW
 
@@ -77,6 +78,24 @@ def test_predictions_as_json_in_a_file(topic, tmp_path, capsys):  # noqa: F811
     assert [records[0]["label"], records[2]["label"]] == ["b", "c"] and len(records) == 3
     assert set(records[1]["probabilities"]) == {"a", "b", "c"}
     assert "1 text is empty (line 2), and read as such" in capsys.readouterr().err
+
+
+def test_quotes_are_text(capsys):
+    labels = Labels("tagging", ["a", 'b"'])
+    write = predict._columns_writer(labels, sys.stdout)
+    write(Example(1, (), ['"', "x\ty", '"z"\r\n']), np.array([[0.1, 0.9], [0.8, 0.2], [0.8, 0.2]]))
+    lines = ["word\tlabel\tprobability", '"\tb"\t0.900000', "x y\ta\t0.800000", '"z"  \ta\t0.800000', "", ""]
+    assert capsys.readouterr().out.split("\n") == lines
+
+
+def test_the_file_to_read_is_not_written_over(topic, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "texts.txt").write_text("river\n")
+    (tmp_path / "link").symlink_to("texts.txt")
+    for output in ("texts.txt", "link"):
+        with pytest.raises(SystemExit):
+            predict.main([str(topic / "run"), str(tmp_path / "texts.txt"), "--output", str(tmp_path / output)])
+        assert f"--output {tmp_path / output} is the file to read: choose another one" in capsys.readouterr().err
+    assert (tmp_path / "texts.txt").read_text() == "river\n"
 
 
 @pytest.mark.parametrize("file,message", [

@@ -1,5 +1,7 @@
 """Which labels a file has, in which order, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,29 @@ def test_what_cannot_be_learned(labels, options, message):
     with pytest.raises(ValueError) as error:
         learn(labels, **options)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kinds,message", [
+    ([(("a",), None, "x"), (("b",), None, ["x"])], "one text with a list of labels, but training starts with one text"),
+    ([(("a",), None, "x"), (("b",), None, [])], "one text with a list of labels, but training starts with one text"),
+    ([(("a",), None, ["x"]), (("b",), None, "x")], "one label, but training starts with one text with a list"),
+    ([((), ["a"], ["x"]), (("b",), None, "x")], "one text with one label, but training starts with words with a label"),
+    ([(("a",), None, "x"), (("a", "b"), None, "x")], "two texts with one label, but training starts with one text"),
+    ([(("a", "b"), None, "x"), (("a",), None, "x")], "one text with one label, but training starts with two texts"),
+])  # fmt: skip
+def test_a_line_of_another_kind_is_refused_in_training_and_elsewhere(kinds, message):
+    first, other = (Example(i + 2, *kind) for i, kind in enumerate(kinds))
+    with pytest.raises(ValueError, match=f"^train.tsv, line 3 has .*{message}"):
+        learn_labels([first, other], "train.tsv", None, None)
+    both = [first, dataclasses.replace(first, label=["y"] if isinstance(first.label, list) else "y")]
+    with pytest.raises(ValueError, match=f"^valid.tsv, line 3 has .*{message}"):
+        learn_labels(both, "train.tsv", None, None).target(other, "valid.tsv")
+
+
+@pytest.mark.parametrize("base", [0, 1.6e9])
+def test_a_small_spread_of_large_targets(base):
+    found = learn([f"{base + i:.0f}" for i in range(10)], "regression")
+    assert (found.mean, found.deviation) == pytest.approx((base + 4.5, 8.25**0.5), rel=1e-12)
 
 
 def test_unknown_label():

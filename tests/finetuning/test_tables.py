@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import random
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_columns_by_number_in_a_file_with_header(tmp_path):
     path = written(tmp_path, "a.tsv", "sentence\tlabel\nOne.\t1\n")
     assert read(path, text=("1",), label=("2",)) == [("1", ("One.",))]
     assert read(path, text=("1",), label=("2",), header="no") == [("label", ("sentence",)), ("1", ("One.",))]
+
+
+def test_a_header_with_capitals(tmp_path):
+    path = written(tmp_path, "a.csv", "Sentence,Label\nOne.,x\n")
+    assert read(path) == read(path, text=("1",), label=("2",)) == [("x", ("One.",))]
+    path = written(tmp_path, "b.jsonl", '{"Text": "no", "text": "one", "LABEL": "x"}\n')
+    assert read(path) == [("x", ("one",))]
 
 
 def test_names_with_signs_and_pairs(tmp_path):
@@ -103,6 +111,12 @@ def test_compressed(tmp_path, suffix, pack):
     path.write_bytes(pack(b"label\ttext\nx\tone\n" * 9)[:-9])
     with pytest.raises(ValueError, match="is damaged, or not compressed"):
         read(path)
+    path = written(tmp_path, f"b.tsv{suffix.upper()}", pack(b"label\ttext\n" + random.Random(0).randbytes(9999)))
+    content = bytearray(path.read_bytes())
+    content[3000:3100] = content[5000:5100]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="b.tsv.* is damaged, or not compressed"):
+        list(Lines(path))
 
 
 def test_utf_16(tmp_path):
@@ -120,7 +134,13 @@ def test_a_text_per_line(tmp_path):
     path = written(tmp_path, "a.txt", "one\n\ntwo\n")
     assert [e.texts for e in Source(path, labelled=False)] == [("one",), ("",), ("two",)]
     path = written(tmp_path, "b.txt", "one\ttwo\n")
-    assert [e.texts for e in Source(path, labelled=False, format="text")] == [("one", "two")]
+    for options in ({}, {"format": "text"}):
+        assert [e.texts for e in Source(path, labelled=False, **options)] == [("one", "two")]
+    assert [e.texts for e in Source(path, labelled=False, text=("2",))] == [("two",)]
+    path = written(tmp_path, "c.txt", "label\ttext\nx\tone\n")
+    assert [e.texts for e in Source(path, labelled=False)] == [("one",)]
+    path = written(tmp_path, "d.txt", "quality\tfirst\nx\tone\n")
+    assert [e.texts for e in Source(path, labelled=False, text=("first",))] == [("one",)]
 
 
 @pytest.mark.parametrize("name,content,options,message", [
@@ -137,6 +157,7 @@ def test_a_text_per_line(tmp_path):
     ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', {}, "line 2 has no 'label'"),
     ("a.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}\n', {}, "line 1: 2 words have 1 labels: one per word is needed"),
     ("a.conll", "EU B-ORG\nrejects\n", {}, "line 2: has 1 columns instead of 2: a word without a label?"),
+    ("a.conll", "EU\nrejects\n", {}, "column '1' cannot be both text and label (columns: 1): name the right"),
     ("a.conllu", "EU B-ORG\n", {}, "line 1: is not CoNLL-U"),
     ("a.tsv", "label\ttext\n \tone\n", {}, "line 2: the label is empty"),
     ("a.csv", "text,x,y\none,1,maybe\n", {"label": ("x", "y")}, "line 2: y is 'maybe': 0 or 1 is needed"),

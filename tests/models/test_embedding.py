@@ -49,7 +49,8 @@ def test_batches_change_nothing(bert, pooling):
 
 
 def test_one_text_and_none(bert):
-    assert bert.embed("a small town").shape == (1, 16)
+    vector = bert.embed("a small town")
+    assert vector.shape == (1, 16) and torch.equal(bert.embed(bert.encode("a small town")), vector)
     assert bert.embed([]).shape == (0, 16) and bert.embed([], "lambda").shape == (0, 32)
 
 
@@ -91,3 +92,6 @@ def test_fill_mask_of_a_list_is_that_of_each(bert):
     assert bert.fill_mask([]) == []
     with pytest.raises(ValueError, match="no <mask> in 'none'"):
         bert.fill_mask(["<mask>", "none"])
+    for ids in (bert.encode("the <mask>"), [bert.encode("the <mask>")]):
+        with pytest.raises(ValueError, match=r"fill_mask takes texts \(str\), not Tensor: decode\(\) turns ids"):
+            bert.fill_mask(ids)

@@ -131,7 +131,8 @@ def test_what_both_methods_hide_is_computed_once():
 def test_one_text_is_a_float_and_ids_are_texts(bert):
     score = bert.score("the river runs north.")
     assert isinstance(score, float) and score < 0
-    assert bert.score([bert.encode("the river runs north.")]) == pytest.approx([score])
+    ids = bert.encode("the river runs north.")
+    assert bert.score([ids]) == pytest.approx([score]) and bert.score(ids) == pytest.approx(score)
     assert bert.score([]) == []
     assert "".join(piece for piece, _ in bert.score("the river", per_piece=True)) == "\u2581the\u2581river"
 
