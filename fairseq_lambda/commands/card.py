@@ -102,7 +102,10 @@ def as_it_is(about: str | None) -> list[str]:
 
 
 def as_table(rows: dict) -> list[str]:
-    return [markdown([["property", "value"], *([key, str(value)] for key, value in rows.items() if value is not None)]), ""]
+    return [
+        markdown([["property", "value"], *([key, str(value)] for key, value in rows.items() if value is not None)]),
+        "",
+    ]
 
 
 def scored(scores: dict, objective: str, weights: Path) -> list[str]:

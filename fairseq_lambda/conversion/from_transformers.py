@@ -47,7 +47,8 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
     name = (config.architectures or ["a model without a class"])[0]
     if name not in HEADS:
         raise ValueError(f"{folder} holds {name}, but only {', '.join(HEADS)} can be converted to fairseq")
-    model = getattr(modeling, name).from_pretrained(folder, dtype="auto").eval()
+    # in float32, as the hub loads every model: exact for weights stored in bfloat16 or float16
+    model = getattr(modeling, name).from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     symbols = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     check_symbols(symbols, model.get_input_embeddings().num_embeddings)
@@ -67,7 +68,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
             (part / PIECES).write_bytes(piece_file.read_bytes())
         weights = first_weights(parts, symbols)
         ours = renamed(model.state_dict(), pairs, weights.keys())
-        added = {key: value.to(model.dtype) for key, value in weights.items() if key not in ours}
+        added = {key: value for key, value in weights.items() if key not in ours}
         tied = "encoder.bert.lm_head.weight"
         if tied in added:
             added[tied] = ours["encoder.bert.embed_tokens.weight"]
@@ -78,9 +79,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
 
         hub = LambdaBertModel.from_pretrained(part)
         count = check_weights(ours, hub.model.state_dict())
-        logits = check_logits(
-            transformers_logits(model.float()), fairseq_logits(hub.float()), hub.model.encoder.bert.options
-        )
+        logits = check_logits(transformers_logits(model), fairseq_logits(hub), hub.model.encoder.bert.options)
         sentences = 0
         if hub.bpe is not None:
             sentences = check_ids(lambda text: hub.encode(text).tolist(), tokenizer, hub.bpe.processor)
