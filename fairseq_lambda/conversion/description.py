@@ -10,7 +10,7 @@ from fairseq_lambda.huggingface import LambdaBertConfig
 from fairseq_lambda.huggingface.configuration import core_options
 from fairseq_lambda.models.lambda_bert_config import FLAGS, OF_DICTIONARY
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig as FairseqConfig
-from fairseq_lambda.modules.lambda_bert import NO_LIMIT, LambdaBertOptions
+from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT, LambdaBertOptions
 from fairseq_lambda.tasks.fine_tuning import DEFAULT_LENGTH, FineTuningConfig
 from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask

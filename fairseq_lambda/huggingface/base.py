@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options
+from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options, own_names
 from fairseq_lambda.huggingface.outputs import LambdaBertOutput
 from fairseq_lambda.modules.activations import activation
 from fairseq_lambda.modules.lambda_bert import LambdaBert, initialise
@@ -85,7 +85,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
 
     def __init__(self, config: LambdaBertConfig, add_pooling_layer: bool = True):
         super().__init__(config)
-        self.core = LambdaBert(core_options(config), lm_head=False)
+        with own_names():
+            self.core = LambdaBert(core_options(config), lm_head=False)
         self.pooler = LambdaBertPooler(config) if add_pooling_layer else None
         self.post_init()
 

@@ -118,9 +118,10 @@ def test_resizing_keeps_the_head(cls):
         torch.testing.assert_close(logits[..., :size], before)
 
 
-def test_bfloat16(tmp_path):
+@pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal"])
+def test_bfloat16(positions, tmp_path):
     ids, mask, labels = labelled()
-    model = small(LambdaBertForMaskedLM)
+    model = small(LambdaBertForMaskedLM, absolute_positions=positions)
     exact = model(ids, mask).logits
     model.save_pretrained(tmp_path)
     low = LambdaBertForMaskedLM.from_pretrained(tmp_path, dtype="bfloat16")

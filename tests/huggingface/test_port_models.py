@@ -106,6 +106,17 @@ def test_given_mask_and_segments_win_over_those_derived():
 
 @pytest.mark.parametrize("kind", ["lambda", "hybrid"])
 def test_embeddings_in_place_of_ids(kind):
+def test_tokenizers_without_an_end_of_text_or_padding(tmp_path):
+    """transformers 4.57's Trainer copies None from such a tokenizer into the configuration."""
+    ids, mask = batch()
+    model = small()
+    model.config.eos_token_id = model.config.pad_token_id = None
+    model.save_pretrained(tmp_path)
+    again = LambdaBertModel.from_pretrained(tmp_path)
+    expected = model(ids, mask, torch.zeros_like(ids)).last_hidden_state
+    assert torch.equal(again(ids, mask).last_hidden_state, expected)
+
+
     model, (ids, mask) = small(**KINDS[kind]), batch()
     segments = torch.zeros_like(ids)
     embeddings = model.get_input_embeddings()(ids)
