@@ -125,7 +125,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
 
         Raises:
             ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
-                tokens; ``output_attentions`` of a model without attention layers; ``at`` with hidden states.
+                tokens; ``output_attentions`` of a model without attention layers, or in training with ``layerdrop``;
+                ``at`` with hidden states.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -166,8 +167,12 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         return padding if is_graph or padding.any() else None
 
     def _attentions(self, states: list[Tensor], padding_mask: Tensor | None) -> tuple[Tensor | None, ...]:
-        layers = self.core.encoder.layers
-        found = tuple(layer.attention_weights(x, padding_mask) for layer, x in zip(layers, states, strict=False))
+        layers, layerdrop = self.core.encoder.layers, self.core.encoder.layerdrop
+        if self.training and layerdrop:
+            raise ValueError(
+                f"output_attentions=True in training with layerdrop={layerdrop}, which leaves layers out: call eval() first"
+            )
+        found = tuple(layer.attention_weights(x, padding_mask) for layer, x in zip(layers, states[:-1], strict=True))
         if all(weights is None for weights in found):
             raise ValueError("output_attentions=True: lambda layers have no attention weights; see output_lambdas")
         return found

@@ -140,6 +140,13 @@ def test_attention_weights_are_those_that_the_layer_uses():
 
 def test_tuples_are_in_the_seeds_order():
     model, (ids, mask) = small(output_lambdas=True), batch()
+def test_no_attention_weights_where_layers_are_left_out():
+    model, (ids, mask) = small(lambda_layers="0", attention_rotary=True, layerdrop=0.5), batch()
+    assert len(model(ids, mask, output_attentions=True).attentions) == 2
+    with pytest.raises(ValueError, match=r"layerdrop=0\.5.*eval"):
+        model.train()(ids, mask, output_attentions=True)
+
+
     features, pooled, lambdas = model(ids, mask, return_dict=False)
     assert features.shape == (3, 12, 32) and pooled.shape == (3, 32)
     assert [x.shape for x in lambdas] == [(3, 4, 8)] * 2
