@@ -135,8 +135,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
 
-        padding_mask = self.padding_mask(input_ids, attention_mask)
         tokens = input_ids if inputs_embeds is None else inputs_embeds
+        padding_mask = self.padding_mask(tokens.shape[:2], input_ids, attention_mask)
         keeps_states = bool(output_hidden_states or output_attentions)
         if at is not None and keeps_states:
             raise ValueError("hidden states and attentions need all positions: leave out at")
@@ -153,11 +153,12 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         )
         return output if returns_dict(config, return_dict) else output.to_tuple()
 
-    def padding_mask(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
-        """Return where there is padding, (b, n) bool, or None for nowhere; see ``forward``."""
+    def padding_mask(self, shape: torch.Size, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+        """Return where there is padding, (b, n) = ``shape`` bool, or None for nowhere; see ``forward``."""
         if attention_mask is not None:
-            if attention_mask.dim() != 2:
-                raise ValueError(f"attention_mask {tuple(attention_mask.shape)}: must be (batch, tokens)")
+            if attention_mask.shape != shape:
+                given, wanted = tuple(attention_mask.shape), tuple(shape)
+                raise ValueError(f"attention_mask {given}: must be (batch, tokens), which is {wanted}")
             padding = attention_mask.eq(0)
         elif input_ids is not None and self.config.pad_token_id is not None:
             padding = input_ids.eq(self.config.pad_token_id)
