@@ -171,7 +171,7 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         layers, layerdrop = self.core.encoder.layers, self.core.encoder.layerdrop
         if self.training and layerdrop:
             raise ValueError(
-                f"output_attentions=True in training with layerdrop={layerdrop}, which leaves layers out: call eval() first"
+                f"output_attentions=True in training with layerdrop={layerdrop}, which leaves layers out: call eval()"
             )
         found = tuple(layer.attention_weights(x, padding_mask) for layer, x in zip(layers, states[:-1], strict=True))
         if all(weights is None for weights in found):
