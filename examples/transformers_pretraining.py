@@ -153,6 +153,7 @@ def main(argv: list[str] | None = None) -> dict:
             bos_token_id=dictionary.bos(),
             eos_token_id=dictionary.eos(),
         )
+            fairseq={"task": {"sentence_objective": options.sentence_objective}},  # for a conversion to fairseq
     )
     betas = json.loads(recipe.optimizer.adam_betas.replace("(", "[").replace(")", "]"))
     training = TrainingArguments(

@@ -47,11 +47,11 @@ def described(config: LambdaBertConfig, name: str) -> dict:
 
 def _pretraining(stored: dict, options: LambdaBertOptions, name: str, weight: float) -> dict:
     task, criterion = stored.get("task") or {}, stored.get("criterion") or {}
+    objective = task.get("sentence_objective", "sop")  # also of a model pretrained elsewhere, if it was written down
     if task.get("_name") != "masked_lm_sop":
         length = min(options.length_limit, DEFAULT_LENGTH)
         task = {**_plain(MaskedLMSOPConfig(data=".", tokens_per_sample=length)), "_name": "masked_lm_sop"}
         criterion = {**_plain(MaskedLMSOPCriterionConfig(sentence_loss_weight=weight)), "_name": "masked_lm_sop"}
-    objective = task["sentence_objective"]
     if name == "LambdaBertForMaskedLM":
         objective = "none"
     elif objective == "none":
