@@ -70,6 +70,11 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
     objectives = {problem: objective for objective, problem in PROBLEMS.items()}
     guess = "regression" if config.num_labels == 1 else "classification"
     objective = "tagging" if tagging else objectives.get(config.problem_type, guess)
+    if objective == "regression" and config.num_labels != 1:
+        raise ValueError(
+            f"problem_type=regression with num_labels={config.num_labels}: fairseq predicts one number per text, so "
+            "train a model for each"
+        )
     names = [] if objective == "regression" else [config.id2label[index] for index in range(config.num_labels)]
     labels = Labels(objective, names, ANY, mean=config.label_mean, deviation=config.label_deviation).state()
     known, of_model = state.get("labels") or {}, ("objective", "names", "mean", "deviation")
