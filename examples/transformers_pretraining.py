@@ -116,6 +116,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> dict:
+    """Pretrain; return and print the scores, in a distributed run in the first process only."""
     args = parse(argv)
     begin = time.time()
     recipe = read_recipe(args.size)
@@ -152,6 +153,7 @@ def main(argv: list[str] | None = None) -> dict:
             pad_token_id=dictionary.pad(),
             bos_token_id=dictionary.bos(),
             eos_token_id=dictionary.eos(),
+            fairseq={"task": {"sentence_objective": options.sentence_objective}},  # for a conversion to fairseq
         )
     )
     betas = json.loads(recipe.optimizer.adam_betas.replace("(", "[").replace(")", "]"))
@@ -182,6 +184,8 @@ def main(argv: list[str] | None = None) -> dict:
     trainer.train(resume_from_checkpoint=resumed)
 
     trainer.save_model()
+    if not trainer.is_world_process_zero():
+        return {}  # one process does the rest
     pieces = args.data / "sentencepiece.model"
     if pieces.is_file():
         save_tokenizer(fast_tokenizer(pieces.read_bytes(), dictionary.symbols), args.output)

@@ -25,7 +25,8 @@ import torch
 from trainers import lambda_layers, random_batch, trainer_of
 
 from fairseq_lambda.models.lambda_bert_config import SIZES
-from fairseq_lambda.modules.lambda_bert import LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules.lambda_bert import LambdaBert
+from fairseq_lambda.modules.lambda_bert_options import LambdaBertOptions
 
 MODELS = ("lambda", "hybrid", "baseline")
 TRAINING = {

@@ -10,7 +10,7 @@ from fairseq_lambda.huggingface import LambdaBertConfig
 from fairseq_lambda.huggingface.configuration import core_options
 from fairseq_lambda.models.lambda_bert_config import FLAGS, OF_DICTIONARY
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig as FairseqConfig
-from fairseq_lambda.modules.lambda_bert import NO_LIMIT, LambdaBertOptions
+from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT, LambdaBertOptions
 from fairseq_lambda.tasks.fine_tuning import DEFAULT_LENGTH, FineTuningConfig
 from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask
@@ -47,11 +47,11 @@ def described(config: LambdaBertConfig, name: str) -> dict:
 
 def _pretraining(stored: dict, options: LambdaBertOptions, name: str, weight: float) -> dict:
     task, criterion = stored.get("task") or {}, stored.get("criterion") or {}
+    objective = task.get("sentence_objective", "sop")  # also of a model pretrained elsewhere, if it was written down
     if task.get("_name") != "masked_lm_sop":
         length = min(options.length_limit, DEFAULT_LENGTH)
         task = {**_plain(MaskedLMSOPConfig(data=".", tokens_per_sample=length)), "_name": "masked_lm_sop"}
         criterion = {**_plain(MaskedLMSOPCriterionConfig(sentence_loss_weight=weight)), "_name": "masked_lm_sop"}
-    objective = task["sentence_objective"]
     if name == "LambdaBertForMaskedLM":
         objective = "none"
     elif objective == "none":
@@ -70,6 +70,11 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
     objectives = {problem: objective for objective, problem in PROBLEMS.items()}
     guess = "regression" if config.num_labels == 1 else "classification"
     objective = "tagging" if tagging else objectives.get(config.problem_type, guess)
+    if objective == "regression" and config.num_labels != 1:
+        raise ValueError(
+            f"problem_type=regression with num_labels={config.num_labels}: fairseq predicts one number per text, so "
+            "train a model for each"
+        )
     names = [] if objective == "regression" else [config.id2label[index] for index in range(config.num_labels)]
     labels = Labels(objective, names, ANY, mean=config.label_mean, deviation=config.label_deviation).state()
     known, of_model = state.get("labels") or {}, ("objective", "names", "mean", "deviation")

@@ -14,7 +14,7 @@ from fairseq_lambda.conversion.names import prefixes, renamed, reversed_pairs
 from fairseq_lambda.conversion.to_transformers import fairseq_logits, transformers_logits
 from fairseq_lambda.files import whole_folder
 from fairseq_lambda.huggingface import LambdaBertConfig, modeling
-from fairseq_lambda.huggingface.tokenizer import MASK, SPECIALS
+from fairseq_lambda.huggingface.tokenizer import EOS, MASK, PAD, SPECIALS
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.task_of_checkpoint import task_of
 
@@ -35,9 +35,9 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
 
     Raises:
         FileExistsError: the destination already exists.
-        FileNotFoundError: no such folder, or no configuration in it.
+        FileNotFoundError: no such folder, or no configuration or tokenizer in it.
         NotEqual: the two models differ.
-        ValueError: a model of another kind, or a vocabulary that fairseq cannot use.
+        ValueError: a model of another kind, or an option or a vocabulary that fairseq cannot use.
     """
     if destination.exists():
         raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
@@ -47,13 +47,16 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
     name = (config.architectures or ["a model without a class"])[0]
     if name not in HEADS:
         raise ValueError(f"{folder} holds {name}, but only {', '.join(HEADS)} can be converted to fairseq")
-    model = getattr(modeling, name).from_pretrained(folder, dtype="auto").eval()
+    if not (folder / "tokenizer.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no tokenizer.json: call tokenizer.save_pretrained({str(folder)!r})")
+    check_config(config, HEADS[name])
+    # in float32, as the hub loads every model: exact for weights stored in bfloat16 or float16
+    model = getattr(modeling, name).from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     symbols = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     check_symbols(symbols, model.get_input_embeddings().num_embeddings)
 
-    head = HEADS.get(name)
-    pairs = reversed_pairs(prefixes(head, name == "LambdaBertForTokenClassification"))
+    pairs = reversed_pairs(prefixes(HEADS[name], name == "LambdaBertForTokenClassification"))
     parts = described(config, name)
     piece_file = pieces or (folder / PIECES if (folder / PIECES).is_file() else None)
 
@@ -67,7 +70,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
             (part / PIECES).write_bytes(piece_file.read_bytes())
         weights = first_weights(parts, symbols)
         ours = renamed(model.state_dict(), pairs, weights.keys())
-        added = {key: value.to(model.dtype) for key, value in weights.items() if key not in ours}
+        added = {key: value for key, value in weights.items() if key not in ours}
         tied = "encoder.bert.lm_head.weight"
         if tied in added:
             added[tied] = ours["encoder.bert.embed_tokens.weight"]
@@ -78,9 +81,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
 
         hub = LambdaBertModel.from_pretrained(part)
         count = check_weights(ours, hub.model.state_dict())
-        logits = check_logits(
-            transformers_logits(model.float()), fairseq_logits(hub.float()), hub.model.encoder.bert.options
-        )
+        logits = check_logits(transformers_logits(model), fairseq_logits(hub), hub.model.encoder.bert.options)
         sentences = 0
         if hub.bpe is not None:
             sentences = check_ids(lambda text: hub.encode(text).tolist(), tokenizer, hub.bpe.processor)
@@ -93,12 +94,34 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
     }
 
 
+def check_config(config: LambdaBertConfig, head: str | None) -> None:
+    """Raise ValueError if fairseq's model cannot be the same; ``head``: the name of its fine-tuned head there."""
+    if head is None and not config.tie_word_embeddings:
+        raise ValueError(
+            "tie_word_embeddings=False: fairseq's masked-LM head shares the weight of the token embeddings; train with "
+            "tie_word_embeddings=True"
+        )
+    for option, symbol in {"pad_token_id": PAD, "eos_token_id": EOS}.items():
+        given, wanted = getattr(config, option), SPECIALS.index(symbol)
+        if given != wanted:
+            raise ValueError(
+                f"{option}={given}, but {symbol} is {wanted} in fairseq: if the model was trained with such a "
+                f"tokenizer, write {wanted} into config.json"
+            )
+
+
 def check_symbols(symbols: list[str], rows: int) -> None:
     """Raise ValueError unless fairseq can use this vocabulary and the model has an embedding for each symbol."""
     if symbols[: len(SPECIALS)] != list(SPECIALS) or MASK not in symbols:
         raise ValueError(
             f"the vocabulary begins with {' '.join(map(str, symbols[: len(SPECIALS)]))}, but for fairseq it must begin "
             f"with {' '.join(SPECIALS)} and contain {MASK}"
+        )
+    kept = symbols.index(MASK) + 1
+    if kept < len(symbols):
+        raise ValueError(
+            f"the tokenizer has the added token {symbols[kept]!r}, which fairseq would encode as text: save the "
+            f"tokenizer without added tokens, and the model after resize_token_embeddings({kept})"
         )
     if rows != len(symbols):
         raise ValueError(

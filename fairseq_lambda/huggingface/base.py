@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options
+from fairseq_lambda.huggingface.configuration import LambdaBertConfig, core_options, own_names
 from fairseq_lambda.huggingface.outputs import LambdaBertOutput
 from fairseq_lambda.modules.activations import activation
 from fairseq_lambda.modules.lambda_bert import LambdaBert, initialise
@@ -85,7 +85,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
 
     def __init__(self, config: LambdaBertConfig, add_pooling_layer: bool = True):
         super().__init__(config)
-        self.core = LambdaBert(core_options(config), lm_head=False)
+        with own_names():
+            self.core = LambdaBert(core_options(config), lm_head=False)
         self.pooler = LambdaBertPooler(config) if add_pooling_layer else None
         self.post_init()
 
@@ -124,7 +125,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
 
         Raises:
             ValueError: neither or both of ``input_ids`` and ``inputs_embeds``; a mask of another shape; too many
-                tokens; ``output_attentions`` of a model without attention layers; ``at`` with hidden states.
+                tokens; ``output_attentions`` of a model without attention layers, or in training with ``layerdrop``;
+                ``at`` with hidden states.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -133,8 +135,8 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
 
-        padding_mask = self.padding_mask(input_ids, attention_mask)
         tokens = input_ids if inputs_embeds is None else inputs_embeds
+        padding_mask = self.padding_mask(tokens.shape[:2], input_ids, attention_mask)
         keeps_states = bool(output_hidden_states or output_attentions)
         if at is not None and keeps_states:
             raise ValueError("hidden states and attentions need all positions: leave out at")
@@ -151,11 +153,12 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         )
         return output if returns_dict(config, return_dict) else output.to_tuple()
 
-    def padding_mask(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
-        """Return where there is padding, (b, n) bool, or None for nowhere; see ``forward``."""
+    def padding_mask(self, shape: torch.Size, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+        """Return where there is padding, (b, n) = ``shape`` bool, or None for nowhere; see ``forward``."""
         if attention_mask is not None:
-            if attention_mask.dim() != 2:
-                raise ValueError(f"attention_mask {tuple(attention_mask.shape)}: must be (batch, tokens)")
+            if attention_mask.shape != shape:
+                given, wanted = tuple(attention_mask.shape), tuple(shape)
+                raise ValueError(f"attention_mask {given}: must be (batch, tokens), which is {wanted}")
             padding = attention_mask.eq(0)
         elif input_ids is not None and self.config.pad_token_id is not None:
             padding = input_ids.eq(self.config.pad_token_id)
@@ -165,8 +168,12 @@ class LambdaBertModel(LambdaBertPreTrainedModel):
         return padding if is_graph or padding.any() else None
 
     def _attentions(self, states: list[Tensor], padding_mask: Tensor | None) -> tuple[Tensor | None, ...]:
-        layers = self.core.encoder.layers
-        found = tuple(layer.attention_weights(x, padding_mask) for layer, x in zip(layers, states, strict=False))
+        layers, layerdrop = self.core.encoder.layers, self.core.encoder.layerdrop
+        if self.training and layerdrop:
+            raise ValueError(
+                f"output_attentions=True in training with layerdrop={layerdrop}, which leaves layers out: call eval()"
+            )
+        found = tuple(layer.attention_weights(x, padding_mask) for layer, x in zip(layers, states[:-1], strict=True))
         if all(weights is None for weights in found):
             raise ValueError("output_attentions=True: lambda layers have no attention weights; see output_lambdas")
         return found

@@ -55,18 +55,19 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
             output_lambdas, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
         logits = self.classifier(self.dropout(out.pooler_output))
-        if self.config.problem_type == "regression":
-            logits = logits * self.config.label_deviation + self.config.label_mean
-        loss = None if labels is None else self._loss(logits.float(), labels)
+        problem = self.config.problem_type or ("regression" if self.num_labels == 1 else None)
+        if problem == "regression":
+            # in float32 at least: after 1992 bfloat16 has 2000
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            logits = wide * self.config.label_deviation + self.config.label_mean
+        loss = None if labels is None else self._loss(logits.float(), labels, problem)
         output = LambdaBertTaskOutput(loss, logits, out.lambdas, out.hidden_states, out.attentions)
         return output if returns_dict(self.config, return_dict) else output.to_tuple()
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        problem = self.config.problem_type
+    def _loss(self, logits: Tensor, labels: Tensor, problem: str | None) -> Tensor:
         if problem is None:
-            is_class = labels.dtype in (torch.long, torch.int)
-            problem = "regression" if self.num_labels == 1 else PROBLEMS[1] if is_class else PROBLEMS[2]
-            self.config.problem_type = problem  # as transformers' own models do: saved with the model
+            problem = PROBLEMS[1] if labels.dtype in (torch.long, torch.int) else PROBLEMS[2]
+        self.config.problem_type = problem  # as transformers' own models do: saved with the model
         if problem == "regression":
             return F.mse_loss(logits.view(labels.shape), labels.float())
         if problem == "single_label_classification":

@@ -1,5 +1,6 @@
 """The options of a lambda_bert as transformers stores them."""
 
+import contextlib
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from transformers import PretrainedConfig
 
 from fairseq_lambda.huggingface.flat_code import AUTO_MAP, write_code
-from fairseq_lambda.modules.lambda_bert import NO_LIMIT, LambdaBertOptions
+from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT, LambdaBertOptions
 
 # The core's options whose names differ here, where transformers' are used.
 NAMES = {
@@ -64,8 +65,9 @@ class LambdaBertConfig(PretrainedConfig):
         sentence_loss_weight: of :class:`LambdaBertForPreTraining`'s sentence loss; that of the masked LM is 1.
         label_mean, label_deviation: a regression's number is ``label_mean + label_deviation * output of the head``.
         sparse_prediction: in training, the masked-LM head works on the labelled tokens only.
-        pad_token_id: padding, where no ``attention_mask`` is given.
-        eos_token_id: ends a text; two in a row stand between the texts of a pair, where no ``token_type_ids`` is given.
+        pad_token_id: padding, where no ``attention_mask`` is given; None, without absolute positions: nothing is.
+        eos_token_id: ends a text; two in a row stand between the texts of a pair, where no ``token_type_ids`` is given;
+            None: there are no pairs then.
 
     Raises:
         ValueError: an option out of its range, or two that contradict each other, naming them.
@@ -127,7 +129,7 @@ class LambdaBertConfig(PretrainedConfig):
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.activation_dropout = activation_dropout
-        self.classifier_dropout = classifier_dropout
+        self.classifier_dropout = classifier_dropout or 0.0  # None in many configurations
         self.layerdrop = layerdrop
         self.lambda_layers = lambda_layers
         self.dim_k = dim_k
@@ -178,18 +180,25 @@ def core_options(config: LambdaBertConfig) -> LambdaBertOptions:
         values[name] = ACTIVATIONS.get(values[name], values[name])
     if any_length := values["max_positions"] == ANY_LENGTH:
         values["max_positions"] = 1  # without effect, or refused below
-    try:
+    with own_names():
         options = LambdaBertOptions(**values)
-    except ValueError as error:
-        names = "|".join(NAMES)
-        message = re.sub(rf"\b({names})=(?=\S)", lambda match: f"{NAMES[match[1]]}=", str(error))
-        raise ValueError(message) from error
     if any_length and options.length_limit != NO_LIMIT:
         raise ValueError(
             f"max_position_embeddings={ANY_LENGTH}: with {options.positions} absolute positions and "
             f"local_context={options.local_context} there is a table of positions, so give the longest input"
         )
     return options
+
+
+@contextlib.contextmanager
+def own_names():
+    """Raise the core's ValueErrors again, with the names of :class:`LambdaBertConfig` for its options."""
+    try:
+        yield
+    except ValueError as error:
+        names = "|".join(NAMES)
+        message = re.sub(rf"\b({names})=(?=\S)", lambda match: f"{NAMES[match[1]]}=", str(error))
+        raise ValueError(message) from error
 
 
 def of_core(options: LambdaBertOptions) -> dict:

@@ -163,7 +163,7 @@ class LambdaBertForPreTraining(_WithMaskedLMHead):
     def first_positions(self, shape: torch.Size, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         """Return the positions (b,) of the first tokens in the flattened (b * n)."""
         batch, length = shape
-        mask = self.lambda_bert.padding_mask(input_ids, attention_mask)
+        mask = self.lambda_bert.padding_mask(shape, input_ids, attention_mask)
         starts = torch.arange(0, batch * length, length, device=self.lm_head.weight.device)
         return starts if mask is None else starts + first_index(mask)
 

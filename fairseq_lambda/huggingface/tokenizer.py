@@ -53,8 +53,10 @@ def fast_tokenizer(model: bytes, symbols: list[str], max_length: int | None = No
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS}:0 $A:0 {EOS}:0", pair=f"{BOS}:0 $A:0 {EOS}:0 {EOS}:1 $B:1 {EOS}:1", special_tokens=[*ids.items()]
     )
-    # <mask> and <unk> absorb a space before them; the text after them is encoded unchanged.
-    in_text = {symbol: AddedToken(symbol, lstrip=True, normalized=False, special=True) for symbol in (MASK, UNK)}
+    # <mask> and <unk> absorb a space before them; the text after them is encoded unchanged. Most normalizers remove
+    # that space: with lstrip too, tokenize() would give " <mask>", which convert_tokens_to_ids() does not know.
+    absorb = {"lstrip": not proto.normalizer_spec.remove_extra_whitespaces, "normalized": False, "special": True}
+    in_text = {symbol: AddedToken(symbol, **absorb) for symbol in (MASK, UNK)}
     others = [AddedToken(symbol, normalized=False, special=True) for symbol in (BOS, PAD, EOS)]
     tokenizer.add_special_tokens([*others, *in_text.values()])
     return PreTrainedTokenizerFast(

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fairseq_lambda.modules import LambdaBertOptions
 from fairseq_lambda.modules.activations import ACTIVATIONS
-from fairseq_lambda.modules.lambda_bert import POSITIONS
+from fairseq_lambda.modules.lambda_bert_options import POSITIONS
 from fairseq_lambda.modules.lambda_layer import GATES, NORMS, TERMS
 from fairseq_lambda.ops import BACKENDS, OLD_NAMES
 

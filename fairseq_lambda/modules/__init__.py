@@ -2,7 +2,8 @@
 
 from fairseq_lambda.modules.encoder import EncoderLayer, LambdaEncoder, parse_layers
 from fairseq_lambda.modules.heads import ClassificationHead, MaskedLMHead
-from fairseq_lambda.modules.lambda_bert import LambdaBert, LambdaBertOptions
+from fairseq_lambda.modules.lambda_bert import LambdaBert
+from fairseq_lambda.modules.lambda_bert_options import LambdaBertOptions
 from fairseq_lambda.modules.lambda_layer import LambdaLayer
 from fairseq_lambda.modules.softmax_attention import SoftmaxAttention
 from fairseq_lambda.ops.documents import Documents

@@ -60,7 +60,7 @@ class LambdaLayer(nn.Module):
         terms: str = "both",
     ):
         super().__init__()
-        _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms)
+        check_lambda_layer(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms)
         self.heads, self.dim_k, self.dim_u, self.dim_v = heads, dim_k, dim_u, embed_dim // heads
         self.local_context, self.max_positions, self.terms = local_context, max_positions, terms
         self.backend = check_backend(backend)
@@ -193,7 +193,8 @@ class LambdaLayer(nn.Module):
         )
 
 
-def _check(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms) -> None:
+def check_lambda_layer(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms) -> None:
+    """Raise ValueError if :class:`LambdaLayer` does not take these arguments, naming one."""
     for name, value in {"embed_dim": embed_dim, "heads": heads, "dim_k": dim_k, "dim_u": dim_u}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value}: must be a whole number of at least 1")

@@ -25,13 +25,7 @@ class SoftmaxAttention(nn.Module):
 
     def __init__(self, embed_dim: int, heads: int, dropout: float = 0.0, rotary: bool = False):
         super().__init__()
-        if heads < 1 or embed_dim % heads:
-            raise ValueError(f"embed_dim={embed_dim} is not divisible by heads={heads}")
-        if rotary and embed_dim // heads % 2:
-            raise ValueError(
-                f"attention_rotary=True rotates pairs of channels, but embed_dim={embed_dim} with heads={heads} "
-                "gives each head an odd number: choose others"
-            )
+        check_attention(embed_dim, heads, rotary)
         self.heads, self.dropout, self.rotary = heads, dropout, rotary
         self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
@@ -126,3 +120,14 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
         turned = torch.view_as_complex(pairs.contiguous()) * torch.view_as_complex(rotation)
         turned = torch.view_as_real(turned)
     return turned.flatten(-2).to(x.dtype)
+
+
+def check_attention(embed_dim: int, heads: int, rotary: bool) -> None:
+    """Raise ValueError if :class:`SoftmaxAttention` does not take these arguments, naming them."""
+    if heads < 1 or embed_dim % heads:
+        raise ValueError(f"embed_dim={embed_dim} is not divisible by heads={heads}")
+    if rotary and embed_dim // heads % 2:
+        raise ValueError(
+            f"attention_rotary=True rotates pairs of channels, but embed_dim={embed_dim} with heads={heads} "
+            "gives each head an odd number: choose others"
+        )

@@ -34,15 +34,21 @@ _FUNCTIONS = {
 }
 
 
+def known_backend(backend: str) -> str:
+    """Return the current name of ``backend``, whether or not it can run here; raise ValueError if there is none."""
+    backend = OLD_NAMES.get(backend, backend)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend}: unknown, choose one of {', '.join(BACKENDS)}")
+    return backend
+
+
 def check_backend(backend: str) -> str:
     """Return the current name of ``backend``; "chunked" is the old name of "banded".
 
     Raises:
         ValueError: an unknown name, or "triton" where its kernels cannot run at all; the message says why.
     """
-    backend = OLD_NAMES.get(backend, backend)
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend}: unknown, choose one of {', '.join(BACKENDS)}")
+    backend = known_backend(backend)
     if backend == "triton" and (reason := why_not_here()):
         raise _refused(reason)
     return backend

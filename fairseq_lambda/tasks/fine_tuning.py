@@ -11,7 +11,7 @@ from fairseq.dataclass import FairseqDataclass
 from omegaconf import II, MISSING
 
 from fairseq_lambda.finetuning.labels import Labels
-from fairseq_lambda.modules.lambda_bert import NO_LIMIT
+from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT
 from fairseq_lambda.tasks.symbols_task import SymbolsTask
 
 REMEDY = "make the folder with lambda-bert finetune"

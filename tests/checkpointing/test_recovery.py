@@ -13,7 +13,7 @@ from fairseq_lambda.checkpointing import recovery, writing
 from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.checkpointing.recovery import recover
 from fairseq_lambda.files import UNFINISHED
-from fairseq_lambda.modules.lambda_bert import HARMLESS, LambdaBertOptions
+from fairseq_lambda.modules.lambda_bert_options import HARMLESS, LambdaBertOptions
 from fairseq_lambda.tasks import MaskedLMSOPTask
 
 LAST = "checkpoint_last.pt"

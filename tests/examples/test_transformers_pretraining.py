@@ -39,6 +39,17 @@ def test_pretrains_and_resumes(data, flags, tmp_path, monkeypatch):
     assert result["updates"] == 22 and len(steps) == 2 and 1 < result["mlm_ppl"] < 60
     model = AutoModelForPreTraining.from_pretrained(tmp_path)
     assert model.config.local_context == 7 and (tmp_path / "modeling_lambda_bert.py").is_file()
+    assert model.config.fairseq["task"]["sentence_objective"] == ("sop" if flags else "nsp")
+
+
+def test_one_process_of_several_saves_and_prints(data, tmp_path, monkeypatch, capsys):
+    (data / "sentencepiece.model").write_bytes(b"")  # reading it would be an error
+    monkeypatch.setattr(example.PairTrainer, "is_world_process_zero", lambda self: False)
+    argv = [str(data), "--output", str(tmp_path), "--size", "tiny", "--cpu", "--updates", "2"]
+    try:
+        assert example.main(argv) == {} and "mlm_ppl" not in capsys.readouterr().out
+    finally:
+        (data / "sentencepiece.model").unlink()
 
 
 def test_batches_are_the_datasets(data):

@@ -84,6 +84,18 @@ def test_text_behind_a_mask_starts_no_word_unless_there_is_a_space():
     assert tokens("the <mask>") == tokens("the<mask>")
 
 
+def test_tokens_are_those_of_the_ids():
+    made = tokenizer()
+    for text in ("The film was <mask> in 1997", "<mask>  the <unk>", " <mask>", "the(<mask>"):
+        assert made.convert_tokens_to_ids(made.tokenize(text)) == made(text, add_special_tokens=False).input_ids
+        assert made.tokenize(text).count("<mask>") == 1
+
+
+def test_spaces_before_a_mask_where_the_vocabulary_keeps_spaces():
+    made = tokenizer(remove_extra_whitespaces=False)
+    assert made("the <mask>").input_ids == made("the<mask>").input_ids
+
+
 def test_pairs_and_their_segments():
     made = tokenizer()
     first, second = made("the film").input_ids, made("the city").input_ids

@@ -3,7 +3,7 @@
 import pytest
 from small_port import config
 
-from fairseq_lambda.huggingface import LambdaBertConfig
+from fairseq_lambda.huggingface import LambdaBertConfig, LambdaBertModel
 from fairseq_lambda.huggingface.configuration import core_options, of_core
 from fairseq_lambda.modules import LambdaBertOptions
 
@@ -52,8 +52,30 @@ def test_a_limit_of_length_is_said_where_there_is_one():
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob=1.0"),
         ({"lambda_layers": "5"}, "layer 5 does not exist"),
         ({"absolute_positions": "rotary"}, "absolute_positions=rotary"),
+        ({"lambda_layers": "5"}, "num_hidden_layers=2"),
+        ({"num_attention_heads": 5}, "^hidden_size=32 is not divisible by num_attention_heads=5$"),
+        ({"num_attention_heads": 5, "lambda_layers": "none"}, "^hidden_size=32 .* num_attention_heads=5$"),
+        *(({name: "foo"}, f"^{name}=foo: ") for name in ("lambda_norm", "lambda_gate", "lambda_terms")),
+        *(({name: "foo"}, f"^{name}=foo: ") for name in ("lambda_backend", "hidden_act", "pooler_act")),
+        ({"eos_token_id": [2, 3]}, r"^eos_token_id=\[2, 3\]: must be one"),
+        ({"pad_token_id": None, "absolute_positions": "learned"}, "^pad_token_id=None: learned positions"),
+        ({"pad_token_id": None, "absolute_positions": "sinusoidal"}, "^pad_token_id=None: sinusoidal positions"),
     ],
 )
 def test_errors_name_the_option(options, message):
     with pytest.raises(ValueError, match=message):
         config(**options)
+
+
+@pytest.mark.parametrize("options", [{"lambda_backend": "triton"}, {"lambda_norm": "foo"}])
+def test_so_do_the_errors_of_a_model(options, monkeypatch):
+    monkeypatch.setattr("fairseq_lambda.ops.why_not_here", lambda: "there is no CUDA device")
+    made = config()
+    for name, value in options.items():
+        setattr(made, name, value)  # as from_pretrained(folder, name=value) does
+        with pytest.raises(ValueError, match=f"^{name}={value}: "):
+            LambdaBertModel(made)
+
+
+def test_no_classifier_dropout_is_none():
+    assert config(classifier_dropout=None).classifier_dropout == 0

@@ -91,6 +91,19 @@ def test_a_regressions_number_is_in_the_labels_units():
     plain = model(ids, mask).logits
     model.config.label_mean, model.config.label_deviation = 3.0, 2.0
     torch.testing.assert_close(model(ids, mask).logits, 3 + 2 * plain)
+    model.config.problem_type = None  # a single number says it too, before the first loss as after it
+    for _ in range(2):
+        torch.testing.assert_close(model(ids, mask, labels=torch.ones(3)).logits, 3 + 2 * plain)
+        model.eval()
+
+
+def test_a_regressions_number_is_not_rounded_to_bfloat16():
+    ids, mask = batch()
+    model = small(LambdaBertForSequenceClassification, num_labels=1, label_mean=1997.0, label_deviation=10.0)
+    exact = model(ids, mask).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (model(ids, mask).logits - exact).abs().max() < 0.5
+    assert (model.bfloat16()(ids, mask).logits - exact).abs().max() < 0.5
 
 
 def test_token_labels_and_spans():
@@ -118,9 +131,10 @@ def test_resizing_keeps_the_head(cls):
         torch.testing.assert_close(logits[..., :size], before)
 
 
-def test_bfloat16(tmp_path):
+@pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal"])
+def test_bfloat16(positions, tmp_path):
     ids, mask, labels = labelled()
-    model = small(LambdaBertForMaskedLM)
+    model = small(LambdaBertForMaskedLM, absolute_positions=positions)
     exact = model(ids, mask).logits
     model.save_pretrained(tmp_path)
     low = LambdaBertForMaskedLM.from_pretrained(tmp_path, dtype="bfloat16")

@@ -1,5 +1,7 @@
 """The models: the core's numbers, inputs and outputs as transformers' users know them, weights that survive."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,6 +106,17 @@ def test_given_mask_and_segments_win_over_those_derived():
     assert torch.equal(model(ids, mask.bool()).last_hidden_state, model(ids, mask).last_hidden_state)
 
 
+def test_tokenizers_without_an_end_of_text_or_padding(tmp_path):
+    """transformers 4.57's Trainer copies None from such a tokenizer into the configuration."""
+    ids, mask = batch()
+    model = small()
+    model.config.eos_token_id = model.config.pad_token_id = None
+    model.save_pretrained(tmp_path)
+    again = LambdaBertModel.from_pretrained(tmp_path)
+    expected = model(ids, mask, torch.zeros_like(ids)).last_hidden_state
+    assert torch.equal(again(ids, mask).last_hidden_state, expected)
+
+
 @pytest.mark.parametrize("kind", ["lambda", "hybrid"])
 def test_embeddings_in_place_of_ids(kind):
     model, (ids, mask) = small(**KINDS[kind]), batch()
@@ -127,6 +140,13 @@ def test_attention_weights_are_those_that_the_layer_uses():
         small()(ids, output_attentions=True)
 
 
+def test_no_attention_weights_where_layers_are_left_out():
+    model, (ids, mask) = small(lambda_layers="0", attention_rotary=True, layerdrop=0.5), batch()
+    assert len(model(ids, mask, output_attentions=True).attentions) == 2
+    with pytest.raises(ValueError, match=r"layerdrop=0\.5.*eval"):
+        model.train()(ids, mask, output_attentions=True)
+
+
 def test_tuples_are_in_the_seeds_order():
     model, (ids, mask) = small(output_lambdas=True), batch()
     features, pooled, lambdas = model(ids, mask, return_dict=False)
@@ -144,8 +164,13 @@ def test_ids_or_embeddings(inputs):
 
 def test_a_mask_of_another_shape_is_refused():
     ids, mask = batch()
-    with pytest.raises(ValueError, match=r"attention_mask \(3, 1, 12\)"):
-        small()(ids, mask[:, None])
+    for wrong in (mask[:, None], mask[:1], mask[:, :1], mask.T, torch.ones(3, 9)):
+        with pytest.raises(ValueError, match=rf"attention_mask {re.escape(str(tuple(wrong.shape)))}: .*\(3, 12\)"):
+            small()(ids, wrong)
+        with pytest.raises(ValueError, match="attention_mask"):
+            small()(inputs_embeds=torch.zeros(3, 12, 32), attention_mask=wrong)
+        with pytest.raises(ValueError, match="attention_mask"):
+            small(LambdaBertForPreTraining).train()(ids, wrong, labels=ids)
 
 
 def test_longer_texts_than_in_training_where_positions_allow():

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from pages import Page
-from small_port import folder  # noqa: F401  a fixture
+from small_port import alone, folder, tokenizer  # noqa: F401  folder is a fixture
 from transformers import BertTokenizer
 
 PAGE = Page("docs/transformers.md")
@@ -45,3 +45,19 @@ def test_the_pages_python_runs(folder, tmp_path, monkeypatch):  # noqa: F811
             assert out.to_tuple()[2] is out.lambdas  # the seed's order
             assert sum(p.numel() for p in scope["model"].parameters()) > 80_000_000
     assert (tmp_path / "tuned/modeling_lambda_bert.py").is_file()
+
+
+@pytest.mark.parametrize("number", [0, 3, 5])
+def test_its_blocks_run_alone_and_ask_nothing(number, folder, tmp_path):  # noqa: F811
+    """transformers 5 would ask whether to run the folder's code, for the tokenizer too."""
+    block = PAGE.blocks("python")[number].text
+    assert "from_pretrained(" in block and "fairseq_lambda" not in block
+    shutil.copytree(folder, tmp_path / "my-bert")
+    assert alone(block + "print(1)\n", tmp_path) == 1
+
+
+def test_offsets_include_the_space_before_a_word():
+    text = "The film was released"
+    spans = tokenizer()(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
+    found = [text[start:end] for start, end in spans]
+    assert " film" in found and "".join(found) == text
