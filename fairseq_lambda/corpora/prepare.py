@@ -27,14 +27,14 @@ from fairseq_lambda.corpora.local import SPLITS, describe, keep_standard_input, 
 from fairseq_lambda.corpora.options import VALID_FRACTION, VOCAB_SIZE, parse
 from fairseq_lambda.corpora.prepared_folder import MODEL, REPORT, format_report, is_up_to_date, outputs, write_report
 from fairseq_lambda.corpora.progress import heartbeat, report_progress
-from fairseq_lambda.corpora.shared_vocabulary import Vocabulary, read_vocabulary
+from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, Vocabulary, read_vocabulary
 from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source, is_undivided
 from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, smallest_fraction, split_files
 from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.unfinished import Unfinished
 from fairseq_lambda.corpora.vocabulary import Lesson, check_size, learner, sampling_step
 from fairseq_lambda.corpora.workers import Workers
-from fairseq_lambda.files import sha256, whole_folder
+from fairseq_lambda.files import sha256, whole
 
 # raise this number with every change in reading, splitting or encoding that alters the result
 RECIPE = 2
@@ -105,9 +105,7 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
         else:
             work.begin(settings)
         report = build(source, settings, work, given, arguments.workers)
-        with whole_folder(dest) as result:
-            for file in (*outputs(made), REPORT):
-                os.rename(work.path / file, result / file)
+        work.publish((*outputs(made), REPORT))
     print(format_report(report))
     print(f"{dest}: ready in {time.monotonic() - started:.0f} s")
 
@@ -151,7 +149,8 @@ def build(source: Source, settings: dict, work: Unfinished, given: Vocabulary | 
     step = 1
     if given:
         vocabulary, characters = given, given.characters(statistics.characters)
-        (work.path / MODEL).write_bytes(given.model)
+        with whole(work.path / MODEL) as new:
+            new.write_bytes(given.model)
     else:
         if not statistics.lines:
             raise PrepareError("the train split has no text to learn a vocabulary from")
@@ -167,7 +166,8 @@ def build(source: Source, settings: dict, work: Unfinished, given: Vocabulary | 
         counts[split], pieces[split] = SplitCounts(**done["counts"]), Counter(done["pieces"])
         counts[split].paragraphs = splits[split]["paragraphs"]
     refuse_nonsense(counts, layout.has_titles, bool(given))
-    vocabulary.dictionary(pieces[TRAIN]).save(str(work.path / "dict.txt"))
+    with whole(work.path / DICTIONARY) as new:
+        vocabulary.dictionary(pieces[TRAIN]).save(str(new))
     report = {
         "settings": settings,
         "licence": source.licence,

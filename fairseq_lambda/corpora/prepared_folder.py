@@ -8,7 +8,7 @@ from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.local import SPLITS
 from fairseq_lambda.corpora.progress import report_progress
 from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, MODEL
-from fairseq_lambda.files import sha256
+from fairseq_lambda.files import sha256, whole
 
 REPORT = "report.json"
 
@@ -64,7 +64,8 @@ def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ..
 
 def write_report(report: dict, folder: Path) -> None:
     """Write the report beside the files that it describes."""
-    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    with whole(folder / REPORT) as new:
+        new.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def format_report(report: dict) -> str:
