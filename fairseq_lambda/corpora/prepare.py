@@ -20,6 +20,7 @@ from fairseq_lambda.corpora.characters import plan_characters
 from fairseq_lambda.corpora.checks import refuse_nonsense, warnings_of
 from fairseq_lambda.corpora.documents import Layout
 from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.held_out import larger_fraction
 from fairseq_lambda.corpora.json_lines import FIELD
 from fairseq_lambda.corpora.languages import language_rules
 from fairseq_lambda.corpora.layout import layout_of
@@ -29,7 +30,7 @@ from fairseq_lambda.corpora.prepared_folder import MODEL, REPORT, format_report,
 from fairseq_lambda.corpora.progress import heartbeat, report_progress
 from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, Vocabulary, read_vocabulary
 from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source, is_undivided
-from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, smallest_fraction, split_files
+from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, split_files
 from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.unfinished import Unfinished
 from fairseq_lambda.corpora.vocabulary import Lesson, check_size, learner, sampling_step
@@ -204,14 +205,12 @@ def _sentences(source: Source, settings: dict, folder: Path, workers: int) -> di
     how = Splitting(layout, settings["keep_moses"], settings["language"], text_field, fraction)
     size = sum(path.stat().st_size for paths in files.values() for path in paths)
     found = split_files(files, how, folder, _processes(workers, size))
-    if fraction and found[TRAIN].path.stat().st_size and not found[VALID].path.stat().st_size:
-        report_progress(f"--valid-fraction {fraction:g} is less than one document: one is held out")
-        how = replace(how, valid_fraction=smallest_fraction(found[TRAIN].path))
-        found = split_files(files, how, folder, _processes(workers, size))
+    larger = larger_fraction(found[TRAIN].draws, found[VALID].draws) if fraction else None
+    if larger is not None:
+        report_progress(f"no document fell into --valid-fraction {fraction:g}: one is held out")
+        found = split_files(files, replace(how, valid_fraction=larger), folder, _processes(workers, size))
     for split, file in found.items():
         if not file.path.stat().st_size:
-            if fraction and found[VALID].path.stat().st_size:
-                raise PrepareError("no document is left for train: lower --valid-fraction")
             raise PrepareError(f"{files.get(split, files[TRAIN])[0]} contains no sentence: the {split} split is empty")
         same_size = split != TRAIN and file.path.stat().st_size == found[TRAIN].path.stat().st_size
         if same_size and sha256(file.path) == sha256(found[TRAIN].path):

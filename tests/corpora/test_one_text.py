@@ -5,11 +5,13 @@ import io
 import json
 import os
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 from preparing import as_text, only_error, plain_documents, prepare
 
+from fairseq_lambda.corpora import batches
 from fairseq_lambda.corpora.prepared_folder import REPORT, outputs
 
 
@@ -52,9 +54,20 @@ def test_without_a_fraction_it_is_one_percent_and_said(text, tmp_path, capsys):
 
 def test_a_fraction_of_less_than_a_document_is_one(text, tmp_path, capsys):
     assert prepare(text, "--dest", tmp_path / "out", "--valid-fraction", 1e-6) == 0
-    assert "--valid-fraction 1e-06 is less than one document: one is held out" in capsys.readouterr().err
+    assert "no document fell into --valid-fraction 1e-06: one is held out" in capsys.readouterr().err
     splits = report_of(tmp_path / "out")["splits"]
     assert splits["train"]["documents"] == 199 and splits["valid"]["documents"] == 1
+
+
+def test_a_document_in_several_batches_is_held_out_if_its_first_part_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "SIZE", 100)
+    monkeypatch.setattr(batches, "MOST", 200)
+    for seed in range(8):  # with some of them, the whole documents would draw in another order than their first parts
+        path = tmp_path / f"{seed}.txt"
+        path.write_text(as_text([[*first, *second] for first, second in pairwise(plain_documents(12, seed))]))
+        assert prepare(path, "--dest", tmp_path / f"out{seed}", "--valid-fraction", 1e-9) == 0
+        splits = report_of(tmp_path / f"out{seed}")["splits"]
+        assert (splits["train"]["documents"], splits["valid"]["documents"]) == (10, 1)
 
 
 def test_with_a_fraction_of_0_all_is_train(text, tmp_path):
@@ -107,6 +120,9 @@ def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
         (["{text}", "--valid-fraction", 1], 2, "--valid-fraction is 1.0; it must be at least 0 and below 1"),
         (["{text}", "--valid-fraction", -0.1], 2, "--valid-fraction is -0.1"),
         (["{single}", "--valid-fraction", 0.2], 1, "1 document cannot be divided into train, which needs"),
+        (["{single}", "--valid-fraction", 0.999], 1, "1 document cannot be divided into train, which needs"),
+        (["{same}", "--valid-fraction", 0.001], 1, "the 40 documents have the same text"),
+        (["{same}", "--valid-fraction", 0.999], 1, "the 40 documents have the same text"),
         (["{text}", "--valid-fraction", 0.999999], 1, "no document is left for train: lower --valid-fraction"),
         (["-"], 2, "choose a folder for the result, such as --dest"),
         (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split already: leave --valid-fraction out"),
@@ -118,7 +134,9 @@ def test_what_does_not_go_together(text, corpus, tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").touch()
     (tmp_path / "single.txt").write_text("\n".join(f"Ba li{i} mo. Ke nu ba." for i in range(40)))
+    (tmp_path / "same.txt").write_text("Ba li mo. Ke nu ba.\n\n" * 40)
     places = {
+        "{same}": tmp_path / "same.txt",
         "{single}": tmp_path / "single.txt",
         "{text}": text,
         "{corpus}": corpus,
