@@ -55,28 +55,44 @@ def heading_level(line: str) -> int:
     return left if left == right else 0
 
 
+def utf8(line: bytes, file: str | Path, number: int) -> str:
+    """Return a line of UTF-8.
+
+    Raises:
+        PrepareError: it is not UTF-8, or has NUL bytes, which are valid UTF-8 but in no text; the message names the
+            file and the line's number.
+    """
+    is_marked = line.startswith(_UTF_16)
+    if b"\0" in line and not is_marked:
+        raise PrepareError(
+            f"{file}, line {number}: contains NUL bytes: UTF-16 (`iconv -f UTF-16LE -t UTF-8` converts it) or not a "
+            "text; `tr -d '\\0'` removes stray ones"
+        )
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        encoding = "UTF-16" if is_marked else "WINDOWS-1252"
+        raise PrepareError(
+            f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); if the file is {encoding}, "
+            f"`iconv -f {encoding} -t UTF-8` converts it"
+        ) from None
+
+
 def decoded(lines: Iterable[bytes], file: str | Path, first: int = 1) -> Iterator[str]:
     """Yield lines of UTF-8, cleaned.
 
     Raises:
-        PrepareError: a line is not UTF-8; the message gives its number, counted from ``first``.
+        PrepareError: a line is not UTF-8, or has NUL bytes; the message gives its number, counted from ``first``.
     """
     for number, line in enumerate(lines, start=first):
-        try:
-            yield clean(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            encoding = "UTF-16" if line.startswith(_UTF_16) else "WINDOWS-1252"
-            raise PrepareError(
-                f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); if the file is {encoding}, "
-                f"`iconv -f {encoding} -t UTF-8` converts it"
-            ) from None
+        yield clean(utf8(line, file, number))
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the cleaned lines of a file.
 
     Raises:
-        PrepareError: it cannot be read, or is not UTF-8.
+        PrepareError: it cannot be read, is not UTF-8, or has NUL bytes.
     """
     with TextFile(path) as file:
         yield from decoded(file, path)
