@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fairseq_lambda.corpora.documents import clean
+from fairseq_lambda.corpora.documents import clean, utf8
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.opening import TextFile
 
@@ -37,15 +37,17 @@ def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: in
         first: the number of the first line.
 
     Raises:
-        PrepareError: a line is not an object, or has no text in that field; the message gives the line number.
+        PrepareError: a line is not UTF-8, is not an object, or has no text in that field; the message gives the line
+            number.
     """
     for number, line in enumerate(lines, start=first):
         line = line.strip().removeprefix(b"\xef\xbb\xbf")
         if not line:
             continue
+        text = utf8(line, file, number)
         try:
-            record = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # UnicodeDecodeError is one
+            record = json.loads(text)
+        except ValueError as error:
             raise PrepareError(f"{file}, line {number}: not JSON ({error})") from None
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             found = "no object" if not isinstance(record, dict) else f"no text in the field {field!r}"

@@ -13,9 +13,9 @@ SPLITS = ("train", "valid", "test")
 FORMS = ("auto", "raw", "tokens")
 TEXT = "{train,valid,test}.txt or .jsonl"
 
-_PACKED = ("", ".xz", ".gz", ".zst")
+_PACKED = ("", ".xz", ".gz", ".bz2", ".zst")
 _TEXT_NAMES = (".txt", ".jsonl", ".ndjson")
-_TEXT_ENDING = re.compile(r"\.(txt|jsonl|ndjson)(\.(xz|gz|zst))?")
+_TEXT_ENDING = re.compile(r"\.(txt|jsonl|ndjson)(\.(xz|gz|bz2|zst))?")
 _NAMED = {"wiki.raw": ["wiki.{}.raw"], "wiki.tokens": ["wiki.{}.tokens"], "text": [f"{{}}{e}" for e in _TEXT_NAMES]}
 _FORMS = {"raw": ["wiki.raw"], "tokens": ["wiki.tokens"], "auto": ["wiki.raw", "wiki.tokens", "text"]}
 

@@ -31,6 +31,7 @@ def found(folder, form="auto", splits=("train", "valid", "test")):
         (["train.txt.xz"], ["train.txt.xz"]),
         (["train.txt", "train.txt.xz", "train.old.txt", "train-2.txt"], ["train.txt"]),
         (["train.jsonl.zst"], ["train.jsonl.zst"]),
+        (["train.txt.bz2"], ["train.txt.bz2"]),
         (["train-10.txt", "train-9.txt.gz", "train-2.jsonl"], ["train-2.jsonl", "train-9.txt.gz", "train-10.txt"]),
         (["train.part1.ndjson", "train_0.txt", "trainer.txt", "train.csv"], ["train.part1.ndjson", "train_0.txt"]),
         (["train-0.txt", "train-0.txt.gz", "train-1.txt.gz"], ["train-0.txt", "train-1.txt.gz"]),
@@ -98,6 +99,11 @@ def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
         ('{"text": "One. Two."}\n{"text": 3}\n', [], "line 2: no text in the field 'text'; --text-field"),
         ('{"text": "One."}\n[1]\n', [], "line 2: no object"),
         ('{"text": "One."}\n\n{"text": \n', [], "line 3: not JSON"),
+        (
+            '{"text": "One."}\n{"text": "Caf\udce9."}\n',
+            [],
+            "line 2: not UTF-8 (invalid continuation byte at byte 13); if",
+        ),
         ('{"text": "One. Two."}\n', ["--text-field", "body"], "line 1: no text in the field 'body'"),
         ('{"text": "One. Two."}\n', ["--documents", "headings"], "every line is a document"),
         ('{"text": "One. Two."}\n', [], "valid.txt is not: use one of the two"),
@@ -105,7 +111,7 @@ def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
 )
 def test_json_lines_that_are_wrong_are_named_with_file_and_line(tmp_path, capsys, text, arguments, reason):
     for split in ("train", "valid", "test"):
-        (tmp_path / f"{split}.jsonl").write_text(text)
+        (tmp_path / f"{split}.jsonl").write_text(text, errors="surrogateescape")
     if "valid.txt" in reason:
         (tmp_path / "valid.jsonl").unlink()
         (tmp_path / "valid.txt").write_text("One. Two.\n")
