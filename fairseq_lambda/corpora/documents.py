@@ -21,7 +21,7 @@ from fairseq_lambda.corpora.sentences import split_tokenised
 # Stands for a literal <unk> where a single character is needed; removed from all text that is read.
 UNK_CHARACTER = "\ue000"
 
-_HEADING = re.compile(r"(?P<left>(?:= )+)\S.*?(?P<right>(?: =)+)")
+_SIGNS = re.compile("(?:= )*")
 # soft hyphen, zero-width space, direction marks, word joiner, byte order mark; not the zero-width non-joiner (U+200C)
 # and joiner (U+200D), which are part of words in Persian and in scripts of India
 _DELETED = re.compile(f"[\u00ad\u200b\u200e\u200f\u2060\ufeff{UNK_CHARACTER}]")
@@ -47,11 +47,13 @@ def clean(line: str) -> str:
 
 
 def heading_level(line: str) -> int:
-    """Return 1 for ``= Title =``, 2 for ``= = Section = =`` and so on; 0 for text."""
-    match = _HEADING.fullmatch(line)
-    if match is None:
+    """Return 1 for ``= Title =``, 2 for ``= = Section = =`` and so on; 0 for text. The line is a cleaned one."""
+    if not (line.startswith("= ") and line.endswith(" =")):
         return 0
-    left, right = match["left"].count("="), match["right"].count("=")
+    left = _SIGNS.match(line).end() // 2
+    if 2 * left + 1 == len(line):
+        left -= 1  # only equal signs: the title is one, too
+    right = _SIGNS.match(line[: 2 * left : -1]).end() // 2
     return left if left == right else 0
 
 
