@@ -80,7 +80,8 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
     language_rules(arguments.language)
     given = read_vocabulary(arguments.vocabulary_from, read_other) if arguments.vocabulary_from else None
     from_input = arguments.corpus == STANDARD_INPUT
-    dest = Path(os.path.abspath(arguments.dest or Path("data-bin") / name_of(arguments.corpus)))
+    # of a link, the folder that it means: another one in its place could be on a disk that is too small
+    dest = Path(os.path.realpath(arguments.dest or Path("data-bin") / name_of(arguments.corpus)))
     fraction = arguments.valid_fraction
     if fraction is None and (from_input or is_undivided(arguments.corpus)):
         fraction = VALID_FRACTION
