@@ -25,7 +25,7 @@ def find_splits(
 ) -> dict[str, list[Path]]:
     """Return the files of each split: those of the first kind, in the first folder, that are complete.
 
-    The user's own texts need no test split.
+    The user's own texts need no test split, nor does a folder whose valid split is held out of train.
 
     ``train.txt`` may also be ``train.jsonl``, compressed (``train.txt.xz``), or several files: ``train-0.txt``,
     ``train.part1.jsonl.gz`` and so on, or a folder ``train`` of them. They are read in the order of their names,
@@ -35,7 +35,7 @@ def find_splits(
         candidates: folders to look into.
         form: ``raw`` or ``tokens`` for WikiText's files, or ``auto``.
         named: the folder that the user has named, for messages.
-        splits: the splits that have to be there.
+        splits: the splits to look for; without valid if that is held out of train.
 
     Raises:
         PrepareError: there are no files, or a split is missing.
@@ -44,7 +44,7 @@ def find_splits(
     for kind in _FORMS[form]:
         for folder in candidates:
             files = {split: _files_of(split, folder, kind) for split in splits}
-            if kind == "text" and not files.get(SPLITS[2], True):
+            if (kind == "text" or splits != SPLITS) and not files.get(SPLITS[2], True):
                 del files[SPLITS[2]]
             if all(files.values()):
                 return files

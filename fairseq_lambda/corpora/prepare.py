@@ -86,37 +86,32 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
     if fraction is None and (from_input or is_undivided(arguments.corpus)):
         fraction = VALID_FRACTION
         report_progress(f"one text: {fraction:.0%} of its documents become the valid split (--valid-fraction)")
-    held_out = (TRAIN, VALID) if fraction else (TRAIN,)
     if not from_input:
         downloads = arguments.downloads or dest.parent / "downloads"
-        read = SPLITS if fraction is None else (TRAIN,)
+        read = tuple(split for split in SPLITS if fraction is None or split != VALID)
         source = find_source(arguments.corpus, arguments.form, downloads, tuple(arguments.mirror), splits=read)
-        made = source.splits if fraction is None else held_out
         settings = _settings(arguments, source, fraction, given)
-        if _is_there(dest, settings, arguments.force, made):
+        if is_up_to_date(dest, settings, arguments.force, _made(source, fraction)):
             return
     with Unfinished(dest) as work:
         if from_input:
             text = work.path / "standard input"
             keep_standard_input(text)
-            source, made = file_source(text, text.name), held_out
+            source = file_source(text, text.name)
             settings = _settings(arguments, source, fraction, given)
-            if _is_there(dest, settings, arguments.force, made):
+            if is_up_to_date(dest, settings, arguments.force, _made(source, fraction)):
                 return
             work.begin(settings, keep=(text,))
         else:
             work.begin(settings)
         report = build(source, settings, work, given, arguments.workers)
-        work.publish((*outputs(made), REPORT))
+        work.publish((*outputs(_made(source, fraction)), REPORT))
     print(format_report(report))
     print(f"{dest}: ready in {time.monotonic() - started:.0f} s")
 
 
-def _is_there(dest: Path, settings: dict, force: bool, splits: tuple[str, ...]) -> bool:
-    there = is_up_to_date(dest, settings, force, splits)
-    if there:
-        print(f"{dest} is up to date; --force rebuilds it")
-    return there
+def _made(source: Source, fraction: float | None) -> tuple[str, ...]:
+    return tuple(split for split in SPLITS if split in source.splits or (split == VALID and fraction))
 
 
 def _settings(arguments: argparse.Namespace, source: Source, fraction: float | None, given: Vocabulary | None) -> dict:

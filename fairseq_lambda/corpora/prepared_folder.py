@@ -22,7 +22,7 @@ OUTPUTS = outputs(SPLITS)
 
 
 def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ...] = SPLITS) -> bool:
-    """Return whether ``dest`` is an intact result with the same settings.
+    """Return whether ``dest`` is an intact result with the same settings; print that it is, or why it is rebuilt.
 
     Raises:
         PrepareError: ``dest`` was not made by this command, or, without ``force``, was made with other settings.
@@ -59,6 +59,7 @@ def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ..
         if not path.is_file() or sha256(path) != hashes.get(name):
             report_progress(f"{path} is missing or damaged: rebuilding {dest}")
             return False
+    print(f"{dest} is up to date; --force rebuilds it")
     return True
 
 

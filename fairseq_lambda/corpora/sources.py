@@ -64,8 +64,8 @@ def find_source(
         downloads: folder in which downloads are kept.
         mirrors: addresses to use instead of the known ones.
         environ: the environment; with WIKITEXT_DIR, WikiText comes from that folder and is not downloaded.
-        splits: the splits that the corpus has; ``("train",)`` for a folder without other splits, ignored for a text
-            without splits.
+        splits: the splits to look for; ``("train", "test")``, of which test may be missing, for a folder without a
+            valid split. Ignored for a text without splits.
 
     Raises:
         PrepareError: there is no such corpus, a split is missing, or there is one too many.

@@ -24,7 +24,7 @@ TRAIN, VALID = "train", "valid"
 class Splitting:
     """How text becomes sentences.
 
-    ``valid_fraction`` is the share of the documents that go to the valid split, 0 to 1; None if the splits are given.
+    ``valid_fraction`` is the share of the train documents that go to the valid split, 0 to 1; None if that is given.
     """
 
     layout: Layout
@@ -52,7 +52,7 @@ class SplitText:
 
 @dataclass
 class SplitFile:
-    """The sentences of a split: where they are, and the counts of its text; ``draws`` only with a valid fraction."""
+    """The sentences of a split: where they are, and the counts of its text; ``draws`` if a fraction is held out."""
 
     path: Path
     paragraphs: int = 0
@@ -77,7 +77,7 @@ class SentenceSplitter:
             lines = decoded(raw, batch.file, batch.first_line)
         result, documents = SplitText(len(batch.text), starts_new=not batch.continues), {}
         for number, sentences in enumerate(divided(lines, how.layout, how.keep_moses, how.language, seen)):
-            drawn = draw(sentences) if sentences and how.valid_fraction else None
+            drawn = draw(sentences) if sentences and how.valid_fraction and split == TRAIN else None
             key = VALID if drawn is not None and drawn < how.valid_fraction else split
             if number == 0 and batch.continues:
                 key, result.alone = _CONTINUED, key
@@ -103,7 +103,7 @@ def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, work
     """Write ``SPLIT.sentences`` for each split to ``folder``, whole or not at all; return their paths and counts.
 
     Args:
-        files: the texts by split; with ``how.valid_fraction`` only those of train.
+        files: the texts by split, train first; without valid if ``how.valid_fraction`` is set.
         how: how they become sentences.
         folder: where to write.
         workers: number of processes; 0: work in this one.
@@ -111,7 +111,7 @@ def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, work
     Raises:
         PrepareError: a text is damaged, or not in UTF-8, or a line of JSON has no text.
     """
-    splits = [*files, *([VALID] if how.valid_fraction else [])]
+    splits = dict.fromkeys([TRAIN, VALID, *files] if how.valid_fraction else files)
     found = {split: SplitFile(folder / f"{split}.sentences") for split in splits}
     unfinished = {split: file.path.with_name(file.path.name + UNFINISHED) for split, file in found.items()}
     with ExitStack() as stack:

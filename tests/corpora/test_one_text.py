@@ -82,17 +82,35 @@ def test_a_folder_of_train_alone_and_standard_input_give_the_same(text, tmp_path
     fraction = ["--valid-fraction", 0.1]
     assert prepare(text, "--dest", tmp_path / "a", *fraction) == 0
     assert prepare(tmp_path / "corpus", "--dest", tmp_path / "b", *fraction) == 0
-    standard_input(monkeypatch, gzip.compress(text.read_bytes()))
+    packed = gzip.compress(text.read_bytes())
+    standard_input(monkeypatch, packed)
     assert prepare("-", "--dest", tmp_path / "c", *fraction) == 0
     reports = [report_of(tmp_path / name) for name in "abc"]
     assert reports[0]["outputs"] == reports[1]["outputs"] == reports[2]["outputs"]
     assert reports[2]["inputs"]["train"]["name"] == "standard input"
-    standard_input(monkeypatch, gzip.compress(text.read_bytes(), mtime=0))
-    assert prepare("-", "--dest", tmp_path / "c", *fraction) in (0, 1)
+    capsys.readouterr()
+    for content, code, said in ((packed, 0, "is up to date"), (packed + packed, 1, "the source's files have changed")):
+        standard_input(monkeypatch, content)
+        assert prepare("-", "--dest", tmp_path / "c", *fraction) == code
+        assert said in "".join(capsys.readouterr())
     standard_input(monkeypatch, b'{"text": "One. Two."}\n{"text": "Three. Four."}\n' * 20)
     assert prepare("-", "--dest", tmp_path / "d", "--valid-fraction", 0, "--vocab-size", 20) == 0
     assert report_of(tmp_path / "d")["splits"]["train"]["documents"] == 40
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "corpus", "d", "my.text.txt"]
+
+
+@pytest.mark.parametrize("fraction", [0, 0.1])
+def test_a_test_split_stays_one_beside_what_is_held_out(text, tmp_path, fraction):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "train.txt").write_bytes(text.read_bytes())
+    (folder / "test.txt").write_text(as_text(plain_documents(30, seed=1)))
+    for path, dest in ((text, "without"), (folder, "with")):
+        assert prepare(path, "--dest", tmp_path / dest, "--valid-fraction", fraction) == 0
+    without, having = report_of(tmp_path / "without"), report_of(tmp_path / "with")
+    assert list(having["splits"]) == (["train", "valid", "test"] if fraction else ["train", "test"])
+    assert having["splits"]["test"]["documents"] == 30
+    assert having["outputs"] | without["outputs"] == having["outputs"]  # the other splits are the same
 
 
 def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
