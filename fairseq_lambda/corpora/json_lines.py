@@ -10,7 +10,7 @@ from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.opening import TextFile
 
 FIELD = "text"
-_NAME = re.compile(r"\.(jsonl|ndjson)(\.|$)")
+_NAME = re.compile(r"\.(jsonl|ndjson)(\.|$)", re.IGNORECASE)
 
 
 def is_json_lines(path: Path, field: str = FIELD) -> bool:

@@ -10,6 +10,7 @@ from preparing import as_text, only_error, plain_documents, prepare
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.local import find_splits
 from fairseq_lambda.corpora.prepared_folder import REPORT
+from fairseq_lambda.corpora.sources import find_source
 
 
 def make(folder, *names):
@@ -32,6 +33,9 @@ def found(folder, form="auto", splits=("train", "valid", "test")):
         (["train.txt", "train.txt.xz", "train.old.txt", "train-2.txt"], ["train.txt"]),
         (["train.jsonl.zst"], ["train.jsonl.zst"]),
         (["train.txt.bz2"], ["train.txt.bz2"]),
+        (["train.TXT"], ["train.TXT"]),
+        (["train.TXT", "train.txt"], ["train.txt"]),
+        (["train-0.TXT.GZ", "train-1.JSONL"], ["train-0.TXT.GZ", "train-1.JSONL"]),
         (["train-10.txt", "train-9.txt.gz", "train-2.jsonl"], ["train-2.jsonl", "train-9.txt.gz", "train-10.txt"]),
         (["train.part1.ndjson", "train_0.txt", "trainer.txt", "train.csv"], ["train.part1.ndjson", "train_0.txt"]),
         (["train-0.txt", "train-0.txt.gz", "train-1.txt.gz"], ["train-0.txt", "train-1.txt.gz"]),
@@ -55,6 +59,48 @@ def test_a_missing_split_is_named_with_the_remedy(tmp_path):
     with pytest.raises(PrepareError, match=r"valid\.txt is missing.*--valid-fraction"):
         found(tmp_path)
     assert found(tmp_path, splits=("train",)) == [["train.txt"]]
+
+
+@pytest.mark.parametrize(
+    ("names", "texts", "others"),
+    [
+        (
+            ["a.txt", "B.TXT", "d.md", "sub/c.txt", ".hidden"],
+            ["B.TXT", "a.txt"],
+            "1 files and 1 subfolders are left out",
+        ),
+        (["wiki_00.txt", "wiki_01.txt"], ["wiki_00.txt", "wiki_01.txt"], None),
+        (["tests.txt", "wikitext.txt"], ["tests.txt", "wikitext.txt"], None),
+        (["a.txt", "a.txt.GZ"], ["a.txt"], "a.txt.GZ is left out, because"),
+    ],
+)
+def test_a_folder_of_texts_is_read_whole_or_what_is_left_out_is_said(tmp_path, capsys, names, texts, others):
+    source = find_source(str(make(tmp_path, *names)), "auto", tmp_path)
+    assert [path.name for path in source.provide(tmp_path)["train"]] == texts
+    said = capsys.readouterr().err
+    assert said.count("\n") == bool(others) and (not others or others in said)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (
+            ["notes.txt", "test_results.txt"],
+            r"train\.txt is missing, but test_results\.txt is taken for the test split: add it, or rename test_results",
+        ),
+        (
+            ["a.txt", "train_times.txt"],
+            "valid.txt is missing, but train_times.txt .* --valid-fraction, or rename train_t",
+        ),
+        (["a.txt", "train/b.txt"], r"but train/b\.txt is taken for the train split"),
+        (["a.txt", "test.py"], r"has no wiki.*; test\.py in it looks like .*: rename it if the folder is one text"),
+        (["a.txt", "wikitext-2/b"], "has no wiki.*; wikitext-2 in it looks like"),
+        (["train.TXT"], r"valid\.txt is missing, but train\.TXT .* with --valid-fraction$"),
+    ],
+)
+def test_a_name_that_is_taken_for_a_split_is_in_the_message(tmp_path, names, reason):
+    with pytest.raises(PrepareError, match=reason):
+        find_source(str(make(tmp_path, *names)), "auto", tmp_path)
 
 
 def test_texts_of_ones_own_need_no_test_split(tmp_path):
