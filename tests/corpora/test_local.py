@@ -8,6 +8,7 @@ import pytest
 from preparing import as_text, only_error, plain_documents, prepare
 
 from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.json_lines import is_json_lines
 from fairseq_lambda.corpora.local import find_splits
 from fairseq_lambda.corpora.prepared_folder import REPORT
 from fairseq_lambda.corpora.sources import find_source
@@ -143,7 +144,7 @@ def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
     ("text", "arguments", "reason"),
     [
         ('{"text": "One. Two."}\n{"text": 3}\n', [], "line 2: no text in the field 'text'; --text-field"),
-        ('{"text": "One."}\n[1]\n', [], "line 2: no object"),
+        ('{"text": "One."}\n[1]\n', [], "line 2: no object; every line has to be an object (`jq -c '.[]'`"),
         ('{"text": "One."}\n\n{"text": \n', [], "line 3: not JSON"),
         (
             '{"text": "One."}\n{"text": "Caf\udce9."}\n',
@@ -163,3 +164,32 @@ def test_json_lines_that_are_wrong_are_named_with_file_and_line(tmp_path, capsys
         (tmp_path / "valid.txt").write_text("One. Two.\n")
     assert prepare(tmp_path, "--dest", tmp_path / "out", *arguments) == 1
     assert reason in only_error(capsys)
+
+
+RECORDS = [json.dumps({"content": paragraph, "id": i}) for i, (paragraph, *_) in enumerate(plain_documents(40))]
+
+
+@pytest.mark.parametrize("lines", [RECORDS, ["", " ", *RECORDS], ["\ufeff" + RECORDS[0], *RECORDS[1:]]])
+def test_json_lines_are_known_by_their_content_or_the_field_is_asked_for(tmp_path, capsys, lines):
+    path = tmp_path / "dump.json.txt"
+    path.write_text("\n".join(lines))
+    assert prepare(path, "--dest", tmp_path / "out") == 1
+    assert "dump.json.txt: JSON lines without the field 'text'; --text-field names" in only_error(capsys)
+    assert prepare(path, "--dest", tmp_path / "out", "--text-field", "content", "--valid-fraction", 0) == 0
+    assert json.loads((tmp_path / "out" / REPORT).read_text())["splits"]["train"]["documents"] == 40
+
+
+@pytest.mark.parametrize("form", ["[%s]", "[\n%s\n]", "[\n  {%s]", " \n[ %s"])
+def test_a_json_array_is_not_taken_for_prose(tmp_path, capsys, form):
+    path = tmp_path / "dump"
+    records = ",\n".join(RECORDS)
+    path.write_text(form % (records.replace("{", "\n    ", 1) if "{" in form else records))
+    assert prepare(path, "--dest", tmp_path / "out") == 1
+    assert "dump: a JSON array; every line has to be an object (`jq -c '.[]'" in only_error(capsys)
+
+
+@pytest.mark.parametrize("first", ["{}", "{a} is a set.", "[{{cite}}] is a mark.", "[1]", '{"Who?"} she said.'])
+def test_prose_that_starts_with_a_bracket_is_still_prose(tmp_path, first):
+    path = tmp_path / "text"
+    path.write_text(f"{first}\nMore.\n")
+    assert not is_json_lines(path)
