@@ -21,7 +21,7 @@ from fairseq_lambda.corpora.sentences import split_tokenised
 # Stands for a literal <unk> where a single character is needed; removed from all text that is read.
 UNK_CHARACTER = "\ue000"
 
-_HEADING = re.compile(r"(?P<left>(?:= )+)\S.*?(?P<right>(?: =)+)")
+_SIGNS = re.compile("(?:= )*")
 # soft hyphen, zero-width space, direction marks, word joiner, byte order mark; not the zero-width non-joiner (U+200C)
 # and joiner (U+200D), which are part of words in Persian and in scripts of India
 _DELETED = re.compile(f"[\u00ad\u200b\u200e\u200f\u2060\ufeff{UNK_CHARACTER}]")
@@ -47,36 +47,54 @@ def clean(line: str) -> str:
 
 
 def heading_level(line: str) -> int:
-    """Return 1 for ``= Title =``, 2 for ``= = Section = =`` and so on; 0 for text."""
-    match = _HEADING.fullmatch(line)
-    if match is None:
+    """Return 1 for ``= Title =``, 2 for ``= = Section = =`` and so on; 0 for text. The line is a cleaned one."""
+    if not (line.startswith("= ") and line.endswith(" =")):
         return 0
-    left, right = match["left"].count("="), match["right"].count("=")
+    left = _SIGNS.match(line).end() // 2
+    if 2 * left + 1 == len(line):
+        left -= 1  # only equal signs: the title is one, too
+    right = _SIGNS.match(line[: 2 * left : -1]).end() // 2
     return left if left == right else 0
+
+
+def utf8(line: bytes, file: str | Path, number: int) -> str:
+    """Return a line of UTF-8.
+
+    Raises:
+        PrepareError: it is not UTF-8, or has NUL bytes, which are valid UTF-8 but in no text; the message names the
+            file and the line's number.
+    """
+    is_marked = line.startswith(_UTF_16)
+    if b"\0" in line and not is_marked:
+        raise PrepareError(
+            f"{file}, line {number}: contains NUL bytes: UTF-16 (`iconv -f UTF-16LE -t UTF-8` converts it) or not a "
+            "text; `tr -d '\\0'` removes stray ones"
+        )
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        encoding = "UTF-16" if is_marked else "WINDOWS-1252"
+        raise PrepareError(
+            f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); if the file is {encoding}, "
+            f"`iconv -f {encoding} -t UTF-8` converts it"
+        ) from None
 
 
 def decoded(lines: Iterable[bytes], file: str | Path, first: int = 1) -> Iterator[str]:
     """Yield lines of UTF-8, cleaned.
 
     Raises:
-        PrepareError: a line is not UTF-8; the message gives its number, counted from ``first``.
+        PrepareError: a line is not UTF-8, or has NUL bytes; the message gives its number, counted from ``first``.
     """
     for number, line in enumerate(lines, start=first):
-        try:
-            yield clean(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            encoding = "UTF-16" if line.startswith(_UTF_16) else "WINDOWS-1252"
-            raise PrepareError(
-                f"{file}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); if the file is {encoding}, "
-                f"`iconv -f {encoding} -t UTF-8` converts it"
-            ) from None
+        yield clean(utf8(line, file, number))
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the cleaned lines of a file.
 
     Raises:
-        PrepareError: it cannot be read, or is not UTF-8.
+        PrepareError: it cannot be read, is not UTF-8, or has NUL bytes.
     """
     with TextFile(path) as file:
         yield from decoded(file, path)

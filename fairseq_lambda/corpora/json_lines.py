@@ -3,26 +3,41 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
-from fairseq_lambda.corpora.documents import clean
+from fairseq_lambda.corpora.documents import clean, utf8
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.opening import TextFile
 
 FIELD = "text"
-_NAME = re.compile(r"\.(jsonl|ndjson)(\.|$)")
+_NAME = re.compile(r"\.(jsonl|ndjson)(\.|$)", re.IGNORECASE)
+_MARK = b"\xef\xbb\xbf"  # a byte order mark
+_ARRAY = re.compile(rb'\[\s*\{\s*"')
+_ONE_EACH = "every line has to be an object (`jq -c '.[]'` writes an array so)"
+_NAMES_FIELD = "--text-field names the field that holds the text"
 
 
 def is_json_lines(path: Path, field: str = FIELD) -> bool:
-    """Return whether a file is JSON lines, judged by its name, or by an object with that field in its first line."""
+    """Return whether a file is JSON lines, judged by its name, or by an object in its first line that is not blank.
+
+    Raises:
+        PrepareError: that object lacks the field, or the file starts like an array of objects. As text it would be
+            read without any other error.
+    """
     if _NAME.search(path.name):
         return True
     with TextFile(path) as file:
-        line = next(iter(file), b"").strip().removeprefix(b"\xef\xbb\xbf")
+        start = b"\n".join(islice(filter(None, map(bytes.strip, file)), 3)).removeprefix(_MARK).lstrip()
+    if _ARRAY.match(start):
+        raise PrepareError(f"{path}: a JSON array; {_ONE_EACH}")
     try:
-        return line.startswith(b"{") and field in json.loads(line)
+        record = json.loads(start.partition(b"\n")[0]) if start.startswith(b"{") else None
     except ValueError:
         return False
+    if record and field not in record:
+        raise PrepareError(f"{path}: JSON lines without the field {field!r}; {_NAMES_FIELD}")
+    return bool(record)
 
 
 def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: int = 1) -> Iterator[str]:
@@ -37,19 +52,22 @@ def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: in
         first: the number of the first line.
 
     Raises:
-        PrepareError: a line is not an object, or has no text in that field; the message gives the line number.
+        PrepareError: a line is not UTF-8, is not an object, or has no text in that field; the message gives the line
+            number.
     """
     for number, line in enumerate(lines, start=first):
-        line = line.strip().removeprefix(b"\xef\xbb\xbf")
+        line = line.strip().removeprefix(_MARK)
         if not line:
             continue
+        text = utf8(line, file, number)
         try:
-            record = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # UnicodeDecodeError is one
-            raise PrepareError(f"{file}, line {number}: not JSON ({error})") from None
-        if not isinstance(record, dict) or not isinstance(record.get(field), str):
-            found = "no object" if not isinstance(record, dict) else f"no text in the field {field!r}"
-            raise PrepareError(f"{file}, line {number}: {found}; --text-field names the field that holds the text")
+            record = json.loads(text)
+        except ValueError as error:
+            raise PrepareError(f"{file}, line {number}: not JSON ({error}); {_ONE_EACH}") from None
+        if not isinstance(record, dict):
+            raise PrepareError(f"{file}, line {number}: no object; {_ONE_EACH}")
+        if not isinstance(record.get(field), str):
+            raise PrepareError(f"{file}, line {number}: no text in the field {field!r}; {_NAMES_FIELD}")
         # JSON can contain half of a surrogate pair, but UTF-8 cannot
         text = record[field].encode("utf-8", "replace").decode()
         yield from filter(None, map(clean, text.split("\n")))

@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prepare a corpus for training: dict.txt, sentencepiece.model, the splits as .bin and .idx, and\n"
         "report.json. A run that finds its result intact does nothing; one that was killed resumes when it is started\n"
-        "again. Texts are plain or JSON lines, and may be compressed (.xz, .gz, .zst).",
+        "again. Texts are plain or JSON lines, and may be compressed (.xz, .gz, .bz2, .zst).",
         epilog="WIKITEXT_DIR: a folder with WikiText's files, used instead of a download.\n\n"
         "example:\n"
         "  lambda-bert preprocess wikitext-103 --vocab-size 16000\n"

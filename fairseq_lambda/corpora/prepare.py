@@ -20,6 +20,7 @@ from fairseq_lambda.corpora.characters import plan_characters
 from fairseq_lambda.corpora.checks import refuse_nonsense, warnings_of
 from fairseq_lambda.corpora.documents import Layout
 from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.held_out import larger_fraction
 from fairseq_lambda.corpora.json_lines import FIELD
 from fairseq_lambda.corpora.languages import language_rules
 from fairseq_lambda.corpora.layout import layout_of
@@ -27,14 +28,14 @@ from fairseq_lambda.corpora.local import SPLITS, describe, keep_standard_input, 
 from fairseq_lambda.corpora.options import VALID_FRACTION, VOCAB_SIZE, parse
 from fairseq_lambda.corpora.prepared_folder import MODEL, REPORT, format_report, is_up_to_date, outputs, write_report
 from fairseq_lambda.corpora.progress import heartbeat, report_progress
-from fairseq_lambda.corpora.shared_vocabulary import Vocabulary, read_vocabulary
+from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, Vocabulary, read_vocabulary
 from fairseq_lambda.corpora.sources import STANDARD_INPUT, Source, file_source, find_source, is_undivided
-from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, smallest_fraction, split_files
+from fairseq_lambda.corpora.splitting import TRAIN, VALID, Splitting, split_files
 from fairseq_lambda.corpora.training_text import TextStatistics
 from fairseq_lambda.corpora.unfinished import Unfinished
 from fairseq_lambda.corpora.vocabulary import Lesson, check_size, learner, sampling_step
 from fairseq_lambda.corpora.workers import Workers
-from fairseq_lambda.files import sha256, whole_folder
+from fairseq_lambda.files import sha256, whole
 
 # raise this number with every change in reading, splitting or encoding that alters the result
 RECIPE = 2
@@ -79,44 +80,38 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
     language_rules(arguments.language)
     given = read_vocabulary(arguments.vocabulary_from, read_other) if arguments.vocabulary_from else None
     from_input = arguments.corpus == STANDARD_INPUT
-    dest = Path(os.path.abspath(arguments.dest or Path("data-bin") / name_of(arguments.corpus)))
+    # of a link, the folder that it means: another one in its place could be on a disk that is too small
+    dest = Path(os.path.realpath(arguments.dest or Path("data-bin") / name_of(arguments.corpus)))
     fraction = arguments.valid_fraction
     if fraction is None and (from_input or is_undivided(arguments.corpus)):
         fraction = VALID_FRACTION
         report_progress(f"one text: {fraction:.0%} of its documents become the valid split (--valid-fraction)")
-    held_out = (TRAIN, VALID) if fraction else (TRAIN,)
     if not from_input:
         downloads = arguments.downloads or dest.parent / "downloads"
-        read = SPLITS if fraction is None else (TRAIN,)
+        read = tuple(split for split in SPLITS if fraction is None or split != VALID)
         source = find_source(arguments.corpus, arguments.form, downloads, tuple(arguments.mirror), splits=read)
-        made = source.splits if fraction is None else held_out
         settings = _settings(arguments, source, fraction, given)
-        if _is_there(dest, settings, arguments.force, made):
+        if is_up_to_date(dest, settings, arguments.force, _made(source, fraction)):
             return
     with Unfinished(dest) as work:
         if from_input:
             text = work.path / "standard input"
             keep_standard_input(text)
-            source, made = file_source(text, text.name), held_out
+            source = file_source(text, text.name)
             settings = _settings(arguments, source, fraction, given)
-            if _is_there(dest, settings, arguments.force, made):
+            if is_up_to_date(dest, settings, arguments.force, _made(source, fraction)):
                 return
             work.begin(settings, keep=(text,))
         else:
             work.begin(settings)
         report = build(source, settings, work, given, arguments.workers)
-        with whole_folder(dest) as result:
-            for file in (*outputs(made), REPORT):
-                os.rename(work.path / file, result / file)
+        work.publish((*outputs(_made(source, fraction)), REPORT))
     print(format_report(report))
     print(f"{dest}: ready in {time.monotonic() - started:.0f} s")
 
 
-def _is_there(dest: Path, settings: dict, force: bool, splits: tuple[str, ...]) -> bool:
-    there = is_up_to_date(dest, settings, force, splits)
-    if there:
-        print(f"{dest} is up to date; --force rebuilds it")
-    return there
+def _made(source: Source, fraction: float | None) -> tuple[str, ...]:
+    return tuple(split for split in SPLITS if split in source.splits or (split == VALID and fraction))
 
 
 def _settings(arguments: argparse.Namespace, source: Source, fraction: float | None, given: Vocabulary | None) -> dict:
@@ -151,7 +146,8 @@ def build(source: Source, settings: dict, work: Unfinished, given: Vocabulary | 
     step = 1
     if given:
         vocabulary, characters = given, given.characters(statistics.characters)
-        (work.path / MODEL).write_bytes(given.model)
+        with whole(work.path / MODEL) as new:
+            new.write_bytes(given.model)
     else:
         if not statistics.lines:
             raise PrepareError("the train split has no text to learn a vocabulary from")
@@ -167,7 +163,8 @@ def build(source: Source, settings: dict, work: Unfinished, given: Vocabulary | 
         counts[split], pieces[split] = SplitCounts(**done["counts"]), Counter(done["pieces"])
         counts[split].paragraphs = splits[split]["paragraphs"]
     refuse_nonsense(counts, layout.has_titles, bool(given))
-    vocabulary.dictionary(pieces[TRAIN]).save(str(work.path / "dict.txt"))
+    with whole(work.path / DICTIONARY) as new:
+        vocabulary.dictionary(pieces[TRAIN]).save(str(new))
     report = {
         "settings": settings,
         "licence": source.licence,
@@ -204,14 +201,12 @@ def _sentences(source: Source, settings: dict, folder: Path, workers: int) -> di
     how = Splitting(layout, settings["keep_moses"], settings["language"], text_field, fraction)
     size = sum(path.stat().st_size for paths in files.values() for path in paths)
     found = split_files(files, how, folder, _processes(workers, size))
-    if fraction and found[TRAIN].path.stat().st_size and not found[VALID].path.stat().st_size:
-        report_progress(f"--valid-fraction {fraction:g} is less than one document: one is held out")
-        how = replace(how, valid_fraction=smallest_fraction(found[TRAIN].path))
-        found = split_files(files, how, folder, _processes(workers, size))
+    larger = larger_fraction(found[TRAIN].draws, found[VALID].draws) if fraction else None
+    if larger is not None:
+        report_progress(f"no document fell into --valid-fraction {fraction:g}: one is held out")
+        found = split_files(files, replace(how, valid_fraction=larger), folder, _processes(workers, size))
     for split, file in found.items():
         if not file.path.stat().st_size:
-            if fraction and found[VALID].path.stat().st_size:
-                raise PrepareError("no document is left for train: lower --valid-fraction")
             raise PrepareError(f"{files.get(split, files[TRAIN])[0]} contains no sentence: the {split} split is empty")
         same_size = split != TRAIN and file.path.stat().st_size == found[TRAIN].path.stat().st_size
         if same_size and sha256(file.path) == sha256(found[TRAIN].path):

@@ -8,7 +8,7 @@ from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.local import SPLITS
 from fairseq_lambda.corpora.progress import report_progress
 from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, MODEL
-from fairseq_lambda.files import sha256
+from fairseq_lambda.files import sha256, whole
 
 REPORT = "report.json"
 
@@ -22,7 +22,7 @@ OUTPUTS = outputs(SPLITS)
 
 
 def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ...] = SPLITS) -> bool:
-    """Return whether ``dest`` is an intact result with the same settings.
+    """Return whether ``dest`` is an intact result with the same settings; print that it is, or why it is rebuilt.
 
     Raises:
         PrepareError: ``dest`` was not made by this command, or, without ``force``, was made with other settings.
@@ -59,12 +59,14 @@ def is_up_to_date(dest: Path, settings: dict, force: bool, splits: tuple[str, ..
         if not path.is_file() or sha256(path) != hashes.get(name):
             report_progress(f"{path} is missing or damaged: rebuilding {dest}")
             return False
+    print(f"{dest} is up to date; --force rebuilds it")
     return True
 
 
 def write_report(report: dict, folder: Path) -> None:
     """Write the report beside the files that it describes."""
-    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    with whole(folder / REPORT) as new:
+        new.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def format_report(report: dict) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fairseq_lambda.corpora.download import Archive, fetch, unpack_wiki_files
 from fairseq_lambda.corpora.errors import PrepareError
-from fairseq_lambda.corpora.local import SPLITS, TEXT, describe, find_splits, undivided_texts
+from fairseq_lambda.corpora.local import SPLITS, TEXT, describe, find_splits, is_one_text, undivided_texts
 from fairseq_lambda.corpora.vital import LICENCE, WHEEL_SHA256, vital_files
 
 WIKITEXT_NAMES = ("wikitext-2", "wikitext-103")
@@ -64,8 +64,8 @@ def find_source(
         downloads: folder in which downloads are kept.
         mirrors: addresses to use instead of the known ones.
         environ: the environment; with WIKITEXT_DIR, WikiText comes from that folder and is not downloaded.
-        splits: the splits that the corpus has; ``("train",)`` for a folder without other splits, ignored for a text
-            without splits.
+        splits: the splits to look for; ``("train", "test")``, of which test may be missing, for a folder without a
+            valid split. Ignored for a text without splits.
 
     Raises:
         PrepareError: there is no such corpus, a split is missing, or there is one too many.
@@ -97,7 +97,7 @@ def is_undivided(corpus: str) -> bool:
 
     A known corpus's name never means a file or a folder.
     """
-    return corpus not in (VITAL, *WIKITEXT_NAMES) and (Path(corpus).is_file() or bool(undivided_texts(Path(corpus))))
+    return corpus not in (VITAL, *WIKITEXT_NAMES) and (Path(corpus).is_file() or is_one_text(Path(corpus)))
 
 
 def file_source(path: Path, name: str | None = None) -> Source:

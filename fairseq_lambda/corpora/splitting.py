@@ -1,17 +1,14 @@
 """From texts to files of sentences, one per line, with an empty line between documents; batches run in parallel."""
 
-import hashlib
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 from fairseq_lambda.corpora.batches import Batch, in_batches
 from fairseq_lambda.corpora.documents import Layout, decoded, divided
-from fairseq_lambda.corpora.errors import PrepareError
+from fairseq_lambda.corpora.held_out import Draws, draw
 from fairseq_lambda.corpora.json_lines import is_json_lines, record_lines
 from fairseq_lambda.corpora.opening import TextFile
 from fairseq_lambda.corpora.progress import narrate
@@ -27,7 +24,7 @@ TRAIN, VALID = "train", "valid"
 class Splitting:
     """How text becomes sentences.
 
-    ``valid_fraction`` is the share of the documents that go to the valid split, 0 to 1; None if the splits are given.
+    ``valid_fraction`` is the share of the train documents that go to the valid split, 0 to 1; None if that is given.
     """
 
     layout: Layout
@@ -39,7 +36,7 @@ class Splitting:
 
 @dataclass
 class SplitText:
-    """The result for a batch: by split, its sentences as lines, paragraph counts, and statistics for the trainer."""
+    """The result for a batch: by split, sentences as lines, paragraph counts, the trainer's statistics, draws."""
 
     size: int  # of the batch, in bytes
     alone: str = ""  # the split of text that continues a document, if it turns out to be a document by itself
@@ -50,16 +47,18 @@ class SplitText:
     text: dict[str, bytes] = field(default_factory=dict)
     paragraphs: Counter[str] = field(default_factory=Counter)
     statistics: dict[str, TextStatistics] = field(default_factory=dict)
+    draws: dict[str, Draws] = field(default_factory=dict)
 
 
 @dataclass
 class SplitFile:
-    """The sentences of a split: where they are, and the counts of its text."""
+    """The sentences of a split: where they are, and the counts of its text; ``draws`` if a fraction is held out."""
 
     path: Path
     paragraphs: int = 0
     headings: int = 0
     statistics: TextStatistics = field(default_factory=TextStatistics)
+    draws: Draws = field(default_factory=Draws)
 
 
 class SentenceSplitter:
@@ -78,9 +77,8 @@ class SentenceSplitter:
             lines = decoded(raw, batch.file, batch.first_line)
         result, documents = SplitText(len(batch.text), starts_new=not batch.continues), {}
         for number, sentences in enumerate(divided(lines, how.layout, how.keep_moses, how.language, seen)):
-            key = split
-            if sentences and how.valid_fraction and held_out(sentences, how.valid_fraction):
-                key = VALID
+            drawn = draw(sentences) if sentences and how.valid_fraction and split == TRAIN else None
+            key = VALID if drawn is not None and drawn < how.valid_fraction else split
             if number == 0 and batch.continues:
                 key, result.alone = _CONTINUED, key
             result.ends_open = True if sentences else False if number else None
@@ -89,6 +87,8 @@ class SentenceSplitter:
             if sentences:
                 documents.setdefault(key, []).append(sentences)
                 result.last = key or result.last
+            if drawn is not None:
+                result.draws.setdefault(key, Draws()).add(drawn)
         result.headings = seen["headings"]
         for key, found in documents.items():
             result.text[key] = "\n".join("".join(f"{line}\n" for line in sentences) for sentences in found).encode()
@@ -99,39 +99,11 @@ class SentenceSplitter:
         return result
 
 
-def held_out(sentences: list[str], fraction: float) -> bool:
-    """Return whether a document is in the held-out fraction; this depends on its text alone, not on its shard."""
-    return _draw(sentences) < fraction
-
-
-def _draw(sentences: Iterable[str]) -> float:
-    """Return a number from 0 to 1 that only a document's text determines."""
-    digest = hashlib.sha256("\n".join(sentences).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def smallest_fraction(path: Path) -> float:
-    """Return the smallest ``valid_fraction`` that holds out a document of ``path``, a file of sentences.
-
-    Raises:
-        PrepareError: it has fewer than three documents, of which train needs two.
-    """
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        stripped = (line.removesuffix("\n") for line in lines)
-        draws = [_draw(document) for is_text, document in groupby(stripped, bool) if is_text]
-    if len(draws) < 3:
-        raise PrepareError(
-            f"{len(draws)} document{'s'[: len(draws) > 1]} cannot be divided into train, which needs two, and valid; "
-            "blank lines divide documents (--documents), or give a folder with train.txt and valid.txt"
-        )
-    return math.nextafter(min(draws), 1)
-
-
 def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, workers: int) -> dict[str, SplitFile]:
     """Write ``SPLIT.sentences`` for each split to ``folder``, whole or not at all; return their paths and counts.
 
     Args:
-        files: the texts by split; with ``how.valid_fraction`` only those of train.
+        files: the texts by split, train first; without valid if ``how.valid_fraction`` is set.
         how: how they become sentences.
         folder: where to write.
         workers: number of processes; 0: work in this one.
@@ -139,7 +111,7 @@ def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, work
     Raises:
         PrepareError: a text is damaged, or not in UTF-8, or a line of JSON has no text.
     """
-    splits = [*files, *([VALID] if how.valid_fraction else [])]
+    splits = dict.fromkeys([TRAIN, VALID, *files] if how.valid_fraction else files)
     found = {split: SplitFile(folder / f"{split}.sentences") for split in splits}
     unfinished = {split: file.path.with_name(file.path.name + UNFINISHED) for split, file in found.items()}
     with ExitStack() as stack:
@@ -165,6 +137,9 @@ def split_files(files: dict[str, list[Path]], how: Splitting, folder: Path, work
                     output.write(text)
                 for key, statistics in result.statistics.items():
                     found[key or last].statistics.merge(statistics)
+                for key, draws in result.draws.items():
+                    if key or not is_open:
+                        found[key or last].draws.merge(draws)
                 last = result.last or last
                 is_open = is_open if result.ends_open is None else result.ends_open
     for split, file in found.items():

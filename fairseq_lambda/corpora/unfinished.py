@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.progress import report_progress
-from fairseq_lambda.files import UNFINISHED, whole
+from fairseq_lambda.files import UNFINISHED, whole, whole_folder
 
 try:
     import fcntl
@@ -24,7 +24,8 @@ class Unfinished:
     """The folder ``.NAME.unfinished``, for one process at a time; a context.
 
     It is removed at the end and after an error. Once a stage is done, it is kept if the process is killed or
-    interrupted. The lock is the operating system's, so it is released however the process ends.
+    interrupted. The lock is the operating system's, so it is released however the process ends. A file in the folder
+    may also be one of the result, so it is replaced, never written into.
 
     Args:
         dest: the destination.
@@ -95,6 +96,18 @@ class Unfinished:
         with whole(file) as new:
             new.write_text(json.dumps(result), encoding="utf-8")
         return result
+
+    def publish(self, names: tuple[str, ...]) -> None:
+        """Make the destination a folder of these files, whole or not at all.
+
+        They also stay here, where a run that is interrupted before the destination is complete finds them again.
+        """
+        with whole_folder(self.dest) as result:
+            for name in names:
+                try:
+                    os.link(self.path / name, result / name)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(self.path / name, result / name)
 
 
 def _remove_leftovers(dest: Path) -> None:

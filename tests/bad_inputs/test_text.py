@@ -1,8 +1,10 @@
 """Bad text: what is refused with a message and leaves nothing, and what is accepted."""
 
+import io
 import os
 import random
 import shutil
+import tarfile
 
 import pytest
 
@@ -27,6 +29,15 @@ def edit(change, split="train"):
     return spoil
 
 
+def archive(text):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as packed:
+        member = tarfile.TarInfo("train.txt")
+        member.size = len(text)
+        packed.addfile(member, io.BytesIO(text))
+    return file.getvalue()
+
+
 def replace(split, put=lambda path: None):
     """Return a function that removes a split and puts something in its place, or nothing."""
 
@@ -41,6 +52,9 @@ def replace(split, put=lambda path: None):
 REFUSED = {
     "Latin-1": (edit(lambda t: t + "Café\n".encode("latin-1")), "iconv -f WINDOWS-1252 -t UTF-8"),
     "UTF-16": (edit(lambda t: t.decode().encode("utf-16")), "iconv -f UTF-16 -t UTF-8"),
+    "UTF-16 without its mark": (edit(lambda t: t.decode().encode("utf-16-le")), "iconv -f UTF-16LE -t UTF-8"),
+    "NUL bytes": (edit(lambda t: t + b"Ba\0ke li mo. \0\n"), "line 36: contains NUL bytes"),
+    "an archive": (edit(archive), "contains NUL bytes: UTF-16 (`iconv -f UTF-16LE"),
     "half a character at the end": (edit(lambda t: t + "é".encode()[:1]), "not UTF-8"),
     "surrogates": (edit(lambda t: t + b"\xed\xa0\x80\n"), "not UTF-8"),
     "random bytes": (edit(lambda t: random.Random(0).randbytes(5000)), "not UTF-8"),
@@ -62,7 +76,6 @@ ACCEPTED = {
     "line ends of DOS": edit(lambda t: t.replace(b"\n", b"\r\n")),
     "a byte order mark": edit(lambda t: b"\xef\xbb\xbf" + t),
     "no line end at the end": edit(lambda t: t.rstrip()),
-    "NUL bytes": edit(lambda t: t + b"Ba\0ke li mo. \0\n"),
     "lines of one word": edit(lambda t: t + b"\n" + b"Ba.\n\nKe.\n\n" * 50),
     "a line of a million words": edit(lambda t: t + b"\n" + b"ba ke " * 500_000 + b".\n"),
     "a line like a title": edit(lambda t: t + b"\n= Early life =\n"),

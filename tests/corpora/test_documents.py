@@ -1,10 +1,13 @@
 """Reading documents from text: articles, paragraphs, and what divides them."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fairseq_lambda.corpora.documents import Layout, clean, heading_level, read_documents, read_lines
 from fairseq_lambda.corpora.errors import PrepareError
@@ -29,6 +32,22 @@ MOSES = Layout(has_titles=True, is_moses=True)
 )
 def test_heading_level_counts_equal_signs_on_both_sides(line, level):
     assert heading_level(line) == level
+
+
+@settings(max_examples=2000)
+@given(st.text("= xé\u2028\u00a0", max_size=14))
+def test_heading_level_is_that_of_a_plain_pattern(text):
+    line = clean(text)
+    match = re.fullmatch(r"(?P<left>(?:= )+)\S.*?(?P<right>(?: =)+)", line)
+    left, right = (match[side].count("=") for side in ("left", "right")) if match else (0, 0)
+    assert heading_level(line) == (left if left == right else 0)
+
+
+def test_heading_level_takes_linear_time():
+    signs = "= " * 20_000  # with the pattern above, hours
+    levels = {f"{signs}x": 0, f"{signs}x {signs}y =": 0, f"{signs}=": 0, f"= x {signs}y =": 1}
+    levels[f"{signs}x{signs[::-1]}"] = 20_000
+    assert {line: heading_level(line) for line in levels} == levels
 
 
 def test_articles_start_at_lone_titles_and_headings_are_left_out(tmp_path):

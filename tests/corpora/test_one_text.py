@@ -5,11 +5,13 @@ import io
 import json
 import os
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 from preparing import as_text, only_error, plain_documents, prepare
 
+from fairseq_lambda.corpora import batches
 from fairseq_lambda.corpora.prepared_folder import REPORT, outputs
 
 
@@ -52,9 +54,20 @@ def test_without_a_fraction_it_is_one_percent_and_said(text, tmp_path, capsys):
 
 def test_a_fraction_of_less_than_a_document_is_one(text, tmp_path, capsys):
     assert prepare(text, "--dest", tmp_path / "out", "--valid-fraction", 1e-6) == 0
-    assert "--valid-fraction 1e-06 is less than one document: one is held out" in capsys.readouterr().err
+    assert "no document fell into --valid-fraction 1e-06: one is held out" in capsys.readouterr().err
     splits = report_of(tmp_path / "out")["splits"]
     assert splits["train"]["documents"] == 199 and splits["valid"]["documents"] == 1
+
+
+def test_a_document_in_several_batches_is_held_out_if_its_first_part_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "SIZE", 100)
+    monkeypatch.setattr(batches, "MOST", 200)
+    for seed in range(8):  # with some of them, the whole documents would draw in another order than their first parts
+        path = tmp_path / f"{seed}.txt"
+        path.write_text(as_text([[*first, *second] for first, second in pairwise(plain_documents(12, seed))]))
+        assert prepare(path, "--dest", tmp_path / f"out{seed}", "--valid-fraction", 1e-9) == 0
+        splits = report_of(tmp_path / f"out{seed}")["splits"]
+        assert (splits["train"]["documents"], splits["valid"]["documents"]) == (10, 1)
 
 
 def test_with_a_fraction_of_0_all_is_train(text, tmp_path):
@@ -69,17 +82,35 @@ def test_a_folder_of_train_alone_and_standard_input_give_the_same(text, tmp_path
     fraction = ["--valid-fraction", 0.1]
     assert prepare(text, "--dest", tmp_path / "a", *fraction) == 0
     assert prepare(tmp_path / "corpus", "--dest", tmp_path / "b", *fraction) == 0
-    standard_input(monkeypatch, gzip.compress(text.read_bytes()))
+    packed = gzip.compress(text.read_bytes())
+    standard_input(monkeypatch, packed)
     assert prepare("-", "--dest", tmp_path / "c", *fraction) == 0
     reports = [report_of(tmp_path / name) for name in "abc"]
     assert reports[0]["outputs"] == reports[1]["outputs"] == reports[2]["outputs"]
     assert reports[2]["inputs"]["train"]["name"] == "standard input"
-    standard_input(monkeypatch, gzip.compress(text.read_bytes(), mtime=0))
-    assert prepare("-", "--dest", tmp_path / "c", *fraction) in (0, 1)
+    capsys.readouterr()
+    for content, code, said in ((packed, 0, "is up to date"), (packed + packed, 1, "the source's files have changed")):
+        standard_input(monkeypatch, content)
+        assert prepare("-", "--dest", tmp_path / "c", *fraction) == code
+        assert said in "".join(capsys.readouterr())
     standard_input(monkeypatch, b'{"text": "One. Two."}\n{"text": "Three. Four."}\n' * 20)
     assert prepare("-", "--dest", tmp_path / "d", "--valid-fraction", 0, "--vocab-size", 20) == 0
     assert report_of(tmp_path / "d")["splits"]["train"]["documents"] == 40
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "corpus", "d", "my.text.txt"]
+
+
+@pytest.mark.parametrize("fraction", [0, 0.1])
+def test_a_test_split_stays_one_beside_what_is_held_out(text, tmp_path, fraction):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "train.txt").write_bytes(text.read_bytes())
+    (folder / "test.txt").write_text(as_text(plain_documents(30, seed=1)))
+    for path, dest in ((text, "without"), (folder, "with")):
+        assert prepare(path, "--dest", tmp_path / dest, "--valid-fraction", fraction) == 0
+    without, having = report_of(tmp_path / "without"), report_of(tmp_path / "with")
+    assert list(having["splits"]) == (["train", "valid", "test"] if fraction else ["train", "test"])
+    assert having["splits"]["test"]["documents"] == 30
+    assert having["outputs"] | without["outputs"] == having["outputs"]  # the other splits are the same
 
 
 def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
@@ -107,6 +138,9 @@ def test_a_folder_of_texts_is_one_text(tmp_path, capsys):
         (["{text}", "--valid-fraction", 1], 2, "--valid-fraction is 1.0; it must be at least 0 and below 1"),
         (["{text}", "--valid-fraction", -0.1], 2, "--valid-fraction is -0.1"),
         (["{single}", "--valid-fraction", 0.2], 1, "1 document cannot be divided into train, which needs"),
+        (["{single}", "--valid-fraction", 0.999], 1, "1 document cannot be divided into train, which needs"),
+        (["{same}", "--valid-fraction", 0.001], 1, "the 40 documents have the same text"),
+        (["{same}", "--valid-fraction", 0.999], 1, "the 40 documents have the same text"),
         (["{text}", "--valid-fraction", 0.999999], 1, "no document is left for train: lower --valid-fraction"),
         (["-"], 2, "choose a folder for the result, such as --dest"),
         (["{corpus}", "--valid-fraction", 0.1], 1, "is a valid split already: leave --valid-fraction out"),
@@ -118,7 +152,9 @@ def test_what_does_not_go_together(text, corpus, tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").touch()
     (tmp_path / "single.txt").write_text("\n".join(f"Ba li{i} mo. Ke nu ba." for i in range(40)))
+    (tmp_path / "same.txt").write_text("Ba li mo. Ke nu ba.\n\n" * 40)
     places = {
+        "{same}": tmp_path / "same.txt",
         "{single}": tmp_path / "single.txt",
         "{text}": text,
         "{corpus}": corpus,

@@ -1,8 +1,11 @@
 """Compressed texts: the same lines as uncompressed, and an error if one is damaged."""
 
+import bz2
+import errno
 import gzip
 import io
 import lzma
+import os
 import random
 import sys
 
@@ -19,7 +22,7 @@ def zstd(data):
     return pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(data)
 
 
-PACKERS = {"plain": lambda data: data, "xz": lzma.compress, "gzip": gzip.compress, "zstd": zstd}
+PACKERS = {"plain": lambda data: data, "xz": lzma.compress, "gzip": gzip.compress, "bzip2": bz2.compress, "zstd": zstd}
 
 
 def lines(path):
@@ -49,6 +52,39 @@ def test_a_damaged_file_is_not_a_short_text(tmp_path, pack):
     path.write_bytes(whole[: len(whole) // 2] + b"\xff" * 9 + whole[len(whole) // 2 + 9 :])
     with pytest.raises(PrepareError, match="text is damaged or cut short"):
         lines(path)
+
+
+def test_a_frame_with_a_damaged_start_does_not_end_the_text(tmp_path):
+    (tmp_path / "text").write_bytes(bz2.compress(TEXT) + b"BZx" + bz2.compress(TEXT)[3:])
+    with pytest.raises(PrepareError, match="text is damaged or cut short"):
+        lines(tmp_path / "text")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_an_error_of_the_disk_is_not_taken_for_damage(tmp_path, pack):
+    (tmp_path / "text").write_bytes(pack(TEXT))
+    with TextFile(tmp_path / "text") as file:
+        file._file.close()
+        file._text = io.BufferedReader(Broken())
+        with pytest.raises(PrepareError, match="cannot read .*text: Input/output error"):
+            list(file)
+
+
+class Broken(io.RawIOBase):
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize(
+    ("start", "what"), [(b"PK\3\4\x14\0", "a zip archive, .* unpack it"), (b"%PDF-1.7\n", "a PDF: convert it")]
+)
+def test_what_is_no_text_is_named_with_the_remedy(tmp_path, start, what):
+    (tmp_path / "text").write_bytes(start + bytes(range(256)))
+    with pytest.raises(PrepareError, match=f"text is {what}"):
+        TextFile(tmp_path / "text")
 
 
 def test_without_its_package_zstd_is_an_error_that_names_it(tmp_path, monkeypatch):

@@ -84,6 +84,16 @@ def test_plain_text_files_and_keep_moses(tmp_path, capsys):
     assert report["splits"]["valid"]["sentences_per_paragraph"] == round(11 / 7, 2)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_to_a_folder_stays_and_the_folder_gets_the_result(corpus, tmp_path, is_there):
+    folder, link = tmp_path / "large disk" / "data", tmp_path / "link"
+    (folder if is_there else folder.parent).mkdir(parents=True)
+    link.symlink_to(folder)
+    assert prepare(corpus, "--dest", link) == 0
+    assert link.is_symlink() and (folder / REPORT).is_file()
+    assert os.listdir(folder.parent) == ["data"] and sorted(os.listdir(tmp_path)) == ["corpus", "large disk", "link"]
+
+
 @pytest.mark.parametrize(
     ("sentences", "separator", "options", "per_paragraph"),
     [

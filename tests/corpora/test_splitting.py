@@ -21,7 +21,7 @@ def split(files, folder, has_titles=False, fraction=None, workers=0):
     how = Splitting(Layout(has_titles, False), False, "en", "text", fraction)
     found = split_files(files, how, Path(folder), workers)
     sentences = {name: file.path.read_text(encoding="utf-8") for name, file in found.items()}
-    return sentences, {n: (f.paragraphs, f.headings, f.statistics) for n, f in found.items()}
+    return sentences, {n: (f.paragraphs, f.headings, f.statistics, f.draws) for n, f in found.items()}
 
 
 def documents(text):
@@ -83,9 +83,12 @@ def test_a_long_document_is_held_out_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MOST", 100)
     written = [[f"Sentence {d} {i}." for i in range(40)] for d in range(30)]
     (tmp_path / "train.txt").write_text(as_text(written))
-    sentences, _ = split({"train": [tmp_path / "train.txt"]}, tmp_path, fraction=0.4)
+    sentences, counts = split({"train": [tmp_path / "train.txt"]}, tmp_path, fraction=0.4)
     found = [documents(sentences[name]) for name in ("train", "valid")]
     assert all(found) and sorted(sum(found, [])) == sorted(written)
+    draws = counts["train"][3], counts["valid"][3]
+    assert [d.documents for d in draws] == list(map(len, found))
+    assert draws[1].least <= draws[1].greatest < 0.4 <= draws[0].least <= draws[0].greatest
 
 
 def test_a_record_of_json_lines_is_a_document(tmp_path, monkeypatch):

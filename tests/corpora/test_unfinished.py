@@ -1,8 +1,10 @@
 """An interrupted or killed preparation: run again, it resumes or starts over, and gives the uninterrupted result."""
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from preparing import as_text, only_error, plain_documents, prepare
 from processes import environment
 
+from fairseq_lambda import files
 from fairseq_lambda.corpora import prepare as command
 from fairseq_lambda.corpora.prepared_folder import REPORT
 from fairseq_lambda.corpora.unfinished import Unfinished
@@ -69,6 +72,44 @@ def test_an_interrupted_run_resumes_behind_the_stages_that_are_done(
     said = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines() if "interrupted run" in line]
     assert said == (kept or [])
     assert outputs_of(dest) == outputs_of(folder / "whole") and os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_interrupted_while_the_result_is_synced_it_resumes_behind_all_stages(
+    folder, tmp_path, monkeypatch, capsys, has_links
+):
+    dest, sync = tmp_path / "out", files._sync
+
+    def interrupted(path):
+        if path.name == "valid.bin":  # synced only as part of the result
+            raise KeyboardInterrupt
+        sync(path)
+
+    def no_links(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_sync", interrupted)
+        assert prepare(folder / "corpus", "--dest", dest) == 130
+    assert os.listdir(tmp_path) == [".out.unfinished"]
+    capsys.readouterr()
+    assert prepare(folder / "corpus", "--dest", dest) == 0
+    assert capsys.readouterr().err.count("done by the interrupted run") == 5
+    assert outputs_of(dest) == outputs_of(folder / "whole") and os.listdir(tmp_path) == ["out"]
+
+
+def test_killed_after_the_last_rename_a_forced_run_does_not_write_into_the_result(folder, tmp_path, monkeypatch):
+    dest = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if killed before the clean-up
+        assert prepare(folder / "corpus", "--dest", dest) == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, "outputs", 2)  # all is written, and the result not yet replaced
+        assert prepare(folder / "corpus", "--dest", dest, "--force") == 130
+    for name in (REPORT, "dict.txt"):
+        assert not (tmp_path / ".out.unfinished" / name).samefile(dest / name)
 
 
 def test_with_other_settings_or_after_an_error_it_begins_cleanly(folder, tmp_path, monkeypatch, capsys):
