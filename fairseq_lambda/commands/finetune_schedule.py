@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from fairseq_lambda.commands.flags import whole_number
 from fairseq_lambda.finetuning.labels import Labels
-from fairseq_lambda.modules.lambda_bert import NO_LIMIT
+from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT
 from fairseq_lambda.tasks.fine_tuning import DEFAULT_LENGTH, FineTuningConfig
 from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask
