@@ -86,17 +86,17 @@ def draw_slots(found: Slots) -> Figure:
 
 
 def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
-    """Draw the mean weight of each offset, for each head of each layer."""
+    """Draw the size of the weight of each offset (:attr:`PositionKernel.size`), for each head of each layer."""
     heads = kernels[0].mean.size(0) * kernels[0].mean.size(1)
     width = min(max(len(kernels[0].offsets) * 0.2, 4.5), 10.0)
     panel = max(heads * CELL, 0.7) + 0.5
     figure = _figure(width + MARGIN + 1.2, panel * len(kernels) + 1.2)
     axes = figure.subplots(len(kernels), 1, squeeze=False, sharex=True)[:, 0]
-    most = max(float(kernel.mean.abs().max()) for kernel in kernels) or 1.0
+    most = max(float(kernel.size.max()) for kernel in kernels) or 1.0
     for axis, kernel in zip(axes, kernels, strict=True):
         low, high = int(kernel.offsets[0]) - 0.5, int(kernel.offsets[-1]) + 0.5
         image = axis.imshow(
-            kernel.mean.flatten(0, 1).numpy(), cmap=SIGNED, norm=TwoSlopeNorm(0, -most, most), aspect="auto",
+            kernel.size.flatten(0, 1).numpy(), cmap=SIZES, vmin=0, vmax=most, aspect="auto",
             extent=(low, high, heads - 0.5, -0.5),
         )  # fmt: skip
         dim_u = kernel.mean.size(1)
@@ -107,7 +107,7 @@ def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
         )
     axes[-1].set_xlabel("offset of the token that is read (negative: before)")
     bar = figure.colorbar(image, ax=axes, pad=0.01, **BAR)
-    bar.set_label("mean weight q . E[offset]; 0 (white): not read", fontsize=9)
+    bar.set_label("root mean square of the weight q . E[offset]\nover the tokens; 0: not read", fontsize=9)
     _title(figure, "Position kernels: which neighbours each head reads")
     return figure
 
