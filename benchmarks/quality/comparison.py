@@ -115,16 +115,22 @@ class Comparison:
         stages = {"warmup-steps": self.warmup, "hold-steps": constant, "decay-steps": decay}
         return {"lr-scheduler": "tri_stage", **stages}
 
+    @property
+    def options(self) -> dict[str, dict]:
+        """The options of each model, with those that it inherits."""
+        options = {}
+        for name, own in self.models.items():
+            inherited = options[own["trunk"]] if own and "trunk" in own else {"lr": self.lr, "seeds": self.seeds}
+            options[name] = {**inherited, **(own or {})}
+        return options
+
     def rounds(self, results: "Results", models: Sequence[str] = (), seeds: Sequence[int] = ()) -> Iterator[list[Run]]:
         """Yield the runs, seed by seed; if models or seeds are given, only theirs.
 
         The learning rate of a later seed may depend on the results of the first: ask for the next round when this one
         has ended.
         """
-        options = {}
-        for name, own in self.models.items():
-            inherited = options[own["trunk"]] if own and "trunk" in own else {"lr": self.lr, "seeds": self.seeds}
-            options[name] = {**inherited, **(own or {})}
+        options = self.options
 
         def ends(trunk: str) -> tuple[int, ...]:
             """Return where others branch off from this model, if any do."""

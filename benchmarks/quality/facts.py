@@ -112,6 +112,9 @@ def main(argv: list[str] | None = None) -> None:
     lines = {}
     try:
         facts = read_facts(options.facts)
+        names = [folder.name for folder in options.models]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"several models are called {twice[0]}, but a line has only the name: rename one")
         dictionary = Dictionary.load(str(options.data / "dict.txt"))
         lines[f"unigram distribution of {options.data.name}"] = result(facts, by_frequency(dictionary, facts))
         for folder in options.models:

@@ -188,14 +188,17 @@ def main(argv: list[str] | None = None) -> None:
         models = args.models.split(";") if args.models else list(comparison.models)
         if unknown := set(models) - set(comparison.models):
             raise ValueError(f"--models {';'.join(sorted(unknown))}: the file has {';'.join(comparison.models)}")
-        seeds = args.seeds and [int(seed) for seed in args.seeds.split(",")]
+        seeds = [seed.strip() for seed in args.seeds.split(",")] if args.seeds else []
+        known = sorted({seed for model in models for seed in comparison.options[model]["seeds"]})
+        if unknown := set(seeds) - {str(seed) for seed in known}:
+            raise ValueError(f"--seeds {','.join(sorted(unknown))}: the models have {','.join(map(str, known))}")
         if args.jobs < 1:
             raise ValueError(f"--jobs {args.jobs}: must be at least 1")
         if args.jobs > 1 and DEVICE == "cpu":
             torch.set_num_threads(max(1, torch.get_num_threads() // args.jobs))
             os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
         checkpoints = args.runs or Path("checkpoints/quality") / Path(args.comparison).stem
-        for runs in comparison.rounds(results, models, seeds or ()):
+        for runs in comparison.rounds(results, models, [int(seed) for seed in seeds]):
             run_all(runs, comparison, results, args.data, checkpoints, args.jobs)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")

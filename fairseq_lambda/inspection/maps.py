@@ -74,9 +74,18 @@ def to_bertviz(model, text: Text, tokenizer=None, part: str = "all") -> dict:
     """Return ``attention`` and ``tokens`` for bertviz: ``head_view(**to_bertviz(model, text))``.
 
     ``attention`` is a list with a tensor (1, h, n, m) per layer: the norms of what m contributes to head h at n,
-    divided by their sum over m, because bertviz draws shares. ``part`` is "all", "content" or "position".
+    divided by their sum over m, because bertviz draws shares. ``part`` is "all", "content", "position" or "attention";
+    a layer without that part gets zeros, which bertviz draws as no lines: it numbers layers by their place in the list,
+    so none can be left out.
+
+    Raises:
+        ValueError: no layer has such a part.
     """
     layers = contributions_of_layers(model, text, tokenizer)
-    norms = [c.norms(part).transpose(0, 1)[None] for c in layers]
+    parts = {"all", *(name for c in layers for name in c.parts)}
+    if part not in parts:
+        raise ValueError(f"part={part!r}: this model has {', '.join(sorted(parts))}")
+    norms = [c.norms(part) if part in ("all", *c.parts) else torch.zeros_like(c.weights()[..., 0]) for c in layers]
+    norms = [n.transpose(0, 1)[None] for n in norms]
     attention = [n / n.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(n.dtype).tiny) for n in norms]
     return {"attention": attention, "tokens": layers[0].tokens}

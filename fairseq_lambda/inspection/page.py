@@ -189,7 +189,10 @@ class _Page:
         if not kernels:
             return None
         drawn = self.draw("position-kernels", "Position kernels of all layers", pictures.draw_position_kernels(kernels))
-        text = "The mean weight over this text's tokens; the weight also depends on the token. White: not read."
+        text = (
+            "The size of the weights, whatever their sign: the root mean square over this text's tokens. 0: not read. "
+            "The mean distance is weighted by its square."
+        )
         return Section("Which neighbours the heads read", text, [drawn])
 
     def best(self, probabilities: Tensor, count: int = 5) -> str:

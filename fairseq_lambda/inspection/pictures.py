@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib import font_manager
@@ -39,7 +40,8 @@ def save(figure: Figure, path: Path) -> list[str]:
     """Write PATH.png and PATH.svg; return their names."""
     names = [f"{path.name}.png", f"{path.name}.svg"]
     for name in names:
-        figure.savefig(path.with_name(name), dpi=130)
+        with matplotlib.rc_context({"svg.fonttype": "none"}):  # the browser has fonts for more scripts than this machine
+            figure.savefig(path.with_name(name), dpi=130)
         figure.set_layout_engine("none")  # lay out once only: it takes most of the time
     return names
 
@@ -86,17 +88,17 @@ def draw_slots(found: Slots) -> Figure:
 
 
 def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
-    """Draw the mean weight of each offset, for each head of each layer."""
+    """Draw the size of the weight of each offset (:attr:`PositionKernel.size`), for each head of each layer."""
     heads = kernels[0].mean.size(0) * kernels[0].mean.size(1)
     width = min(max(len(kernels[0].offsets) * 0.2, 4.5), 10.0)
     panel = max(heads * CELL, 0.7) + 0.5
     figure = _figure(width + MARGIN + 1.2, panel * len(kernels) + 1.2)
     axes = figure.subplots(len(kernels), 1, squeeze=False, sharex=True)[:, 0]
-    most = max(float(kernel.mean.abs().max()) for kernel in kernels) or 1.0
+    most = max(float(kernel.size.max()) for kernel in kernels) or 1.0
     for axis, kernel in zip(axes, kernels, strict=True):
         low, high = int(kernel.offsets[0]) - 0.5, int(kernel.offsets[-1]) + 0.5
         image = axis.imshow(
-            kernel.mean.flatten(0, 1).numpy(), cmap=SIGNED, norm=TwoSlopeNorm(0, -most, most), aspect="auto",
+            kernel.size.flatten(0, 1).numpy(), cmap=SIZES, vmin=0, vmax=most, aspect="auto",
             extent=(low, high, heads - 0.5, -0.5),
         )  # fmt: skip
         dim_u = kernel.mean.size(1)
@@ -107,7 +109,7 @@ def draw_position_kernels(kernels: Sequence[PositionKernel]) -> Figure:
         )
     axes[-1].set_xlabel("offset of the token that is read (negative: before)")
     bar = figure.colorbar(image, ax=axes, pad=0.01, **BAR)
-    bar.set_label("mean weight q . E[offset]; 0 (white): not read", fontsize=9)
+    bar.set_label("root mean square of the weight q . E[offset]\nover the tokens; 0: not read", fontsize=9)
     _title(figure, "Position kernels: which neighbours each head reads")
     return figure
 
@@ -204,7 +206,7 @@ def _set_labels(setter, names: Sequence[str], **options) -> None:
     """Write labels in installed fonts; a dollar sign does not start a formula."""
     installed = set(font_manager.get_font_names())
     fonts = [name for name in FONTS if name in installed]
-    setter(names, fontsize=8, family=fonts or None, parse_math=False, **options)
+    setter(names, fontsize=8, family=[*fonts, "sans-serif"], parse_math=False, **options)
 
 
 def strongest_head(c: Contributions, at: int | None) -> int:

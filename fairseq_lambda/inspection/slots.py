@@ -68,7 +68,8 @@ class PositionKernel:
         layer: its index.
         offsets: (r,), m - n.
         mean, deviation: (h, u, r), of q[n, h] . E[offset] over the queries n: the part of the weight that is the same
-            for every query, and how much it depends on the query.
+            for every query, and how much it depends on the query. A mean of 0 does not say that the head does not read
+            there, because weights are signed; see :attr:`size`.
     """
 
     layer: int
@@ -77,17 +78,22 @@ class PositionKernel:
     deviation: Tensor
 
     @property
+    def size(self) -> Tensor:
+        """(h, u, r): the root mean square of the weight over the queries; 0 only where the head does not read."""
+        return (self.mean**2 + self.deviation**2).sqrt()
+
+    @property
     def reach(self) -> Tensor:
         """(h,): the mean distance |m - n|, weighted by the mean square weight."""
-        square = (self.mean**2 + self.deviation**2).sum(1)
+        square = (self.size**2).sum(1)
         return (square * self.offsets.abs()).sum(-1) / square.sum(-1)
 
 
 def position_kernels(model, texts: Iterable[Text], tokenizer=None) -> list[PositionKernel]:
     """Return the :class:`PositionKernel` of every lambda layer that has position lambdas.
 
-    All heads share the table E; a head's queries turn it into that head's kernel. With a global context, only the
-    offsets that occur in the longest text are kept.
+    All heads share the table E; a head's queries turn it into that head's kernel. A local context is kept whole; of a
+    global one, the offsets that occur in the longest text.
 
     Raises:
         ValueError: no text.
@@ -112,7 +118,7 @@ def position_kernels(model, texts: Iterable[Text], tokenizer=None) -> list[Posit
     kernels = []
     for index, (count, total, squares) in sums.items():
         reach = total.size(-1) // 2
-        kept = min(reach, max(longest - 1, 1))
+        kept = reach if reads.mixings[index].local_context else min(reach, max(longest - 1, 1))
         mean, square = (t[..., reach - kept : reach + kept + 1] / count for t in (total, squares))
         deviation = (square - mean**2).clamp(min=0).sqrt()
         kernels.append(PositionKernel(index, torch.arange(-kept, kept + 1), mean.float(), deviation.float()))

@@ -86,6 +86,8 @@ def test_what_is_wrong_is_one_line(trained, data):  # noqa: F811
     with pytest.raises(SystemExit, match=r"^error: \S+toy.yaml: 'no mask.' needs one <mask>$"):
         facts.main(arguments)
     (data / "toy.yaml").write_text(TOY)
+    with pytest.raises(SystemExit, match=f"^error: several models are called {trained.name}, .*: rename one$"):
+        facts.main(["elsewhere/" + trained.name, *arguments])
     (data / "dict.txt").write_text("\u2581other 3\n")
     with pytest.raises(SystemExit, match="^error: .* was trained with another vocabulary than --data's: [^\n]*$"):
         facts.main(arguments)

@@ -169,6 +169,8 @@ def test_errors_name_the_remedy(toy, tmp_path):
     for module, arguments, message in (
         (run, [toy[0], str(tmp_path)], "preprocess_wikitext.sh"),
         (run, [*toy, "--models", "rnn"], "--models rnn: the file has softmax;lambda"),
+        (run, [*toy, "--seeds", "1,9"], "--seeds 9: the models have 1"),
+        (run, [*toy, "--seeds", "one"], "--seeds one: the models have 1"),
         (run, [*toy, "--jobs", "0"], "--jobs 0: must be at least 1"),
         (run, ["nosuch", toy[1]], "nosuch: neither a YAML file nor one of ablations, baseline"),
         (report, [toy[0]], "holds no run"),
@@ -176,6 +178,12 @@ def test_errors_name_the_remedy(toy, tmp_path):
         with pytest.raises(SystemExit) as end:
             module.main(arguments)
         assert message in str(end.value.code)
+
+
+def test_a_model_without_the_seed_is_said(toy, tmp_path):
+    (tmp_path / "toy.yaml").write_text(TOY.replace("updates: 10}", "updates: 10, seeds: [1, 2]}"))
+    with pytest.raises(SystemExit, match="--seeds 2: the models have 1$"):
+        run.main([*toy, "--models", "softmax", "--seeds", "2"])
 
 
 def test_a_failed_training_says_where_to_look(tmp_path, monkeypatch):

@@ -137,6 +137,19 @@ def test_term_norms_and_bertviz_shapes():
     torch.testing.assert_close(view["attention"][0].sum(-1), torch.ones(1, 2, 23))
 
 
+def test_bertviz_gets_zeros_from_a_layer_without_the_part():
+    core = make_core(lambda_layers="0,2")
+    for part, empty in (("content", [1]), ("position", [1]), ("attention", [0, 2])):
+        maps = to_bertviz(core, ids(9), part=part)["attention"]
+        assert [tuple(a.shape) for a in maps] == [(1, 2, 9, 9)] * 3  # bertviz stacks them
+        assert [layer for layer, a in enumerate(maps) if not a.any()] == empty
+    content = contributions(core, ids(9), 2).norms("content")
+    found = to_bertviz(core, ids(9), part="content")["attention"][2][0].transpose(0, 1)
+    torch.testing.assert_close(found, content / content.sum(-1, keepdim=True))
+    with pytest.raises(ValueError, match="part='attention': this model has all, content, position"):
+        to_bertviz(make_core(), ids(9), part="attention")
+
+
 def test_the_model_is_left_as_it_was():
     core = make_core(norm="batch", dropout=0.5).train()
     core.encoder.layers[1].eval()

@@ -2,7 +2,9 @@
 
 import re
 import sys
+import warnings
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from test_hub_interface import trained  # noqa: F401  a fixture
 
 from fairseq_lambda import inspection
 from fairseq_lambda.commands.inspect import is_of_transformers, main
-from fairseq_lambda.inspection import contributions, contributions_of_layers, lambdas, reader
+from fairseq_lambda.inspection import PositionKernel, contributions, contributions_of_layers, lambdas, pictures, reader
 from fairseq_lambda.inspection.page import write_page
 from fairseq_lambda.inspection.pictures import labels
 from fairseq_lambda.inspection.reader import Reader
@@ -130,6 +132,24 @@ def test_along_sums_to_the_norm_of_the_output():
         torch.testing.assert_close(along, c.along(), atol=1e-4, rtol=0)
         norm = c.head_vectors().sum(2).norm(dim=-1)
         torch.testing.assert_close(along.sum(-1), norm, atol=1e-4, rtol=0)
+
+
+def test_position_kernels_show_reading_whose_sign_depends_on_the_token():
+    read = PositionKernel(0, torch.arange(-1, 2), torch.zeros(2, 1, 3), torch.tensor([0.0, 0, 0.6]).expand(2, 1, 3))
+    figure = pictures.draw_position_kernels([read])
+    assert figure.axes[0].images[0].get_array().tolist() == [[0, 0, pytest.approx(0.6)]] * 2
+    assert "root mean square" in figure.axes[-1].get_ylabel()
+
+
+def test_svg_keeps_text_as_text_for_the_fonts_of_the_browser(tmp_path):
+    figure = pictures.draw_layers(torch.ones(2, 3, 3), ["\u2581\u6771\u4eac", "$5", "</s>"], 0, "a title", "share")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # matplotlib has no font for it here
+        assert pictures.save(figure, tmp_path / "x") == ["x.png", "x.svg"]
+    svg = ElementTree.parse(tmp_path / "x.svg")
+    texts = {t.text: t.get("style") for t in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"\u6771\u4eac", "$5", "</s>", "a title", "layer"} <= set(texts)
+    assert all("sans-serif" in style for style in texts.values())
 
 
 def test_labels():

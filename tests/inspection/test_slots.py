@@ -39,6 +39,7 @@ def test_position_kernels_are_the_mean_of_the_position_weights(context, kept):
     table = scores if context else scores[..., 39 - 22 : 39 + 23]
     torch.testing.assert_close(alone.mean, table.mean(0), atol=1e-5, rtol=0)
     torch.testing.assert_close(alone.deviation, table.std(0, unbiased=False), atol=1e-4, rtol=0)
+    torch.testing.assert_close(alone.size, table.square().mean(0).sqrt(), atol=1e-5, rtol=0)
     assert alone.reach.shape == (2,) and alone.reach.min() > 0 and alone.reach.max() < kept
 
 
@@ -66,6 +67,11 @@ def test_a_kernel_that_reads_one_neighbour():
     kernel = position_kernels(core, [ids()])[0]
     assert kernel.mean[:, 0].tolist() == [[0, 2, 0, 0, 0]] * 2 and kernel.deviation.abs().max() < 1e-6
     assert kernel.reach.tolist() == [1, 1]
+
+
+def test_a_local_context_is_whole_though_the_text_is_short():
+    assert position_kernels(make_core(local_context=23), [ids(9)])[0].offsets.tolist() == list(range(-11, 12))
+    assert position_kernels(make_core(local_context=0), [ids(9)])[0].offsets.tolist() == list(range(-8, 9))
 
 
 def test_lambdas_of_many_texts_are_those_of_each(tmp_path):
