@@ -112,7 +112,7 @@ def test_the_hub_loads_what_was_saved_under_fairseqs_own_task(toy_run, labelled_
     with pytest.raises(ValueError, match=r"has no dictionary .*give the dict.txt of its data as dictionary="):
         LambdaBertModel.from_pretrained(tmp_path / "old.pt")
     dictionary = labelled_data / "input0" / "dict.txt"
-    with pytest.raises(ValueError, match="labels= has 3 names, but the checkpoint 2 classes"):
+    with pytest.raises(ValueError, match="labels= has 3 names, but the checkpoint has 2 classes"):
         LambdaBertModel.from_pretrained(tmp_path / "old.pt", dictionary=dictionary, labels=["a", "b", "c"])
     old = LambdaBertModel.from_pretrained(tmp_path / "old.pt", dictionary=str(dictionary), labels=["no", "yes"])
     assert old.labels.names == ["no", "yes"] and (old._text_rows(tokens) == rows).all()
