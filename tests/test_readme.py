@@ -5,7 +5,9 @@ import re
 import shlex
 
 import comparison
-import probing_report
+import probing
+import probing_findings
+import probing_rows
 import pytest
 import report
 import tasks
@@ -94,17 +96,34 @@ def test_what_models_know_is_what_was_measured():
 
 def test_what_layers_encode_is_what_was_probed():
     page = Page("docs/inspection.md")
-    _, found = probing_report.read_lines(ROOT / "benchmarks/results/quality/probing.jsonl")
+    _, found = probing.read_lines(ROOT / "benchmarks/results/quality/probing.jsonl")
     (header,) = re.findall(r"^\| task \| majority \| (.*) \|$", page.text, re.MULTILINE)
     names = [name.strip("`") for name in header.split(" | ")]
     rows = page.table("task")
-    assert [row[0] for row in rows] == [task.replace("_", " ") for task in probing_report.tasks_of(found)]
+    assert [row[0] for row in rows] == [task.replace("_", " ") for task in probing_rows.tasks_of(found)]
     for task, majority, *cells in rows:
-        features = probing_report.by_layer(found, task.replace(" ", "_"))
-        best = {name: probing_report.best(layers)[1] for name, layers in features.items()}
+        features = probing_rows.by_layer(found, task.replace(" ", "_"))
+        best = {name: probing_rows.best(layers)[1] for name, layers in features.items()}
         assert majority == f"{best['mean of states'][0]['majority']:.1f}"
-        assert cells == [f"{probing_report.mean(best[n], 'test'):.1f}" if n in best else "-" for n in names], task
-    assert probing_report.answer(found) in " ".join(page.text.split())
+        assert cells == [f"{probing_rows.mean(best[n], 'test'):.1f}" if n in best else "-" for n in names], task
+    text = " ".join(page.text.split())
+    assert probing_findings.answer(found) in text
+
+    def score(task, name):
+        return f"{probing_rows.score(probing_rows.by_layer(found, task)[name]):.1f} %"
+
+    untrained, bag = score("order", "untrained lambda"), score("order", "bag of words")
+    assert f"`<s>` reaches {score('order', '<s>')}, but untrained content lambdas reach {untrained}" in text
+    assert f"a bag of words {bag}" in text
+    length = score("depth", "length alone")
+    assert f"length alone reaches {length}, content lambdas {score('depth', 'content lambda')}" in text
+    words = probing_rows.by_layer(found, "word_content")["content lambda"][0][0]
+    assert f"content lambda reaches {words['test']:.1f} % on word content" in text
+    assert f"{words['test'] - words['majority']:.1f} above chance" in text
+    each = words["examples"]["train"] / words["classes"]
+    assert f"{words['classes']} classes with {each:.1f} training sentences each" in text
+    tense = score("tense", "mean of states")
+    assert f"content lambdas reach {score('tense', 'content lambda')}, the mean of the states {tense}" in text
 
 
 def test_labelled_tasks_were_learned_as_the_page_says():

@@ -10,7 +10,7 @@ The tasks and their rules are in probing_tasks.py; the data is not part of the r
 | feature | of each layer | dimension |
 | --- | --- | --- |
 | lambda | its content lambda, flattened | k v |
-| lambda-small | the same, through a random projection | C |
+| lambda-small, lambda-values | the same, through random projections | C, v u |
 | values | the mean of its values V over the tokens: a content lambda with uniform keys | v u |
 | mean | the mean over the tokens of the hidden states that it reads; above the top layer, of those that it writes | C |
 | mean-wide | the same, through a random projection | k v |
@@ -35,9 +35,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 import measuring
 import numpy as np
-from probing_classifiers import Split, majority, probe, shuffled
-from probing_features import features, key_of, projection, rows_of, untrained
-from probing_tasks import SPLITS, Group, Task, make_tasks
+from probing_classifiers import Split, control_labels, probe
+from probing_examples import SPLITS, Group, Task
+from probing_features import features, key_of, untrained
+from probing_matrices import TEXT_FEATURES, available, matrix, rows_of, text_features
+from probing_tasks import make_tasks
 
 from fairseq_lambda.commands.inspect import open_model
 from fairseq_lambda.inspection import Reader
@@ -45,7 +47,6 @@ from fairseq_lambda.inspection.reader import is_lambda_layer
 
 RESULTS = measuring.ROOT / "benchmarks/results/quality/probing.jsonl"
 DRAWN = 0.8  # share of the training examples that a seed draws
-TEXT_FEATURES = ("bag of words", "length")
 
 
 @dataclass(frozen=True)
@@ -69,54 +70,6 @@ def jobs_of(task: Task, models: dict[str, Path], seeds: int) -> list[Job]:
     return [Job(task.name, *what, seed) for seed in range(1, seeds + 1) for what in found]
 
 
-def available(folder: Path, model: str) -> dict[str, range]:
-    """Return the features of a folder, and the layers that each has."""
-    layers = {
-        path.stem: np.load(path, mmap_mode="r").shape[1] for path in folder.glob("*.npy") if path.stem != "offsets"
-    }
-    found = {name: range(count) for name, count in layers.items()}
-    if "first" in found:  # in the embeddings it may be the same for all texts
-        found["first"] = range(1, layers["first"])
-    if model == "model" and "lambda" in found:
-        found["lambda-small"], found["mean-wide"] = found["lambda"], found["lambda"]
-    return found
-
-
-def matrix(job: Job, folder: Path, rows: np.ndarray) -> np.ndarray:
-    """Return the features (rows, dimension) of a job, float32."""
-    stored = {"lambda-small": "lambda", "mean-wide": "mean"}.get(job.feature, job.feature)
-    array = np.load(folder / f"{stored}.npy", mmap_mode="r")[rows, job.layer].astype(np.float32)
-    if stored == job.feature:
-        return array
-    other = np.load(folder / ("mean.npy" if stored == "lambda" else "lambda.npy"), mmap_mode="r").shape[2]
-    return array @ projection(array.shape[1], other)
-
-
-def text_features(feature: str, group: Group, task: Task) -> dict[str, np.ndarray]:
-    """Return "bag of words", counts of words that occur in two training texts, or "length": words and characters."""
-    if task.types:
-        chosen = task.types
-    else:
-        chosen = {split: [group.texts[row] for row in rows] for split, rows in task.rows.items()}
-    sides = [[text if isinstance(text, tuple) else (text,) for text in chosen[split]] for split in SPLITS]
-    count = len(sides[0][0])
-    if feature == "length":
-        made = [
-            [[float(n) for part in text for n in (len(part.split()), len(part))] for text in side] for side in sides
-        ]
-        return dict(zip(SPLITS, (np.array(rows, dtype=np.float32) for rows in made), strict=True))
-    from scipy import sparse
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    columns = []
-    for part in range(count):  # each text of a pair has its own bag
-        bag = CountVectorizer(min_df=1 if task.types else 2, token_pattern=r"\S+" if task.types else r"\w+")
-        train, *others = ([text[part] for text in side] for side in sides)
-        columns.append([bag.fit_transform(train), *(bag.transform(texts) for texts in others)])
-    joined = [sparse.hstack(parts).tocsr().astype(np.float32) for parts in zip(*columns, strict=True)]
-    return dict(zip(SPLITS, joined, strict=True))
-
-
 _TASKS: dict[str, Task] = {}  # of a worker process
 _GROUPS: dict[str, Group] = {}
 _FOLDERS: dict[str, dict[str, Path]] = {}
@@ -136,15 +89,14 @@ def run_job(job: Job) -> dict:
         x = text_features(job.feature, _GROUPS[task.group], task)
     else:
         folder = _FOLDERS[task.group][job.model]
-        x = {split: matrix(job, folder, rows_of(task, split, folder)) for split in SPLITS}
+        x = {s: matrix(job.feature, job.layer, folder, rows_of(task, s, folder)) for s in SPLITS}
     labels = {split: np.array(task.labels[split]) for split in SPLITS}
-    control = shuffled(labels, task.types, job.seed)
-    splits = {split: Split(x[split], labels[split], control[split]) for split in SPLITS}
+    control = control_labels(labels, task.types, job.seed) if task.types else {}
+    splits = {split: Split(x[split], labels[split], control.get(split)) for split in SPLITS}
     count = len(labels["train"])
     drawn = np.random.default_rng(job.seed).permutation(count)[: max(1, round(DRAWN * count))]
-    splits["train"] = Split(x["train"][drawn], labels["train"][drawn], control["train"][drawn])
+    splits["train"] = Split(x["train"][drawn], labels["train"][drawn], control["train"][drawn] if control else None)
     found = probe(splits, len(task.classes), job.seed)
-    found |= {"classes": len(task.classes), "majority": round(majority(labels["train"], labels["test"]), 2)}
     return asdict(job) | found | {"seconds": round(time.monotonic() - begin, 2)}
 
 
@@ -160,11 +112,18 @@ def read_lines(path: Path) -> tuple[dict, list[dict]]:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data, probing = (os.environ.get(name) for name in ("TASKS_DIR", "PROBING_DIR"))
+    data, probing, corpus = (os.environ.get(name) or None for name in ("TASKS_DIR", "PROBING_DIR", "PROBING_CORPUS"))
     made.add_argument("model", help="folder of the model")
     made.add_argument("--baseline", help="folder of a model of attention layers, trained the same way (default: none)")
     made.add_argument("--data", type=Path, default=data, help="folder with ud_ewt and 20ng (TASKS_DIR)")
     made.add_argument("--probing", type=Path, default=probing, help="folder with bso (PROBING_DIR)")
+    made.add_argument(
+        "--corpus",
+        type=Path,
+        default=corpus,
+        help="folder with train.txt or train.txt.xz, valid.txt, test.txt, for word_content and bigram_shift "
+        "(PROBING_CORPUS; default: none, and these tasks use ud_ewt)",
+    )
     made.add_argument("--work", type=Path, default=Path("checkpoints/probing"), help="feature folder (%(default)s)")
     made.add_argument("--out", type=Path, default=RESULTS, help="file of JSON lines (%(default)s)")
     made.add_argument("--tasks", nargs="*", metavar="TASK", help="the tasks to run (default: all)")
@@ -194,7 +153,7 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"{flag} names no folder: give it, or set the variable that --help names")
     begin = time.monotonic()
     most = {"train": options.train, "dev": options.heldout, "test": options.heldout}
-    groups, tasks = make_tasks(options.data, options.probing, most)
+    groups, tasks = make_tasks(options.data, options.probing, most, options.corpus)
     if unknown := {*(options.tasks or ())} - {task.name for task in tasks}:
         raise ValueError(f"--tasks {' '.join(sorted(unknown))}: choose from {', '.join(task.name for task in tasks)}")
     digest = hashlib.sha256(repr([groups, tasks]).encode()).hexdigest()[:16]
@@ -207,6 +166,7 @@ def run(options: argparse.Namespace) -> None:
         "names": {name: Path(folder).resolve().name for name, folder in names.items() if folder},
         "weights": {name: key_of(reads, Group("", [])) for name, reads in models.items()},
         "lambda_layers": [i for i, mixing in enumerate(models["model"].mixings) if is_lambda_layer(mixing)],
+        "corpus": options.corpus and options.corpus.resolve().name,
         "examples": digest,  # of all texts and labels
         "train": options.train,
         "heldout": options.heldout,

@@ -1,132 +1,162 @@
-"""One probe, logistic regression or a hidden layer of 50, whichever is better on dev: tested once, with controls."""
+"""One probe: of several classifiers the one that is best on dev, tested once.
 
-import itertools
+| features | classes | classifiers |
+| --- | --- | --- |
+| dense | below 100 | logistic regression, or a hidden layer of 50 |
+| dense | from 100 | linear discriminant analysis with shrinkage |
+| counts of words | any | logistic regression on counts of unit variance, or on whether each word is there |
+
+From 100 classes on, they are more than a hidden layer is wide, and a logistic regression does not converge in time.
+All but the last are trained on features of unit variance.
+"""
+
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from probing_code import code_length
 from scipy import sparse
+from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Binarizer, StandardScaler
 
-STRENGTHS = (0.001, 0.01, 0.1)  # C of the logistic regression, on features of unit variance
+STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # C of the logistic regression on dense features
+BAG_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)  # on counts of words
+ITERATIONS = 300  # of the logistic regression, at most
 HIDDEN = 50
-ITERATIONS = 100  # of the logistic regression, at most
-# From this many classes on, there is no hidden layer, because it would be narrower than the number of classes. The time
-# of the logistic regression is proportional to the classes, so it has fewer iterations, strengths and portions.
-MANY_CLASSES, FEW_ITERATIONS, FEW_STRENGTHS = 100, 15, (0.01, 0.1)
-PORTIONS = (0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # of online coding (Voita & Titov, 2020)
-FEW_PORTIONS = PORTIONS[-4:]
-UNIFORM = 0.01  # weight of the uniform distribution in a code, because a class may not have been seen yet
+MANY_CLASSES = 100  # from which the classifier is the discriminant analysis
+SHRINKAGES = (0.001, 0.01, 0.05, 0.2)
+Grid = dict[str, Pipeline]  # classifiers by name, in the order of their strength
 
 
 @dataclass
 class Split:
-    """Features (N, d), dense or sparse, their labels (N,), and labels of the control task (N,)."""
+    """Features (N, d), dense or sparse, their labels (N,), and labels of the control task (N,) if there is one."""
 
     x: np.ndarray
     y: np.ndarray
-    control: np.ndarray
+    control: np.ndarray | None = None
 
 
-def classifiers(classes: int, dense: bool, seed: int) -> dict[str, object]:
+def linear(classes: int, dense: bool) -> list[Grid]:
+    """Return the grids of linear classifiers."""
+    if not dense:
+        scalings = {"scaled": StandardScaler(with_mean=False), "binary": Binarizer()}
+        return [
+            {f"{name} words, logistic C={c:g}": make_pipeline(scaling, _logistic(c)) for c in BAG_STRENGTHS}
+            for name, scaling in scalings.items()
+        ]
+    if classes < MANY_CLASSES:
+        return [{f"logistic C={c:g}": make_pipeline(StandardScaler(), _logistic(c)) for c in STRENGTHS}]
+    models = {f"LDA shrinkage={s:g}": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in SHRINKAGES}
+    return [{name: make_pipeline(StandardScaler(), model) for name, model in models.items()}]
+
+
+def _logistic(c: float) -> LogisticRegression:
+    return LogisticRegression(C=c, max_iter=ITERATIONS)
+
+
+def grids(classes: int, dense: bool, seed: int) -> list[Grid]:
     """Return the classifiers from which the best on dev is chosen."""
-    many = classes >= MANY_CLASSES
-    strengths, iterations = (FEW_STRENGTHS, FEW_ITERATIONS) if many else (STRENGTHS, ITERATIONS)
-    found = {f"logistic C={c:g}": LogisticRegression(C=c, max_iter=iterations) for c in strengths}
-    if dense and not many:
-        found[f"hidden {HIDDEN}"] = MLPClassifier(
+    found = linear(classes, dense)
+    if dense and classes < MANY_CLASSES:
+        hidden = MLPClassifier(
             (HIDDEN,), batch_size=64, early_stopping=True, n_iter_no_change=5, max_iter=60, random_state=seed
         )
+        found.append({f"hidden {HIDDEN}": make_pipeline(StandardScaler(), hidden)})
     return found
 
 
 def probe(splits: dict[str, Split], classes: int, seed: int) -> dict:
-    """Return accuracies in %, and the online code length of the training labels in bits per label.
+    """Return what is known of the classifier that is best on dev; only that one is tested.
 
-    ``test`` is the accuracy of the classifier that is best on dev; only that one is tested. ``control`` is its accuracy
-    when trained and tested on the control's labels (Hewitt & Liang, 2019: ``selectivity`` is test minus control).
-    ``codelength`` is that of the online code (Voita & Titov, 2020) with that classifier; ``compression`` is the uniform
-    code's length divided by it.
+    ``dev`` and ``test`` are its accuracies in %, ``right`` is which test examples it got right (see :func:`packed`).
+    ``edge`` is whether a classifier of yet more, or less, strength may be better, and ``converged`` whether its
+    training ended by itself. ``control`` is its accuracy when trained and tested on the control's labels (Hewitt &
+    Liang, 2019: ``selectivity`` is test minus control). ``codelength`` is that of the training labels in bits per label
+    with linear classifiers (see :func:`probing_code.code_length`), ``compression`` the uniform code's divided by it.
     """
     train, dev, test = (splits[name] for name in ("train", "dev", "test"))
     dense = not sparse.issparse(train.x)
-    scaler = StandardScaler(with_mean=dense).fit(train.x)
-    x = {name: scaler.transform(split.x) for name, split in splits.items()}
-    on_dev, models = {}, {}
+    all_grids = grids(classes, dense, seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for name, model in classifiers(classes, dense, seed).items():
-            models[name] = fit(model, x["train"], train.y)
-            on_dev[name] = accuracy(models[name], x["dev"], dev.y)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # "converged" tells
+        warnings.filterwarnings("ignore", "The number of unique classes")  # in the first portions of the code
+        models = {name: fit(model, train.x, train.y) for grid in all_grids for name, model in grid.items()}
+        on_dev = {name: accuracy(model, dev.x, dev.y) for name, model in models.items()}
         best = max(on_dev, key=on_dev.get)
-        score = accuracy(models[best], x["test"], test.y)
-        control = fit(classifiers(classes, dense, seed)[best], x["train"], train.control)
-        bits = code_length(lambda: classifiers(classes, dense, seed)[best], x["train"], train.y, classes, seed)
-    uniform = np.log2(classes)
-    return {
-        "dim": train.x.shape[1],
-        "examples": {name: len(split.y) for name, split in splits.items()},
-        "classifier": best,
-        "dev": round(on_dev[best], 2),
-        "test": round(score, 2),
-        "control": round(accuracy(control, x["test"], test.control), 2),
-        "codelength": round(bits, 4),
-        "compression": round(uniform / bits, 4),
-    }
+        right = models[best].predict(test.x) == test.y
+        found = {
+            "dim": train.x.shape[1],
+            "examples": {name: len(split.y) for name, split in splits.items()},
+            "classes": classes,
+            "chance": round(chance(test.y, classes), 2),
+            "classifier": best,
+            "edge": any(len(grid) > 1 and best in (next(iter(grid)), [*grid][-1]) for grid in all_grids),
+            "converged": converged(models[best]),
+            "dev": round(on_dev[best], 2),
+            "test": round(100 * float(right.mean()), 2),
+            "right": packed(right),
+        }
+        if train.control is not None:
+            control = fit(clone(models[best]), train.x, train.control)
+            found["control"] = round(accuracy(control, test.x, test.control), 2)
+        if classes < MANY_CLASSES:
+            choices = [model for grid in linear(classes, dense) for model in grid.values()]
+            bits = code_length(choices, train.x, train.y, classes, seed)
+            found |= {"codelength": round(bits, 4), "compression": round(float(np.log2(classes)) / bits, 4)}
+    return found
 
 
 def accuracy(model, x, y: np.ndarray) -> float:
     return 100 * float((model.predict(x) == y).mean())
 
 
-def code_length(make, x, y: np.ndarray, classes: int, seed: int) -> float:
-    """Return the bits per label of the online code: each portion is coded by a probe trained on all earlier ones.
-
-    The first portion is coded uniformly.
-    """
-    order = np.random.default_rng(seed).permutation(len(y))
-    portions = FEW_PORTIONS if classes >= MANY_CLASSES else PORTIONS
-    ends = sorted({max(2, round(portion * len(y))) for portion in portions})
-    bits = ends[0] * np.log2(classes)
-    for start, end in itertools.pairwise(ends):
-        seen, new = order[:start], order[start:end]
-        p = np.full((len(new), classes), UNIFORM / classes)
-        model = fit(make(), x[seen], y[seen])
-        p[:, model.classes_] += (1 - UNIFORM) * model.predict_proba(x[new])
-        bits -= np.log2(p[np.arange(len(new)), y[new]]).sum()
-    return float(bits / len(y))
+def chance(test: np.ndarray, classes: int) -> float:
+    """Return the accuracy in % that needs no features: the largest share of a class, or that of a guess."""
+    return 100 * max(float(np.bincount(test).max()) / len(test), 1 / classes)
 
 
-def fit(model, x, y: np.ndarray):
+def packed(right: np.ndarray) -> str:
+    """Return booleans as hexadecimal digits, one for four."""
+    return np.packbits(right).tobytes().hex()
+
+
+def unpacked(digits: str, count: int) -> np.ndarray:
+    """Return the first ``count`` booleans that were :func:`packed`."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=count).astype(bool)
+
+
+def converged(model) -> bool:
+    """Return whether the training of a pipeline's classifier ended before its last iteration."""
+    last = model[-1] if isinstance(model, Pipeline) else model
+    return not hasattr(last, "n_iter_") or bool(np.max(last.n_iter_) < last.max_iter)
+
+
+def fit(model: Pipeline, x, y: np.ndarray):
     """Return the trained model; if there is only one class, a model that always predicts it."""
     counts = np.unique(y, return_counts=True)[1]
     if len(counts) == 1:
         return DummyClassifier(strategy="most_frequent").fit(x, y)
-    if isinstance(model, MLPClassifier):  # scikit-learn holds out a tenth, which must contain all classes
-        model.set_params(early_stopping=counts.min() >= 2 and len(y) // 10 >= len(counts))
+    if isinstance(model[-1], MLPClassifier):  # scikit-learn holds out a tenth, which must contain all classes
+        model[-1].set_params(early_stopping=counts.min() >= 2 and len(y) // 10 >= len(counts))
     return model.fit(x, y)
 
 
-def shuffled(labels: dict[str, np.ndarray], types: dict[str, list[str]], seed: int) -> dict[str, np.ndarray]:
-    """Return the labels of the control task, which has the same label frequencies and nothing to learn.
+def control_labels(labels: dict[str, np.ndarray], types: dict[str, list[str]], seed: int) -> dict[str, np.ndarray]:
+    """Return the labels of the control task of tokens: each type has one, drawn from the training labels.
 
-    Without types, the labels are shuffled within each split. With the types of tokens, each type has one fixed label,
-    drawn from the training labels, as in Hewitt & Liang (2019): a probe can only memorise the types.
+    A probe can only memorise the types (Hewitt & Liang, 2019). Texts have no types, and so no such task: each occurs
+    once, and a probe of random labels shows only how it guesses.
     """
     draw = np.random.default_rng(seed)
-    if not types:
-        return {split: draw.permutation(y) for split, y in labels.items()}
     label_of: dict[str, int] = {}
     for names in types.values():
         for name in names:
             label_of.setdefault(name, int(draw.choice(labels["train"])))
     return {split: np.array([label_of[name] for name in names]) for split, names in types.items()}
-
-
-def majority(train: np.ndarray, test: np.ndarray) -> float:
-    """Return the accuracy in % of the most frequent training label."""
-    return 100 * float((test == np.bincount(train).argmax()).mean())

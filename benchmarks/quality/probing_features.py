@@ -1,4 +1,4 @@
-"""Features of a group of texts, computed once into a folder of arrays, and their rows for a probe."""
+"""Features of a group of texts, computed once into a folder of arrays."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from probing_tasks import Group, Task
+from probing_examples import Group
 
 from fairseq_lambda.files import whole_folder
 from fairseq_lambda.inspection import Reader
@@ -123,17 +123,3 @@ def _words(x: torch.Tensor, rows: list[int], pieces: list[tuple[torch.Tensor, li
             found.append(x[i, begin : begin + count].mean(0) if count else torch.zeros_like(x[i, 0]))
             begin += count
     return torch.stack(found)
-
-
-def rows_of(task: Task, split: str, folder: Path) -> np.ndarray:
-    """Return the rows of the arrays for a split of a task."""
-    rows = task.rows[split]
-    if rows and isinstance(rows[0], tuple):
-        offsets = np.load(folder / "offsets.npy")
-        return np.array([offsets[text] + word for text, word in rows])
-    return np.array(rows, dtype=np.int64)
-
-
-def projection(rows: int, columns: int, seed: int = 1) -> np.ndarray:
-    """Return a random projection (rows, columns), Gaussian, that keeps norms on average."""
-    return (np.random.default_rng(seed).standard_normal((rows, columns)) / columns**0.5).astype(np.float32)

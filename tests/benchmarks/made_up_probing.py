@@ -42,6 +42,29 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def few_words(monkeypatch):
-    """Word content with 20 words, since the made-up sentences have few."""
-    monkeypatch.setattr("probing_tasks.WORDS", 12)
-    monkeypatch.setattr("probing_tasks.SKIPPED_WORDS", 10)
+    """Word content with few words, since the made-up sentences have few."""
+    monkeypatch.setattr("probing_sentences.WORDS", 12)
+    monkeypatch.setattr("probing_sentences.SKIPPED_WORDS", 10)
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A corpus in which 14 rare words are in sentences of 30 frequent ones; word content takes 8 of them."""
+    monkeypatch.setattr("probing_sentences.SKIPPED_WORDS", 30)
+    monkeypatch.setattr("probing_sentences.BALANCED_WORDS", 8)
+    draw, frequent = random.Random(0), [f"{a}{b}{a}" for a in "klmnp" for b in "aeiouy"]
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for split, count in (("train", 900), ("valid", 150), ("test", 150)):
+        lines = []
+        for i in range(count):
+            words = draw.sample(frequent, draw.randrange(6, 12))
+            words[draw.randrange(1, 5)] = f"rare{'abcdefghijklmn'[i % 14]}"
+            lines.append(" ".join(words).capitalize() + "." + "\n" * (i % 3 == 2))
+        lines.append("Only this one sentence is in every split.")
+        text = "\n".join(lines) + "\n"
+        if split == "train":
+            (folder / "train.txt.xz").write_bytes(lzma.compress(text.encode()))
+        else:
+            (folder / f"{split}.txt").write_text(text)
+    return folder

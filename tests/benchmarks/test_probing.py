@@ -5,12 +5,15 @@ import re
 import numpy as np
 import probing
 import probing_features
+import probing_findings
 import probing_report
+import probing_rows
 import pytest
 import torch
 from inspection_cores import ids, make_core
-from made_up_probing import data, few_words  # noqa: F401  fixtures
-from probing_tasks import Group
+from made_up_probing import corpus, data, few_words  # noqa: F401  fixtures
+from probing_classifiers import packed, unpacked
+from probing_examples import Group
 
 from fairseq_lambda.inspection.reader import Reader
 from fairseq_lambda.symbols import WORD_START
@@ -116,7 +119,15 @@ def test_probing_resumes_and_its_report_has_tables_and_pictures(run_probing, tmp
     assert wanted | {("part_of_speech", "model", "states", 3)} <= of
     assert not any(task == "part_of_speech" and feature == "lambda" for task, _, feature, _ in of)
     dims = {line["feature"]: line["dim"] for line in lines if line["task"] == "tense" and line["model"] == "model"}
-    assert dims == {"lambda": 32, "lambda-small": 16, "values": 8, "mean": 16, "mean-wide": 32, "first": 16}
+    assert dims == {
+        "lambda": 32,
+        "lambda-small": 16,
+        "lambda-values": 8,
+        "values": 8,
+        "mean": 16,
+        "mean-wide": 32,
+        "first": 16,
+    }
     bag = next(x for x in lines if (x["task"], x["feature"]) == ("tense", "bag of words"))
     assert bag["test"] > 90  # the form of the verb shows it
 
@@ -133,14 +144,26 @@ def test_probing_resumes_and_its_report_has_tables_and_pictures(run_probing, tmp
     capsys.readouterr()
     probing_report.main(["--lines", str(path)])
     out = capsys.readouterr().out
-    assert out.count("\n| tense |") == 2 and "Content lambdas minus the mean of states: overall" in out
+    assert out.count("\n| tense |") == 2 and "| tense: compression |" in out and "95 % interval" in out
+    assert "| part_of_speech: compression, selectivity |" in out and "untrained values" in out
     assert re.search(r"bigram_shift, content lambda of layer 0: .* wanted at chance", out)
     assert {p.stem for p in (tmp_path / "probing").iterdir()} == {*tasks[1:]}
 
 
+def test_probes_of_a_corpus_store_which_test_examples_were_right(run_probing, corpus):  # noqa: F811
+    flags = ("--tasks", "word_content", "--seeds", "1", "--train", "300", "--corpus", str(corpus))
+    header, lines = probing.read_lines(run_probing(*flags))
+    assert header["corpus"] == "corpus" and {line["classes"] for line in lines} == {8}
+    for line in lines:
+        assert len(line["right"]) == 6 and line["examples"]["test"] == 24 and line["chance"] == 12.5
+        assert line["test"] == round(100 * unpacked(line["right"], 24).mean(), 2) and "control" not in line
+    with pytest.raises(SystemExit, match="contains probes of .*'corpus': 'corpus'"):
+        run_probing(*flags[:-2])
+
+
 def test_features_of_lambda_layers_are_placed_among_all_layers():
     lines = [{"feature": feature, "layer": 2} for feature in ("lambda", "values", "mean", "mean-wide", "bag of words")]
-    placed = probing_report.in_the_model(lines, [0, 1, 3])
+    placed = probing_rows.in_the_model(lines, [0, 1, 3])
     assert [x["layer"] for x in placed] == [3, 3, 2, 2, 2] and lines[0]["layer"] == 2
 
 
@@ -154,30 +177,84 @@ def test_without_data_the_flag_is_named(run_probing, monkeypatch):
 
 
 def line(task, model, feature, layer, test, dev=None, seed=1, **more):
-    known = {"control": 50.0, "compression": 1.5, "majority": 50.0, "examples": {"test": 1000}, "dim": 8}
+    known = {"compression": 1.5, "majority": 50.0, "classes": 2, "examples": {"test": 1000}, "dim": 8}
     return {"task": task, "model": model, "feature": feature, "layer": layer, "seed": seed, "test": test,
             "dev": test if dev is None else dev} | known | more  # fmt: skip
 
 
 def test_the_report_takes_the_layer_of_dev_and_says_what_follows():
+    """Lines without ``right``, as in the results of November 2026, have no intervals, and nothing is called better."""
     lines = [
         line("depth", "model", "lambda", 0, 60.0, dev=70.0),
         line("depth", "model", "lambda", 0, 64.0, dev=70.0, seed=2),
         line("depth", "model", "lambda", 1, 90.0, dev=65.0), line("depth", "model", "mean", 0, 70.0),
         line("depth", "model", "lambda-small", 0, 55.0), line("depth", "model", "values", 0, 66.0),
+        line("depth", "untrained", "lambda", 0, 60.0), line("depth", "untrained", "values", 0, 51.0),
+        line("depth", "text", "length", 0, 63.0),
         line("bigram_shift", "model", "lambda", 0, 53.0), line("bigram_shift", "model", "mean", 3, 69.0),
-        line("word_content", "model", "lambda", 0, 80.0, majority=1.0),
+        line("word_content", "model", "lambda", 0, 80.0, majority=1.0, classes=20),
     ]  # fmt: skip
     table = probing_report.accuracy_table(lines)
     assert "| 62.0 (60.0 to 64.0), layer 0 |" in table and "90" not in table
-    assert "overall -12.0 points, better in 0 of 2 tasks" in probing_report.answer(lines)
-    features = probing_report.by_layer(lines, "depth")
-    assert (
-        probing_report.title("depth", features)
-        == "depth: content lambdas do 8.0 points worse than the mean of the states"
-    )
-    assert probing_report.title("word_content", probing_report.by_layer(lines, "word_content")).endswith("not finished")
-    held = dict(probing_report.checks(lines))
-    assert [*held.values()] == [True, True, False]
+    answer = probing_findings.answer(lines)
+    assert "states: -12.0 points, higher in 0 of 2 tasks" in answer and "better" not in answer
+    assert "values: -4.0 points, higher in 0 of 1 tasks; untrained +9.0 points, higher in 1 of 1 tasks." in answer
+    title = {task: probing_report.title(task, probing_rows.by_layer(lines, task)) for task in ("depth", "word_content")}
+    assert title["depth"] == "depth: content lambdas reach 62.0 %, the mean of the states 70.0 %"
+    assert title["word_content"].endswith("not finished")
+    assert probing_findings.notes(lines)[0].startswith("depth: length alone does as well as content lambdas, -1.0")
+    assert "20 points above chance (5.0 %)" in probing_findings.checks(lines)[0][0]  # a guess is above the majority
+    assert [holds for _, holds in probing_findings.checks(lines)] == [True, True, False, True]
     order_known = [line("bigram_shift", "model", "lambda", 0, 58.0)]
-    assert [holds for _, holds in probing_report.checks(order_known)] == [False]
+    assert [holds for _, holds in probing_findings.checks(order_known)] == [False]
+
+
+def test_swapped_bigrams_should_be_five_standard_errors_above_the_untrained_model():
+    def checked(untrained):
+        lines = [
+            line("bigram_shift", "model", "mean", 3, 72.0),
+            line("bigram_shift", "untrained", "mean", 1, untrained),
+        ]
+        return dict(zip(("20 points", "chance", "untrained"), probing_findings.checks(lines), strict=True))
+
+    assert [holds for _, holds in checked(50.0).values()] == [True, True, True]
+    assert [holds for _, holds in checked(62.0).values()] == [True, True, False]
+    assert "4.5 standard errors, wanted 5 above the untrained model (62.0 %)" in checked(62.0)["untrained"][0]
+
+
+def rights(task, feature, *rights_):
+    return [
+        line(task, "model", feature, 0, 100 * right.mean(), seed=seed, right=packed(right), edge=feature == "mean",
+             converged=True)
+        for seed, right in enumerate(rights_, 1)
+    ]  # fmt: skip
+
+
+def test_better_is_said_where_a_paired_bootstrap_excludes_zero():
+    draw = np.random.default_rng(0)
+    states = draw.random(1000) < 0.7
+    noise, more = states ^ (draw.random(1000) < 0.1), states | (draw.random(1000) < 0.1)
+    lines = [*rights("a", "lambda", more, states), *rights("a", "mean", states, states)]
+    lines += [*rights("b", "lambda", noise | (draw.random(1000) < 0.03)), *rights("b", "mean", noise)]
+    lines += [*rights("c", "lambda", draw.random(1000) < 0.7), *rights("c", "mean", draw.random(1000) < 0.7)]
+    features = {task: probing_rows.by_layer(lines, task) for task in "abc"}
+    gap = {t: probing_findings.gap(x["content lambda"], x["mean of states"]) for t, x in features.items()}
+    assert gap["a"].points == pytest.approx(100 * (more.mean() - states.mean()) / 2)
+    width = gap["a"].interval[1] - gap["a"].interval[0]
+    assert width == pytest.approx(2 * 1.96 * 50 * (more & ~states).std() / 1000**0.5, rel=0.15)
+    assert (
+        gap["a"].clear
+        and gap["b"].clear
+        and not gap["c"].clear
+        and gap["a"] == probing_findings.gap(features["a"]["content lambda"], features["a"]["mean of states"])
+    )
+    assert "better in 2 and worse in 0 of 3 tasks" in probing_findings.answer(lines)
+    assert probing_report.title("c", features["c"]) == (
+        "c: no clear difference between content lambdas and the mean of the states"
+    )
+    assert "points better than the mean of the states" in probing_report.title("a", features["a"])
+    (note,) = probing_findings.notes(lines)
+    assert (
+        note
+        == "In 4 of 8 probes the strength of the regularisation is the first or last that was tried: a 2, b 1, c 1."
+    )
