@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib import font_manager
@@ -39,7 +40,8 @@ def save(figure: Figure, path: Path) -> list[str]:
     """Write PATH.png and PATH.svg; return their names."""
     names = [f"{path.name}.png", f"{path.name}.svg"]
     for name in names:
-        figure.savefig(path.with_name(name), dpi=130)
+        with matplotlib.rc_context({"svg.fonttype": "none"}):  # text, for which the browser has the fonts
+            figure.savefig(path.with_name(name), dpi=130)
         figure.set_layout_engine("none")  # lay out once only: it takes most of the time
     return names
 
@@ -204,7 +206,7 @@ def _set_labels(setter, names: Sequence[str], **options) -> None:
     """Write labels in installed fonts; a dollar sign does not start a formula."""
     installed = set(font_manager.get_font_names())
     fonts = [name for name in FONTS if name in installed]
-    setter(names, fontsize=8, family=fonts or None, parse_math=False, **options)
+    setter(names, fontsize=8, family=[*fonts, "sans-serif"], parse_math=False, **options)
 
 
 def strongest_head(c: Contributions, at: int | None) -> int:

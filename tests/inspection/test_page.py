@@ -2,7 +2,9 @@
 
 import re
 import sys
+import warnings
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -137,6 +139,18 @@ def test_position_kernels_show_reading_whose_sign_depends_on_the_token():
     figure = pictures.draw_position_kernels([read])
     assert figure.axes[0].images[0].get_array().tolist() == [[0, 0, pytest.approx(0.6)]] * 2
     assert "root mean square" in figure.axes[-1].get_ylabel()
+
+
+def test_svg_keeps_text_as_text_for_the_fonts_of_the_browser(tmp_path):
+    tokens = ["\u2581\u6771\u4eac", "\u2581$5", "</s>"]
+    figure = pictures.draw_layers(torch.ones(2, 3, 3), tokens, 0, "a title", "share")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # matplotlib has no font for it here
+        assert pictures.save(figure, tmp_path / "x") == ["x.png", "x.svg"]
+    svg = ElementTree.parse(tmp_path / "x.svg")
+    texts = {t.text: t.get("style") for t in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"\u6771\u4eac", "$5", "</s>", "a title", "layer"} <= set(texts)
+    assert all("sans-serif" in style for style in texts.values())
 
 
 def test_labels():
