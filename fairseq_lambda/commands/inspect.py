@@ -17,12 +17,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("text", nargs="+", help="a text, or a pair of texts; <mask> adds pictures of its prediction")
     parser.add_argument("--out", type=Path, required=True, help="folder to make: index.html, pictures as PNG and SVG")
     parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
-    parser.add_argument("--layers", default="all", help="layers to draw, such as 0,2-3 (default: %(default)s)")
+    layers_help = "layers whose contributions and slots are drawn, such as 0,2-3 (default: %(default)s)"
+    parser.add_argument("--layers", default="all", help=layers_help)
     parser.add_argument("--head", type=int, help="head to draw contributions of (default: the strongest of each layer)")
-    parser.add_argument("--other", help="a text whose content lambdas replace those of the first, for comparison")
+    parser.add_argument("--other", help="a text whose content lambdas replace those of the first, for its <mask>")
     args = parser.parse_args(argv)
     if len(args.text) > 2:
         parser.error(f"{len(args.text)} texts: one or two are needed; quote a text with spaces")
+    wrong = [c for text in (*args.text, args.other or "") for c in text if "\ud800" <= c <= "\udfff"]
+    if wrong:  # bytes that Python could not decode
+        parser.error(f"a text contains {wrong[0]!r}, which is not UTF-8: convert it, for instance with iconv")
     if args.out.exists() and not args.force:
         parser.error(f"{args.out} already exists: choose another --out, or replace it with --force")
     try:
@@ -38,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
             layers = sorted(parse_layers(args.layers, len(reads.mixings)))
         except ValueError as error:
             parser.error(str(error).replace("lambda_layers=", "--layers ").replace("layers=", "the model's ", 1))
+        if not layers:
+            parser.error(f"--layers {args.layers} draws nothing: give layers such as 0,2-3, or leave it out for all")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(args.out) as part:
         files = write_page(
@@ -58,7 +64,7 @@ def open_model(folder: str) -> Reader:
     """Return a reader of the model in a folder that fairseq or transformers wrote.
 
     Raises:
-        ValueError: the folder is one of transformers, which is not installed.
+        ValueError: the folder is one of transformers, which is not installed, or it lacks weights.
     """
     if not is_of_transformers(Path(folder)):
         from fairseq_lambda.models import LambdaBertModel
@@ -66,11 +72,24 @@ def open_model(folder: str) -> Reader:
         return reader(LambdaBertModel.from_pretrained(folder))
     try:
         from transformers import AutoTokenizer
+        from transformers.utils import logging
 
         from fairseq_lambda.huggingface import LambdaBertForMaskedLM
     except ImportError as error:
         raise ValueError(f"{folder} is a model of transformers: {error}") from error
-    return reader(LambdaBertForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would report the heads that are not in the folder
+    try:
+        model, report = LambdaBertForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    head = [name for name in report["missing_keys"] if name.startswith("lm_head.")]
+    if other := sorted(set(report["missing_keys"]) - set(head)):
+        raise ValueError(f"{folder} lacks weights of the model, such as {other[0]}: convert or save it again")
+    reads = reader(model, AutoTokenizer.from_pretrained(folder))
+    if head:  # random, because the model was saved without it, for example after fine-tuning
+        reads.lm_head = None
+    return reads
 
 
 def is_of_transformers(folder: Path) -> bool:

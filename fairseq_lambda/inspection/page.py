@@ -1,8 +1,6 @@
 """A page about one text: all pictures, and the predictions with and without content lambdas."""
 
-import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -12,19 +10,10 @@ from fairseq_lambda.inspection.contributions import check_layer, from_trace
 from fairseq_lambda.inspection.interventions import leave_one_out, mask_distribution, swap_content, zero_content
 from fairseq_lambda.inspection.maps import norm_map, rollout
 from fairseq_lambda.inspection.reader import Reader, Text, is_lambda_layer, trace
+from fairseq_lambda.inspection.rendering import Section, render
 from fairseq_lambda.inspection.slots import position_kernels, slots
 
 MAX_TOKENS = 128  # maps of longer texts are illegible
-
-
-@dataclass
-class Section:
-    """A heading, an explanation, and pictures (name without suffix, description) or a table, header first."""
-
-    title: str
-    text: str
-    pictures: list[tuple[str, str]] = field(default_factory=list)
-    table: list[list[str]] = field(default_factory=list)
 
 
 def write_page(
@@ -45,13 +34,13 @@ def write_page(
             sections about the predictions.
         folder: where to write.
         name: of the model, for the title.
-        layers: the layers to draw pictures of; None: all.
+        layers: the layers whose contributions and slots are drawn; None: all.
         head: the head whose contributions are drawn; None: per layer, the one that contributes most at the mask.
         other: a text whose content lambdas replace this one's, in a further column of predictions.
-        progress: called with a description of each picture before it is drawn.
+        progress: called with a description of each picture before it is drawn, and with what cannot be drawn.
 
     Raises:
-        ValueError: a text that is too long; no such layer or head.
+        ValueError: a text that is too long; no such layer or head; ``other``, but nothing that it changes.
     """
     ids = reads.ids(text)
     if len(ids) > MAX_TOKENS:
@@ -62,9 +51,11 @@ def write_page(
     chosen = range(len(reads.mixings)) if layers is None else [check_layer(reads, layer) for layer in layers]
     for layer in chosen:
         if head is not None and not 0 <= head < reads.mixings[layer].heads:
-            raise ValueError(f"head={head}: layer {layer} has {reads.mixings[layer].heads} heads, counted from 0")
+            raise ValueError(f"--head {head}: layer {layer} has {reads.mixings[layer].heads} heads, counted from 0")
     page = _Page(reads, ids, folder, list(chosen), head, progress)
-    sections = [page.predictions(other), page.leave_one_out()] if page.masks else []
+    if other is not None and (lacking := page.lacking_for_other()):
+        raise ValueError(f"--other changes predictions at <mask> through content lambdas, but {lacking}")
+    sections = [page.predictions(other), page.leave_one_out()] if page.masks else [page.without_head()]
     sections += [page.reaching(), page.contributions(), page.terms(), page.slots(), page.position_kernels()]
     sections = [section for section in sections if section is not None]
     (folder / "index.html").write_text(render(name, _shown(reads, text), sections), encoding="utf-8")
@@ -76,9 +67,9 @@ class _Page:
         self.reads, self.ids, self.folder, self.layers, self.head = reads, ids, folder, layers, head
         self.progress, self.files = progress, []
         self.tokens = reads.tokens(ids)
-        self.masks = [] if reads.mask_index is None else ids.eq(reads.mask_index).nonzero().flatten().tolist()
-        if reads.lm_head is None:
-            self.masks = []
+        found = [] if reads.mask_index is None else ids.eq(reads.mask_index).nonzero().flatten().tolist()
+        self.has_mask = bool(found)
+        self.masks = [] if reads.lm_head is None else found
         self.at = self.masks[0] if self.masks else 0
         self.layer_contributions = [from_trace(reads, ids, i, traced) for i, traced in enumerate(trace(reads, ids))]
         self.with_lambda = [
@@ -89,6 +80,22 @@ class _Page:
         self.progress(description)
         self.files += pictures.save(figure, self.folder / name)
         return name, description
+
+    def lacking_for_other(self) -> str | None:
+        """Return what the model or the text lacks for another text's content lambdas to change a prediction."""
+        if self.reads.lm_head is None:
+            return "the model has no masked-LM head: leave it out"
+        if not self._any_lambda():
+            return "the model has none: leave it out"
+        return None if self.masks else "the first text has no <mask>: write <mask> where a word is to be predicted"
+
+    def without_head(self) -> Section | None:
+        if self.reads.lm_head is not None:
+            return None
+        text = "This model has no masked-LM head, so there are no predictions."
+        if self.has_mask:
+            self.progress(text)
+        return Section("What the model predicts", text)
 
     def predictions(self, other: Text | None) -> Section:
         columns = {"without content lambdas": zero_content(self.reads, self.ids)} if self._any_lambda() else {}
@@ -101,6 +108,8 @@ class _Page:
             rows.append(row)
         text = "The most likely predictions and their probabilities."
         text += " KL measures the change of the whole distribution, in nats." if columns else ""
+        if self.reads.fine_tuned:
+            text += " This model was fine-tuned after its masked-LM head was trained, so the two may not fit."
         if other is not None:
             text += f" The other text: {_shown(self.reads, other)}"
         return Section("What the model predicts", text, table=rows)
@@ -208,45 +217,3 @@ def _shown(reads: Reader, text: Text) -> str:
     if isinstance(text, Tensor):
         return " ".join(pictures.labels(reads.tokens(text)))
     return text if isinstance(text, str) else " / ".join(text)
-
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; color: #1a1a1a;
-  background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem; }
-.text { background: #f3f3f3; padding: .6rem .8rem; overflow-wrap: anywhere; }
-figure { margin: 1rem 0 1.5rem; } figcaption { font-size: .9rem; color: #444; }
-.wide { overflow-x: auto; } .wide img { display: block; max-width: none; }
-table { border-collapse: collapse; min-width: 40rem; } th, td { text-align: left; vertical-align: top;
-  padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #ddd; }
-"""
-
-
-def render(name: str, text: str, sections: list[Section]) -> str:
-    """Return the page as HTML; it needs no files except the pictures beside it."""
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(name)}: one text from the inside</title><style>{STYLE}</style></head><body>",
-        f"<h1>{html.escape(name)}: one text from the inside</h1>",
-        f'<p class="text">{html.escape(text)}</p>',
-    ]
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>")
-        if section.table:
-            parts.append(_table(section.table))
-        for picture, description in section.pictures:
-            alt = html.escape(description, quote=True)
-            parts.append(
-                f'<figure><div class="wide"><img src="{picture}.svg" alt="{alt}"></div><figcaption>{alt} '
-                f'(<a href="{picture}.png">PNG</a>, <a href="{picture}.svg">SVG</a>)</figcaption></figure>'
-            )
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-def _table(rows: list[list[str]]) -> str:
-    header, *body = ([html.escape(cell) for cell in row] for row in rows)
-    lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body]
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'

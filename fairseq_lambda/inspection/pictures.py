@@ -40,7 +40,7 @@ def save(figure: Figure, path: Path) -> list[str]:
     """Write PATH.png and PATH.svg; return their names."""
     names = [f"{path.name}.png", f"{path.name}.svg"]
     for name in names:
-        with matplotlib.rc_context({"svg.fonttype": "none"}):  # the browser has fonts for more scripts than this machine
+        with matplotlib.rc_context({"svg.fonttype": "none"}):  # text, for which the browser has the fonts
             figure.savefig(path.with_name(name), dpi=130)
         figure.set_layout_engine("none")  # lay out once only: it takes most of the time
     return names

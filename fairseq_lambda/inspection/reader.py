@@ -23,6 +23,7 @@ class Reader:
         encode: turns one text, or a pair, into ids (n,); None: the model reads ids only.
         symbol: returns the symbol of an id.
         mask_index: the id of ``<mask>``; None: unknown.
+        fine_tuned: the core was trained further after ``lm_head`` was.
     """
 
     core: nn.Module
@@ -30,6 +31,7 @@ class Reader:
     encode: Callable[..., Tensor] | None = None
     symbol: Callable[[int], str] = str
     mask_index: int | None = None
+    fine_tuned: bool = False
 
     @property
     def mixings(self) -> list[nn.Module]:
@@ -115,7 +117,14 @@ def reader(model, tokenizer=None) -> Reader:
     if task is None:
         return Reader(core, head)
     encode = model.encode if getattr(model, "bpe", None) is not None else None
-    return Reader(core, head, encode, task.source_dictionary.__getitem__, getattr(task, "mask_idx", None))
+    return Reader(
+        core,
+        head,
+        encode,
+        task.source_dictionary.__getitem__,
+        getattr(task, "mask_idx", None),
+        fine_tuned=getattr(task, "labels", None) is not None,
+    )
 
 
 def is_lambda_layer(mixing: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from fine_tunings import topic  # noqa: F401  a fixture
 from inspection_cores import ids, make_core
 from pages import Page
 from test_hub_interface import trained  # noqa: F401  a fixture
@@ -64,10 +65,20 @@ def test_the_command_makes_one_page_that_needs_no_network(trained, tmp_path, cap
     assert "contributions-layer1-head0.png" in names and not any("leave-one-out" in name for name in names)
 
 
+def test_a_fine_tuned_models_predictions_have_a_note(trained, topic, tmp_path):  # noqa: F811
+    note = "This model was fine-tuned after its masked-LM head was trained, so the two may not fit."
+    for model, has_note in ((topic / "run", True), (trained, False)):
+        out = tmp_path / str(has_note)
+        main([str(model), "the river <mask> north.", "--out", str(out)])
+        assert (note in (out / "index.html").read_text()) == has_note and (out / "leave-one-out-mask1.svg").is_file()
+
+
 @pytest.mark.parametrize("flags,message", [
     (["--layers", "7"], "--layers 7: layer 7 does not exist"),
     (["--layers", "x"], "--layers x: expected"),
-    (["--head", "9"], "head=9: layer 0 has 2 heads, counted from 0"),
+    (["--layers", "none"], "--layers none draws nothing: give layers such as 0,2-3, or leave it out for all"),
+    (["--head", "9"], "--head 9: layer 0 has 2 heads, counted from 0"),
+    (["--other", "caf\udce9"], "a text contains '\\udce9', which is not UTF-8: convert it, for instance with iconv"),
 ])  # fmt: skip
 def test_wrong_flags_are_one_line(trained, tmp_path, flags, message, capsys):  # noqa: F811
     try:
@@ -121,6 +132,19 @@ def test_every_kind_of_model_has_its_page(options, tmp_path):
     assert all((tmp_path / name).stat().st_size > 500 for name in files)
 
 
+@pytest.mark.parametrize("options,head,mask,lacking", [
+    ({}, True, False, "the first text has no <mask>: write <mask> where a word is to be predicted"),
+    ({}, False, True, "the model has no masked-LM head: leave it out"),
+    ({"terms": "position"}, True, True, "the model has none: leave it out"),
+], ids=str)  # fmt: skip
+def test_other_is_refused_where_it_would_change_nothing(options, head, mask, lacking, tmp_path):
+    core = make_core(layers=2, **options)
+    reads = Reader(core, core.lm_head if head else None, mask_index=int(ids(5)[3]) if mask else 59)
+    with pytest.raises(ValueError, match=f"^--other .*, but {lacking}$"):
+        write_page(reads, ids(5), tmp_path, "x", other=ids(6))
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_text_too_long_for_pictures(tmp_path):
     with pytest.raises(ValueError, match="has 129 tokens, and pictures of more than 128 are illegible"):
         write_page(reader(make_core()), ids(129), tmp_path, "x")
@@ -142,7 +166,8 @@ def test_position_kernels_show_reading_whose_sign_depends_on_the_token():
 
 
 def test_svg_keeps_text_as_text_for_the_fonts_of_the_browser(tmp_path):
-    figure = pictures.draw_layers(torch.ones(2, 3, 3), ["\u2581\u6771\u4eac", "$5", "</s>"], 0, "a title", "share")
+    tokens = ["\u2581\u6771\u4eac", "\u2581$5", "</s>"]
+    figure = pictures.draw_layers(torch.ones(2, 3, 3), tokens, 0, "a title", "share")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # matplotlib has no font for it here
         assert pictures.save(figure, tmp_path / "x") == ["x.png", "x.svg"]
