@@ -15,6 +15,7 @@ from pages import Page
 from processes import ROOT
 
 from fairseq_lambda.commands import fill_mask
+from fairseq_lambda.config import learning_rate
 
 SPEED = ROOT / "benchmarks/results/speed"
 NAMES = {"Lambda, one attention layer, whole corpus": "lambda_bert_mini-enwiki"}  # as which it is included
@@ -132,6 +133,7 @@ def test_labelled_tasks_were_learned_as_the_page_says():
         models = ("majority", "bag of words", "included model", "included model, not pretrained")
         runs = [groups[name.split()[0], model] for model in models]
         assert cells == [tasks.cell(found) for found in runs] and len(runs[2]) == len(runs[3]) == 3, name
+        assert {run["lr"] for run in runs[2]} == {learning_rate(256)}, "the default is the best for the included model"
 
 
 def test_sentence_order_is_told_by_nothing():
