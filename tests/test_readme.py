@@ -68,10 +68,13 @@ def test_what_is_said_of_enwiki_is_what_was_trained():
     found = {line["model"]: line for line in results.lines}
     updates = re.search(r"^\| updates \| (.*) \|$", page.text, re.MULTILINE)[1].split(" | ")
     rows = page.table("updates")
-    for name, trunk in (("Transformer", "Transformer trunk"), ("Lambda", "hybrid trunk")):
-        curve = {f"{point['updates']:,}": f"{point['valid_ppl']:.2f}" for point in found[trunk]["curve"]}
-        (cells,) = [row[1:] for row in rows if row[0].startswith(name)]
-        assert cells == [curve[n] for n in updates]
+    curves = {model: {f"{at['updates']:,}": at["valid_ppl"] for at in line["curve"]} for model, line in found.items()}
+    trunks = ["Transformer trunk", "hybrid trunk", "lambda trunk"]
+    assert [row[1:] for row in rows if row[0] != "its ratio"] == [
+        [f"{curves[t][n]:.2f}" for n in updates] for t in trunks
+    ]
+    ratios = [[f"{curves[trunk][n] / curves[trunks[0]][n]:.2f}" for n in updates] for trunk in trunks[1:]]
+    assert [row[1:] for row in rows if row[0] == "its ratio"] == ratios
     for model, *cells in page.table("valid perplexity, read at once"):
         assert cells == [report.length_cell(found[model]["lengths"][n]) for n in ("128", "512", "2048")], model
     names = {"rotary baseline": 1, "hybrid": 2, "lambda only": 3}
