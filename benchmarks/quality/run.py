@@ -182,6 +182,8 @@ def main(argv: list[str] | None = None) -> None:
         comparison, results = open_comparison(args.comparison)
         # for models that the package does not have
         import_user_module(argparse.Namespace(user_dir=comparison.flags.get("user-dir")))
+        if args.time and (args.models or args.seeds):
+            raise ValueError("--time times all models that have a line: leave out --models and --seeds")
         if args.time:
             time_in_turns(comparison, results, args.data)
             return

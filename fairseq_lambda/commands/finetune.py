@@ -37,7 +37,7 @@ def build_parser() -> Parser:
     add("model", help=MODEL)
     add(
         "--train", required=True, metavar="FILE",
-        help="training data: tsv, csv, jsonl, conllu, conll or trec; also .gz, .xz and .bz2",
+        help="training data: tsv, csv, jsonl, conllu, conll or trec; also compressed (.xz, .gz, .bz2, .zst)",
     )  # fmt: skip
     add(
         "--valid",

@@ -87,7 +87,7 @@ def _paradigm(file: str, content: bytes) -> Paradigm:
             pair = (entry["sentence_good"], entry["sentence_bad"])
             if not all(isinstance(sentence, str) and sentence.strip() for sentence in pair):
                 raise TypeError("a sentence is empty or not text")
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(
                 f"{file}, line {number}: expected an object with sentence_good and sentence_bad ({reason})"

@@ -66,9 +66,10 @@ def utf8(line: bytes, file: str | Path, number: int) -> str:
     """
     is_marked = line.startswith(_UTF_16)
     if b"\0" in line and not is_marked:
+        order = "BE" if line.startswith(b"\0") and number == 1 else "LE"
         raise PrepareError(
-            f"{file}, line {number}: contains NUL bytes: UTF-16 (`iconv -f UTF-16LE -t UTF-8` converts it) or not a "
-            "text; `tr -d '\\0'` removes stray ones"
+            f"{file}, line {number}: contains NUL bytes: UTF-16 (`iconv -f UTF-16{order} -t UTF-8` converts it) or not "
+            "a text; `tr -d '\\0'` removes stray ones"
         )
     try:
         return line.decode("utf-8")

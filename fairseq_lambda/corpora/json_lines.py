@@ -33,7 +33,7 @@ def is_json_lines(path: Path, field: str = FIELD) -> bool:
         raise PrepareError(f"{path}: a JSON array; {_ONE_EACH}")
     try:
         record = json.loads(start.partition(b"\n")[0]) if start.startswith(b"{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     if record and field not in record:
         raise PrepareError(f"{path}: JSON lines without the field {field!r}; {_NAMES_FIELD}")
@@ -62,7 +62,7 @@ def record_lines(lines: Iterable[bytes], file: str | Path, field: str, first: in
         text = utf8(line, file, number)
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PrepareError(f"{file}, line {number}: not JSON ({error}); {_ONE_EACH}") from None
         if not isinstance(record, dict):
             raise PrepareError(f"{file}, line {number}: no object; {_ONE_EACH}")

@@ -1,26 +1,16 @@
-"""Text files as lines of bytes, compressed or not: .xz, .gz, .bz2 and .zst are recognised by their first bytes."""
+"""Text files as lines of bytes, compressed or not."""
 
-import bz2
-import gzip
-import io
-import lzma
-import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
+from fairseq_lambda.compressed import unpacked
 from fairseq_lambda.corpora.errors import PrepareError
 
-# no text in UTF-8 starts with any of them
-_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_BZIP2 = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
 _NO_TEXTS = {
     b"PK\3\4": "a zip archive, or a document such as .docx: unpack it with `unzip`, or save it as text",
     b"%PDF-": "a PDF: convert it with `pdftotext`",
 }
 LONGEST_LINE = 64 << 20  # bytes: the most text that is in memory at once
-_BLOCK = 1 << 20
 
 
 class TextFile:
@@ -41,7 +31,14 @@ class TextFile:
         except OSError as error:
             raise PrepareError(f"cannot read {path}: {error.strerror}") from None
         try:
-            self._text, self._damage = _unpacked(self._file, path)
+            start = self._file.peek(4)
+            for mark, what in _NO_TEXTS.items():
+                if start.startswith(mark):
+                    raise PrepareError(f"{path} is {what}")
+            try:
+                self._text, self._damage = unpacked(self._file)
+            except ValueError as error:
+                raise PrepareError(f"{path} is {error}") from None
         except BaseException:
             self._file.close()
             raise
@@ -77,66 +74,3 @@ class TextFile:
             if isinstance(error, OSError) and error.errno:  # gzip's and bzip2's own errors have no number
                 raise PrepareError(f"cannot read {self.path}: {error.strerror}") from None
             raise PrepareError(f"{self.path} is damaged or cut short ({error}): get or compress it again") from None
-
-
-def _unpacked(file: BinaryIO, path: Path) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
-    """Return the text in a file, and the exceptions that mean that the file is damaged."""
-    start = file.peek(10)
-    for mark, what in _NO_TEXTS.items():
-        if start.startswith(mark):
-            raise PrepareError(f"{path} is {what}")
-    if start.startswith(_XZ):
-        return lzma.open(file), (lzma.LZMAError, EOFError)
-    if start.startswith(_GZIP):
-        return gzip.open(file), (zlib.error, EOFError)
-    if _BZIP2.match(start):
-        return io.BufferedReader(_Frames(file, bz2.BZ2Decompressor), _BLOCK), (EOFError,)
-    if start.startswith(_ZSTD):
-        try:
-            import zstandard
-        except ImportError:
-            raise PrepareError(
-                f"{path} is compressed with zstd, which needs the package zstandard: pip install zstandard, or run "
-                f"`zstd -d {path.name}`"
-            ) from None
-        # the largest window that zstd writes, with --ultra --long=31
-        frame = lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()  # noqa: E731
-        return io.BufferedReader(_Frames(file, frame), _BLOCK), (zstandard.ZstdError, EOFError)
-    return file, ()
-
-
-class _Frames(io.RawIOBase):
-    """The text of all frames of a file.
-
-    Unlike the packages' own readers, it does not take a damaged file for a short text: bzip2's ignores what follows if
-    the start of a frame is damaged, zstandard's if the last frame is cut short.
-
-    Args:
-        file: compressed, at its start.
-        frame: returns a decompressor of one frame.
-    """
-
-    def __init__(self, file: BinaryIO, frame: Callable):
-        self._file, self._new_frame = file, frame
-        self._frame, self._packed, self._text = None, b"", b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        while not self._text:
-            if not self._packed:
-                self._packed = self._file.read(_BLOCK >> 3)
-            if not self._packed:
-                if self._frame is not None:
-                    raise EOFError("the end of a frame is missing")
-                return 0
-            if self._frame is None:
-                self._frame = self._new_frame()
-            self._text = self._frame.decompress(self._packed)
-            self._packed = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = None
-        count = min(len(buffer), len(self._text))
-        buffer[:count], self._text = self._text[:count], self._text[count:]
-        return count

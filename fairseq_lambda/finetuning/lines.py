@@ -1,17 +1,15 @@
 """The lines of a text file, compressed or not, in UTF-8, UTF-16 or Windows-1252."""
 
-import bz2
-import gzip
+import contextlib
 import io
-import lzma
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fairseq_lambda.compressed import SUFFIXES, unpacked
+
 STANDARD_INPUT = "-"
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 BOM, UTF16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 FALLBACK = "cp1252"  # Windows' Western European; what a stray byte in UTF-8 text nearly always is
 
@@ -23,11 +21,11 @@ class Lines:
     read as UTF-16. A line that is not UTF-8 is read as Windows-1252, and counted for :meth:`notes`.
 
     Args:
-        path: a file, also ``.gz``, ``.xz`` or ``.bz2``; ``-`` is standard input.
+        path: a file, plain or compressed with xz, gzip, bzip2 or zstd; ``-`` is standard input.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: the compressed file is damaged.
+        ValueError: the compressed file is damaged, or it needs the package ``zstandard``.
     """
 
     def __init__(self, path: str | Path):
@@ -39,20 +37,23 @@ class Lines:
     def suffix(self) -> str:
         """Return the suffix that shows the format, without that of a compression: ``.tsv`` for ``a.tsv.xz``."""
         path = Path(self.path)
-        return (path.with_suffix("") if path.suffix.lower() in OPENERS else path).suffix.lower()
+        return (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).suffix.lower()
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         self._first_other = self._others = 0
-        try:
-            if self.path == STANDARD_INPUT:
-                yield from self._decoded(sys.stdin.buffer)
-            else:
-                with OPENERS.get(Path(self.path).suffix.lower(), open)(self.path, "rb") as file:
-                    yield from self._decoded(file)
-        except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the system, not of gzip or bz2
-                raise
-            raise ValueError(f"{self.name} is damaged, or not compressed as its name says: {error}") from error
+        with contextlib.ExitStack() as stack:
+            is_input = self.path == STANDARD_INPUT
+            file = sys.stdin.buffer if is_input else stack.enter_context(open(self.path, "rb"))
+            try:
+                text, damage = unpacked(file)
+            except ValueError as error:
+                raise ValueError(f"{self.name} is {error}") from None
+            try:
+                yield from self._decoded(text)
+            except (OSError, *damage) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # of the system, not of gzip or bzip2
+                    raise
+                raise ValueError(f"{self.name} is damaged or cut short ({error}): get or compress it again") from error
 
     def _decoded(self, file: BinaryIO) -> Iterator[tuple[int, str]]:
         head = file.peek(3)

@@ -118,7 +118,7 @@ class Table:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self._error(number, f"is not JSON: {error}") from error
             if not isinstance(record, dict):
                 raise self._error(number, "is not a JSON object")

@@ -53,6 +53,10 @@ REFUSED = {
     "Latin-1": (edit(lambda t: t + "Café\n".encode("latin-1")), "iconv -f WINDOWS-1252 -t UTF-8"),
     "UTF-16": (edit(lambda t: t.decode().encode("utf-16")), "iconv -f UTF-16 -t UTF-8"),
     "UTF-16 without its mark": (edit(lambda t: t.decode().encode("utf-16-le")), "iconv -f UTF-16LE -t UTF-8"),
+    "UTF-16, big-endian": (
+        edit(lambda t: t.decode().encode("utf-16-be")),
+        "iconv -f UTF-16BE -t UTF-8",
+    ),
     "NUL bytes": (edit(lambda t: t + b"Ba\0ke li mo. \0\n"), "line 36: contains NUL bytes"),
     "an archive": (edit(archive), "contains NUL bytes: UTF-16 (`iconv -f UTF-16LE"),
     "half a character at the end": (edit(lambda t: t + "é".encode()[:1]), "not UTF-8"),

@@ -170,6 +170,7 @@ def test_errors_name_the_remedy(toy, tmp_path):
         (run, [toy[0], str(tmp_path)], "preprocess_wikitext.sh"),
         (run, [*toy, "--models", "rnn"], "--models rnn: the file has softmax;lambda"),
         (run, [*toy, "--seeds", "1,9"], "--seeds 9: the models have 1"),
+        (run, [*toy, "--time", "--seeds", "1"], "--time times all models"),
         (run, [*toy, "--seeds", "one"], "--seeds one: the models have 1"),
         (run, [*toy, "--jobs", "0"], "--jobs 0: must be at least 1"),
         (run, ["nosuch", toy[1]], "nosuch: neither a YAML file nor one of ablations, baseline"),

@@ -146,6 +146,7 @@ def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
         ('{"text": "One. Two."}\n{"text": 3}\n', [], "line 2: no text in the field 'text'; --text-field"),
         ('{"text": "One."}\n[1]\n', [], "line 2: no object; every line has to be an object (`jq -c '.[]'`"),
         ('{"text": "One."}\n\n{"text": \n', [], "line 3: not JSON"),
+        ('{"text": "One."}\n\n{"text": ' + "[" * 10**5 + "\n", [], "line 3: not JSON"),
         (
             '{"text": "One."}\n{"text": "Caf\udce9."}\n',
             [],

@@ -54,10 +54,17 @@ def test_a_damaged_file_is_not_a_short_text(tmp_path, pack):
         lines(path)
 
 
-def test_a_frame_with_a_damaged_start_does_not_end_the_text(tmp_path):
-    (tmp_path / "text").write_bytes(bz2.compress(TEXT) + b"BZx" + bz2.compress(TEXT)[3:])
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_a_frame_with_a_damaged_start_does_not_end_the_text(tmp_path, pack):
+    (tmp_path / "text").write_bytes(pack(TEXT) + pack(TEXT)[:2] + b"x" + pack(TEXT)[3:])
     with pytest.raises(PrepareError, match="text is damaged or cut short"):
         lines(tmp_path / "text")
+
+
+@pytest.mark.parametrize("padding", [0, 4, 1 << 18])
+def test_the_streams_of_xz_may_be_padded(tmp_path, padding):
+    (tmp_path / "text").write_bytes((lzma.compress(TEXT) + bytes(padding)) * 2)
+    assert lines(tmp_path / "text") == io.BytesIO(2 * TEXT).readlines()
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])

@@ -2,8 +2,10 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import random
+import sys
 
 import pytest
 
@@ -104,18 +106,37 @@ def test_trec_in_another_encoding(tmp_path):
     assert source.notes() == [f"{path}: 1 line is not UTF-8 (line 1) and read as Windows-1252"]
 
 
-@pytest.mark.parametrize("suffix,pack", [(".xz", lzma.compress), (".gz", gzip.compress), (".bz2", bz2.compress)])
+def zstd(text):
+    return pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(text)
+
+
+PACKERS = {".xz": lzma.compress, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstd}
+
+
+@pytest.mark.parametrize("suffix,pack", PACKERS.items(), ids=PACKERS)
 def test_compressed(tmp_path, suffix, pack):
     path = written(tmp_path, f"a.tsv{suffix}", pack(b"label\ttext\nx\tone\n"))
     assert read(path) == [("x", ("one",))]
     path.write_bytes(pack(b"label\ttext\nx\tone\n" * 9)[:-9])
-    with pytest.raises(ValueError, match="is damaged, or not compressed"):
+    with pytest.raises(ValueError, match="is damaged or cut short"):
         read(path)
     path = written(tmp_path, f"b.tsv{suffix.upper()}", pack(b"label\ttext\n" + random.Random(0).randbytes(9999)))
     content = bytearray(path.read_bytes())
     content[3000:3100] = content[5000:5100]
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="b.tsv.* is damaged, or not compressed"):
+    with pytest.raises(ValueError, match="b.tsv.* is damaged or cut short"):
+        list(Lines(path))
+
+
+def test_standard_input_may_be_compressed(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(gzip.compress(b"one\ntwo\n")))))
+    assert [line for _, line in Lines("-")] == ["one\n", "two\n"]
+
+
+def test_without_its_package_zstd_is_an_error_that_names_it(tmp_path, monkeypatch):
+    path = written(tmp_path, "a.tsv.zst", b"\x28\xb5\x2f\xfd....")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ValueError, match="a.tsv.zst is compressed with zstd.*pip install zstandard"):
         list(Lines(path))
 
 
@@ -153,6 +174,7 @@ def test_a_text_per_line(tmp_path):
     ("a.csv", 'text,label\none,x\n"two,y\nthree,z\n', {}, "line 3: a quote opens in the record that starts there"),
     ("a.csv", 'text,label\n"two" or,y\n', {}, "line 2: a quote opens"),
     ("a.jsonl", '{"text": 1\n', {}, "line 1: is not JSON"),
+    ("a.jsonl", '{"text": ' + "[" * 10**5 + "\n", {}, "line 1: is not JSON"),
     ("a.jsonl", "[1]\n", {}, "line 1: is not a JSON object"),
     ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', {}, "line 2 has no 'label'"),
     ("a.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}\n', {}, "line 1: 2 words have 1 labels: one per word is needed"),
