@@ -80,6 +80,29 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def check_destination(path: Path, force: bool, mark: str, flag: str = "--dest", source: Path | None = None) -> None:
+    """Check that a folder can be made at ``path``: nothing is there, or ``force`` replaces what an earlier call made.
+
+    Args:
+        path: the destination.
+        force: replace an empty folder, or one that holds ``mark``; others may have been named by mistake.
+        mark: a file that every such folder has.
+        flag: the flag that names the destination, for the message.
+        source: what the folder is made from, which is never replaced.
+
+    Raises:
+        FileExistsError: it exists and is not to be replaced; the message says what to do.
+    """
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise FileExistsError(f"{path} already exists: choose another {flag}, or replace it with --force")
+    if source is not None and path.resolve() == source.resolve():
+        raise FileExistsError(f"{path} is what is to be converted: choose another {flag}")
+    if not path.is_dir() or (any(path.iterdir()) and not (path / mark).is_file()):
+        raise FileExistsError(f"{path} is not a folder with {mark}, so --force leaves it: choose another {flag}")
+
+
 def rename(source: Path, target: Path) -> None:
     """Rename a file within its folder, over any earlier file; return once content and name are on the disk."""
     _sync(source)

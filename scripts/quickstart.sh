@@ -54,8 +54,7 @@ scripts/lambda_bert.sh curve "$save_dir/train.log" --out "$save_dir/curve.png"
 
 step "export"
 model="checkpoints/quickstart-model"
-rm -rf -- "$model"
-scripts/export.sh "$save_dir" --dest "$model" --scores "$save_dir/scores.json"
+scripts/export.sh "$save_dir" --dest "$model" --force --scores "$save_dir/scores.json"
 
 step "three masks"
 scripts/lambda_bert.sh fill-mask "$model" \

@@ -171,6 +171,24 @@ def test_only_a_file_system_that_cannot_sync_is_forgiven(tmp_path, monkeypatch, 
     assert (tmp_path / "file").exists() != is_error
 
 
+def test_a_destination_is_replaced_only_if_forced_and_made_by_the_same(tmp_path):
+    out = tmp_path / "out"
+    files.check_destination(out, False, "mark")
+    out.mkdir()
+    with pytest.raises(FileExistsError, match="out already exists: choose another --to, or replace it with --force"):
+        files.check_destination(out, False, "mark", "--to")
+    files.check_destination(out, True, "mark")  # empty
+    (out / "other").touch()
+    with pytest.raises(FileExistsError, match="out is not a folder with mark, so --force leaves it"):
+        files.check_destination(out, True, "mark")
+    (out / "mark").touch()
+    files.check_destination(out, True, "mark")
+    with pytest.raises(FileExistsError, match="is what is to be converted"):
+        files.check_destination(out, True, "mark", source=tmp_path / "." / "out")
+    with pytest.raises(FileExistsError, match="is not a folder"):
+        files.check_destination(out / "mark", True, "mark")
+
+
 def test_sha256(tmp_path):
     (tmp_path / "file").write_bytes(bytes(range(256)) * 4000)
     assert files.sha256(tmp_path / "file") == hashlib.sha256(bytes(range(256)) * 4000).hexdigest()

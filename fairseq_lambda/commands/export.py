@@ -11,7 +11,7 @@ from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS, find_checkpoi
 from fairseq_lambda.commands.card import card, fine_tuned_card
 from fairseq_lambda.commands.card_scores import read_scores
 from fairseq_lambda.commands.parser import MODEL, Parser
-from fairseq_lambda.files import sha256, whole_folder
+from fairseq_lambda.files import check_destination, sha256, whole_folder
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import load_checkpoint
 from fairseq_lambda.version import KEY, version_of
@@ -25,6 +25,7 @@ def export(
     scores: dict | None = None,
     dtype: torch.dtype = torch.float32,
     about: str | None = None,
+    force: bool = False,
 ) -> dict:
     """Write model.safetensors, dict.txt, sentencepiece.model, config.json and a card; return the config.
 
@@ -37,13 +38,13 @@ def export(
         dtype: of the weights in the file.
         about: Markdown for the card, on what no checkpoint holds: data, licence, limits (default: that of an exported
             ``checkpoint``).
+        force: replace an earlier export at the destination.
 
     Raises:
-        FileExistsError: the destination already exists.
+        FileExistsError: the destination already exists, and ``force`` does not replace it.
         FileNotFoundError, ValueError: no checkpoint, or not one of this plugin.
     """
-    if destination.exists():
-        raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
+    check_destination(destination, force, CONFIG)
     path = find_checkpoint(checkpoint)
     hub = LambdaBertModel.from_pretrained(path)
     state = load_checkpoint(path)
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("checkpoint", help=MODEL)
     add("--dest", type=Path, required=True, help="folder to make")
+    add("--force", action="store_true", help="replace the folder if it exists")
     add(
         "--dtype", choices=("float32", "float16"), default="float32",
         help="type of the stored weights; float16 halves the file and is loaded as float32 (default: %(default)s)",
@@ -132,6 +134,6 @@ def main(argv: list[str] | None = None) -> None:
     files = args.scores or ([own] if own.is_file() else [])
     scores = read_scores(files, sha256(find_checkpoint(args.checkpoint))) if files else None
     about = None if args.about is None else args.about.read_text(encoding="utf-8")
-    config = export(args.checkpoint, args.dest, scores, getattr(torch, args.dtype), about)
+    config = export(args.checkpoint, args.dest, scores, getattr(torch, args.dtype), about, args.force)
     names = ", ".join(sorted(p.name for p in args.dest.iterdir()))
     print(f"exported {config['parameters']:,} parameters to {args.dest}: {names}")

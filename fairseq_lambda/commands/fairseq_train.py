@@ -95,9 +95,21 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
     return None
 
 
-def is_about_a_parameter(record: logging.LogRecord) -> bool:
-    """Return False for a line about a shared bias: fairseq counts all absent biases as one shared parameter."""
-    return not re.match(r"detected shared parameter: .*\.bias <- ", record.getMessage())
+# What fairseq logs about its own steps, a dozen lines around every validation. It also takes all biases that are absent
+# for one that is shared.
+HOUSEKEEPING = re.compile(
+    "can_reuse_epoch_itr|reuse_dataloader|rebuild_batches|creating new batches|grouped total_num_itrs"
+    "|loading train data|Start iterating|begin dry-run|Preparing to (load|save)|Saving checkpoint to|Finished saving|num. expert model"
+    r"|--user-dir=.* has already been imported|detected shared parameter: .*\.bias <- "
+)
+
+
+def is_for_the_user(record: logging.LogRecord, has_log_file: bool) -> bool:
+    """Return whether to show a line; the whole configuration, of 5 kB, only if no ``--log-file`` holds it."""
+    message = record.getMessage()
+    if record.levelno > logging.INFO:
+        return True
+    return not (HOUSEKEEPING.match(message) or (has_log_file and message.startswith("{'_name'")))
 
 
 def end_with_parent() -> None:
@@ -122,7 +134,9 @@ def main() -> None:
     )
     from fairseq_cli.train import cli_main
 
-    logging.getLogger("fairseq.trainer").addFilter(is_about_a_parameter)
+    has_log_file = "--log-file" in sys.argv
+    for handler in logging.root.handlers:
+        handler.addFilter(lambda record: is_for_the_user(record, has_log_file))
     if "--distributed-world-size" not in sys.argv:
         sys.argv += ranks_from_torchrun(os.environ, "--cpu" in sys.argv)
     try:

@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("from-transformers", DESCRIPTION, "lambda-bert from-transformers my-bert --dest my-bert-fairseq")
     parser.add_argument("folder", type=Path, help="folder that save_pretrained wrote, with the model and its tokenizer")
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
+    parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
     parser.add_argument(
         "--sentencepiece", type=Path, metavar="FILE",
         help="the sentencepiece.model of the vocabulary (default: the one in the folder, left by to-transformers)",
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         from fairseq_lambda.conversion.from_transformers import from_transformers
     except ImportError as error:
         raise ValueError(f"{error}: pip install 'transformers>=4.57' protobuf") from error
-    report = from_transformers(args.folder, args.dest, args.sentencepiece)
+    report = from_transformers(args.folder, args.dest, args.sentencepiece, args.force)
     print(
         f"written to {args.dest}: {report['model']}, {report['weights']} weights bit-equal, logits within "
         f"{report['logits']:.1e}, ids of {report['sentences']:,} sentences equal"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fairseq_lambda.commands.parser import MODEL, Parser
-from fairseq_lambda.files import whole_folder
+from fairseq_lambda.files import check_destination, whole_folder
 from fairseq_lambda.inspection import Reader, reader
 from fairseq_lambda.modules import parse_layers
 
@@ -27,8 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     wrong = [c for text in (*args.text, args.other or "") for c in text if "\ud800" <= c <= "\udfff"]
     if wrong:  # bytes that Python could not decode
         parser.error(f"a text contains {wrong[0]!r}, which is not UTF-8: convert it, for instance with iconv")
-    if args.out.exists() and not args.force:
-        parser.error(f"{args.out} already exists: choose another --out, or replace it with --force")
+    check_destination(args.out, args.force, "index.html", "--out")
     try:
         from fairseq_lambda.inspection.page import write_page
     except ModuleNotFoundError as error:

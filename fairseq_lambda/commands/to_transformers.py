@@ -15,12 +15,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("to-transformers", DESCRIPTION, "lambda-bert to-transformers checkpoints/my-run --dest my-bert")
     parser.add_argument("checkpoint", type=Path, help=MODEL)
     parser.add_argument("--dest", type=Path, required=True, help="folder to make")
+    parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
     args = parser.parse_args(argv)
     try:
         from fairseq_lambda.conversion.to_transformers import to_transformers
     except ImportError as error:
         raise ValueError(f"{error}: pip install 'transformers>=4.57' protobuf") from error
-    report = to_transformers(args.checkpoint, args.dest)
+    report = to_transformers(args.checkpoint, args.dest, args.force)
     ids = f"ids of {report['sentences']:,} sentences equal" if report["sentences"] else (
         "no tokenizer, as the model came without a sentencepiece.model"
     )  # fmt: skip

@@ -7,19 +7,19 @@ from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
-from fairseq_lambda.checkpointing.exported import DICTIONARY, PIECES, write_exported
+from fairseq_lambda.checkpointing.exported import CONFIG, DICTIONARY, PIECES, write_exported
 from fairseq_lambda.conversion.checks import check_ids, check_logits, check_weights
 from fairseq_lambda.conversion.description import HEADS, described
 from fairseq_lambda.conversion.names import prefixes, renamed, reversed_pairs
 from fairseq_lambda.conversion.to_transformers import fairseq_logits, transformers_logits
-from fairseq_lambda.files import whole_folder
+from fairseq_lambda.files import check_destination, whole_folder
 from fairseq_lambda.huggingface import LambdaBertConfig, modeling
 from fairseq_lambda.huggingface.tokenizer import EOS, MASK, PAD, SPECIALS
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.task_of_checkpoint import task_of
 
 
-def from_transformers(folder: Path, destination: Path, pieces: Path | None = None) -> dict:
+def from_transformers(folder: Path, destination: Path, pieces: Path | None = None, force: bool = False) -> dict:
     """Write the folder, whole or not at all; return a report of the checks.
 
     Args:
@@ -27,6 +27,7 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
         destination: the folder to make.
         pieces: the SentencePiece model; by default the one that the conversion to transformers left in the folder.
             Without one, texts cannot be encoded.
+        force: replace an earlier folder of a model at the destination.
 
     Returns:
         ``model`` (the class in the folder), ``weights`` (number of bit-equal tensors), ``logits`` (the largest
@@ -34,13 +35,12 @@ def from_transformers(folder: Path, destination: Path, pieces: Path | None = Non
         weights that only fairseq's model has, which get their initial values).
 
     Raises:
-        FileExistsError: the destination already exists.
+        FileExistsError: the destination already exists, and ``force`` does not replace it.
         FileNotFoundError: no such folder, or no configuration or tokenizer in it.
         NotEqual: the two models differ.
         ValueError: a model of another kind, or an option or a vocabulary that fairseq cannot use.
     """
-    if destination.exists():
-        raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
+    check_destination(destination, force, CONFIG, source=folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json: give a folder that save_pretrained wrote")
     config = LambdaBertConfig.from_pretrained(folder)

@@ -12,7 +12,7 @@ from fairseq_lambda.checkpointing.exported import CONFIG, PIECES, find_checkpoin
 from fairseq_lambda.conversion.card import card
 from fairseq_lambda.conversion.checks import check_ids, check_logits, check_weights
 from fairseq_lambda.conversion.names import prefixes, renamed
-from fairseq_lambda.files import whole_folder
+from fairseq_lambda.files import check_destination, whole_folder
 from fairseq_lambda.huggingface import LambdaBertConfig, modeling
 from fairseq_lambda.huggingface.configuration import of_core
 from fairseq_lambda.huggingface.tokenizer import fast_tokenizer, save_tokenizer
@@ -28,21 +28,25 @@ PROBLEMS = {  # transformers' names of the objectives of fine-tuning
 }
 
 
-def to_transformers(checkpoint: Path, destination: Path) -> dict:
+def to_transformers(checkpoint: Path, destination: Path, force: bool = False) -> dict:
     """Write the folder, whole or not at all; return a report of the checks.
+
+    Args:
+        checkpoint: what :func:`find_checkpoint` takes.
+        destination: the folder to make.
+        force: replace an earlier folder of transformers at the destination.
 
     Returns:
         ``model`` (the class in the folder), ``weights`` (number of bit-equal tensors), ``logits`` (the largest
         difference), ``sentences`` (number with equal ids; 0 without a SentencePiece model: there is no tokenizer then).
 
     Raises:
-        FileExistsError: the destination already exists.
+        FileExistsError: the destination already exists, and ``force`` does not replace it.
         FileNotFoundError: no checkpoint.
         NotEqual: the two models differ.
         ValueError: not a checkpoint of this plugin, or a vocabulary without a fast tokenizer.
     """
-    if destination.exists():
-        raise FileExistsError(f"{destination} already exists: remove it, or choose another --dest")
+    check_destination(destination, force, CONFIG, source=Path(checkpoint))
     path = find_checkpoint(checkpoint)
     hub = LambdaBertModel.from_pretrained(path)
     labels = getattr(hub.task, "labels", None)

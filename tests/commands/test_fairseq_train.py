@@ -1,5 +1,6 @@
 """How a training process ends: interrupted, and with the process that started it."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -30,6 +31,21 @@ def test_so_does_any_other_command(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         lambda_bert.main(["fill-mask", "a-model", "a text"])
     assert end.value.code == 130 and capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_only_lines_for_the_user_are_shown(monkeypatch, capsys):
+    def log():
+        for text in ("rebuild_batches = False", "detected shared parameter: a.bias <- b.bias", "{'_name': None}"):
+            logging.getLogger("fairseq").info(text)
+        logging.getLogger("fairseq").info("detected shared parameter: a.weight <- b.weight")
+        logging.getLogger("fairseq").warning("rebuild_batches")
+
+    monkeypatch.setattr("fairseq_cli.train.cli_main", log)
+    for flags, configuration in (([], ["{'_name': None}"]), (["--log-file", "log"], [])):
+        monkeypatch.setattr(sys, "argv", ["fairseq-train", *flags])
+        fairseq_train.main()
+        shown = [line.rpartition(" | ")[2] for line in capsys.readouterr().out.splitlines()]
+        assert shown == [*configuration, "detected shared parameter: a.weight <- b.weight", "rebuild_batches"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do this")

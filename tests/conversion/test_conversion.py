@@ -245,6 +245,9 @@ def test_what_fairseq_cannot_have_is_refused(converted, tmp_path):
         from_transformers(tmp_path / "nowhere", tmp_path / "back")
     with pytest.raises(FileExistsError, match="--dest"):
         from_transformers(converted, converted)
+    for convert in (from_transformers, to_transformers.to_transformers):
+        with pytest.raises(FileExistsError, match="what is to be converted"):
+            convert(converted, converted, force=True)
     with pytest.raises(ValueError, match="LambdaBertForQuestionAnswering"):
         from_transformers(edited(architectures=["LambdaBertForQuestionAnswering"]), tmp_path / "back")
     model = AutoModelForPreTraining.from_pretrained(converted)

@@ -58,8 +58,8 @@ def test_the_command_makes_one_page_that_needs_no_network(trained, tmp_path, cap
     assert layers == 2 and {"position-kernels.png", "rollout.svg", "leave-one-out-mask1.svg"} <= files
     assert not re.search(r"https?://", (out / "index.html").read_text())
 
-    assert run(trained, "the <mask>", "--out", out) == 2
-    assert "already exists: choose another --out, or replace it with --force" in capsys.readouterr().err
+    with pytest.raises(FileExistsError, match="already exists: choose another --out, or replace it with --force"):
+        run(trained, "the <mask>", "--out", out)
     main([str(trained), "the river runs.", "--out", str(out), "--force", "--layers", "1", "--head", "0"])
     names = {path.name for path in out.iterdir()}
     assert "contributions-layer1-head0.png" in names and not any("leave-one-out" in name for name in names)

@@ -153,6 +153,9 @@ def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):
     assert str(trained.parent).encode() not in (tmp_path / "out" / "model.safetensors").read_bytes()
     with pytest.raises(FileExistsError, match="already exists"):
         export_command.main([str(trained), "--dest", str(tmp_path / "out")])
+    (tmp_path / "out" / "README.md").unlink()
+    export_command.main([str(trained), "--dest", str(tmp_path / "out"), "--force"])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
 def test_a_checkpoint_from_before_there_were_gates(trained, tmp_path):
