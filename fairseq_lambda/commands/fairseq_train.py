@@ -99,8 +99,8 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
 # for one that is shared.
 HOUSEKEEPING = re.compile(
     "can_reuse_epoch_itr|reuse_dataloader|rebuild_batches|creating new batches|grouped total_num_itrs"
-    "|loading train data|Start iterating|begin dry-run|Preparing to (load|save)|Saving checkpoint to|Finished saving|num. expert model"
-    r"|--user-dir=.* has already been imported|detected shared parameter: .*\.bias <- "
+    "|loading train data|Start iterating|begin dry-run|Preparing to (load|save)|Saving checkpoint to|Finished saving"
+    r"|num. expert model|--user-dir=.* has already been imported|detected shared parameter: .*\.bias <- "
 )
 
 
