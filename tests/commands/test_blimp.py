@@ -105,9 +105,9 @@ def test_the_results_have_the_models_name(trained, data, tmp_path, monkeypatch, 
 
 
 def test_what_docs_scoring_md_shows_runs(trained, data, tmp_path, monkeypatch):  # noqa: F811
-    for name, target in (("checkpoints/quickstart-model", trained), ("blimp/data", data)):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).symlink_to(target)
+    (tmp_path / "lambda_bert_mini-enwiki").symlink_to(trained)
+    (tmp_path / "blimp").mkdir()
+    (tmp_path / "blimp/data").symlink_to(data)
     monkeypatch.chdir(tmp_path)
     page = Page("docs/scoring.md")
     scope = page.python(tmp_path)
@@ -120,5 +120,5 @@ def test_what_docs_scoring_md_shows_runs(trained, data, tmp_path, monkeypatch): 
     for script, *arguments in commands:
         assert script == "scripts/blimp.sh"  # whose --help test_end_to_end.py runs
         run(*arguments)
-    for name in ("quickstart-model", "look"):
+    for name in ("lambda_bert_mini-enwiki", "look"):
         assert (tmp_path / "outputs/blimp" / name / "scores.json").is_file()

@@ -11,7 +11,7 @@ SHORT = {"finetune": "--max-epoch 1 --batch-size 16 --cpu"}
 
 @pytest.mark.slow
 def test_everything_on_the_page_runs(trained, tmp_path):  # noqa: F811
-    (tmp_path / "my-bert").symlink_to(trained)
+    (tmp_path / "lambda_bert_mini-enwiki").symlink_to(trained)
     for folder in ("topics", "cola"):
         (tmp_path / folder).mkdir()
     for name, seed in (("train", 0), ("test", 1)):

@@ -9,16 +9,12 @@ from training import load
 from fairseq_lambda.models import LambdaBertModel
 
 pytestmark = pytest.mark.slow
-
-
-def with_quickstart_model(folder, model):
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints/quickstart-model").symlink_to(model)
+NAME = "lambda_bert_mini-enwiki"  # a local folder of this name is used in place of the included model
 
 
 def test_to_transformers_and_back(trained, prepared, tmp_path):  # noqa: F811
     pytest.importorskip("transformers", minversion="4.57")
-    with_quickstart_model(tmp_path, trained)
+    (tmp_path / NAME).symlink_to(trained)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "data-bin").mkdir()
     (tmp_path / "data-bin/wikitext-2").symlink_to(prepared)
@@ -34,7 +30,7 @@ def test_to_transformers_and_back(trained, prepared, tmp_path):  # noqa: F811
 
 
 def test_inspection(trained, tmp_path):  # noqa: F811
-    with_quickstart_model(tmp_path, trained)
+    (tmp_path / NAME).symlink_to(trained)
     (command,) = Page("docs/inspection.md").commands()
     bash(command, tmp_path)
     assert (tmp_path / "pictures/index.html").is_file()

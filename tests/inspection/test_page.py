@@ -114,8 +114,7 @@ def test_the_hub_interface_is_read_as_its_core_is(trained, tmp_path):  # noqa: F
 
 
 def test_the_documents_python_block_runs(trained, tmp_path):  # noqa: F811
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/quickstart-model").symlink_to(trained)
+    (tmp_path / "lambda_bert_mini-enwiki").symlink_to(trained)
     scope = Page("docs/inspection.md").python(tmp_path)
     assert scope["array"].shape[0] == 2 and scope["c"].content.dim() == 4 and len(scope["view"]["attention"]) == 2
 
