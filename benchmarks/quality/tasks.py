@@ -12,6 +12,7 @@ frequent one. The same command resumes: runs with a line in the results are skip
 
 import argparse
 import functools
+import itertools
 import json
 import shlex
 import shutil
@@ -30,7 +31,8 @@ from comparison import HERE, RESULTS
 from fairseq_lambda.checkpointing.exported import CONFIG, find_checkpoint, write_exported
 from fairseq_lambda.commands.export import export
 from fairseq_lambda.commands.score_tables import NOT_PERCENT, TITLES
-from fairseq_lambda.files import sha256, whole_folder
+from fairseq_lambda.corpora.opening import TextFile
+from fairseq_lambda.files import sha256, whole, whole_folder
 from fairseq_lambda.models import LambdaBertModel
 
 CONTROLS = ("majority", "bag of words")
@@ -52,15 +54,22 @@ def read_tasks(only: str | None) -> dict[str, dict]:
     return {name: tasks[name] for name in chosen}
 
 
-def cut(path: Path, lines: int | None, work: Path) -> Path:
-    """Return a file with the first ``lines`` examples of ``path``; None: return ``path`` itself."""
-    if lines is None:
+def cut(path: Path, task: dict, work: Path) -> Path:
+    """Return a file with the part of ``path`` that the task asks for, or ``path`` itself.
+
+    Args:
+        task: ``lines`` is the number of examples to take from the start, below a header; ``every: 3`` takes each third
+            line, for a file without a header that is sorted by label.
+    """
+    lines, every = task.get("lines"), task.get("every", 1)
+    if lines is None and every == 1:
         return path
-    shorter = work / f"{path.parent.name}-{lines}{path.suffix}"
+    name = str(lines) if lines else f"every-{every}"
+    suffix = path.with_suffix("").suffix or path.suffix  # of the text, if it is compressed
+    shorter = work / f"{path.parent.name}-{name}{suffix}"
     if not shorter.is_file():
-        with path.open(encoding="utf-8") as source:
-            text = "".join(line for _, line in zip(range(lines + 1), source, strict=False))  # one more for the header
-        shorter.write_text(text, encoding="utf-8")
+        with TextFile(path) as source, whole(shorter) as part:
+            part.write_bytes(b"".join(itertools.islice(source, 0, lines and lines + 1, every)))
     return shorter
 
 
@@ -135,7 +144,7 @@ def run_task(name: str, task: dict, models: dict[str, Path], args, results: Resu
     """Run those parts of a task that have no results yet."""
     data = args.data / name
     files = {split: data / file for split, file in task["files"].items()}
-    files["train"] = cut(files["train"], task.get("lines"), args.work)
+    files["train"] = cut(files["train"], task, args.work)
     made_by = {"flags": " ".join([task["flags"], *args.flags])}
     made_by |= {f"{split} file": sha256(file)[:12] for split, file in files.items()}
     for control in CONTROLS:

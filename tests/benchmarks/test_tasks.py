@@ -1,6 +1,7 @@
 """The benchmark on labelled tasks: controls by hand, which runs are made, resuming, the table and its picture."""
 
 import json
+import lzma
 from pathlib import Path
 
 import bags_of_words
@@ -83,8 +84,12 @@ def test_the_best_rate_on_valid_is_run_with_all_seeds_and_nothing_twice(tmp_path
 
 def test_a_cut_keeps_the_header(tmp_path):
     path = write_tsv(tmp_path / "train.tsv", topics(20))
-    assert tasks.cut(path, None, tmp_path) == path
-    assert tasks.cut(path, 5, tmp_path).read_text().splitlines() == path.read_text().splitlines()[:6]
+    assert tasks.cut(path, {}, tmp_path) == path
+    assert tasks.cut(path, {"lines": 5}, tmp_path).read_text().splitlines() == path.read_text().splitlines()[:6]
+    packed = tmp_path / "a.tsv.xz"
+    packed.write_bytes(lzma.compress(path.read_bytes()))
+    thirds = tasks.cut(packed, {"every": 3}, tmp_path)
+    assert thirds.suffix == ".tsv" and thirds.read_text().splitlines() == path.read_text().splitlines()[::3]
 
 
 @pytest.mark.parametrize("arguments,message", [
