@@ -20,6 +20,7 @@ from fairseq_lambda.symbols import WORD_START
 SIGNED, SIZES = "RdBu_r", "viridis"
 CELL, SMALL_CELL = 0.24, 0.15  # inches per row or column of a token, normally and in a large map
 BAR = {"fraction": 0.05, "aspect": 25, "shrink": 0.9}
+DPI = 130
 MARGIN = 1.5  # inches beside the axes, for labels and the colour bar
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Devanagari")
 
@@ -39,9 +40,10 @@ def labels(tokens: Sequence[str]) -> list[str]:
 def save(figure: Figure, path: Path) -> list[str]:
     """Write PATH.png and PATH.svg; return their names."""
     names = [f"{path.name}.png", f"{path.name}.svg"]
+    figure.get_layout_engine().execute(figure)  # a first pass: only then is the size of the labels known
     for name in names:
         with matplotlib.rc_context({"svg.fonttype": "none"}):  # text, for which the browser has the fonts
-            figure.savefig(path.with_name(name), dpi=130)
+            figure.savefig(path.with_name(name), dpi=DPI)
         figure.set_layout_engine("none")  # lay out once only: it takes most of the time
     return names
 
