@@ -16,6 +16,7 @@ def test_no_label_or_title_is_cut_off(tmp_path, monkeypatch, length):
         names = write(figure, path)
         figure.set_dpi(pictures.DPI)
         renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()  # labels are placed when they are drawn, in pixels
         texts = [text for axis in figure.axes for text in (axis.xaxis.label, axis.yaxis.label, axis.title)]
         for text in (*texts, *figure.texts):
             box = text.get_window_extent(renderer)
