@@ -30,9 +30,10 @@ from comparison import HERE, RESULTS
 
 from fairseq_lambda.checkpointing.exported import CONFIG, find_checkpoint, write_exported
 from fairseq_lambda.commands.export import export
-from fairseq_lambda.commands.score_tables import NOT_PERCENT, TITLES
+from fairseq_lambda.commands.score_tables import TITLES
 from fairseq_lambda.corpora.opening import TextFile
 from fairseq_lambda.files import sha256, whole, whole_folder
+from fairseq_lambda.finetuning.metrics import NOT_PERCENT
 from fairseq_lambda.models import LambdaBertModel
 
 CONTROLS = ("majority", "bag of words")

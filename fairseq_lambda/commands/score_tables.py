@@ -3,14 +3,13 @@
 import re
 
 from fairseq_lambda.finetuning.labels import Labels
-from fairseq_lambda.finetuning.metrics import mean_and_deviation, names_of
+from fairseq_lambda.finetuning.metrics import NOT_PERCENT, mean_and_deviation, names_of
 
 TITLES = {
     "accuracy": "accuracy", "matthews": "Matthews", "macro_f1": "macro F1", "micro_f1": "micro F1", "f1": "F1",
     "exact_match": "exact match", "pearson": "Pearson", "spearman": "Spearman", "mse": "squared error",
     "span_f1": "span F1", "span_precision": "span precision", "span_recall": "span recall",
 }  # fmt: skip
-NOT_PERCENT = ("matthews", "pearson", "spearman", "mse")
 
 
 def title(name: str, labels: Labels) -> str:

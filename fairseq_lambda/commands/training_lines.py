@@ -5,6 +5,8 @@ import sys
 import time
 from typing import TextIO
 
+from fairseq_lambda.finetuning.metrics import NOT_PERCENT
+
 
 class TrainingLines:
     """Turns the log of a training run into progress and a line per validation; passes warnings and errors on.
@@ -39,7 +41,7 @@ class TrainingLines:
             self.validation = (
                 f"epoch {values['epoch']}, update {int(values['valid_num_updates']):,}: ",
                 f"valid loss {values['valid_loss']}, "
-                f"{self.metric} {float(values['valid_' + self.metric]):.2f} (best {float(best):.2f}), "
+                f"{self.metric} {self._score(values['valid_' + self.metric])} (best {self._score(best)}), "
                 f"{time.monotonic() - self.begin:.0f} s",
             )
             return
@@ -50,6 +52,9 @@ class TrainingLines:
         if name == "train_inner" and self.show_updates:
             self.out.write(f"\rupdate {int(values['num_updates']):,}, epoch {values['epoch']}, loss {loss}   ")
             self.out.flush()
+
+    def _score(self, value: str) -> str:
+        return f"{float(value):.3f}" if self.metric in NOT_PERCENT else f"{float(value):.2f} %"
 
     def _print(self, text: str) -> None:
         if self.show_updates:

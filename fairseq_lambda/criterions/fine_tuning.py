@@ -15,7 +15,7 @@ from torch import Tensor
 from fairseq_lambda.criterions import gathering
 from fairseq_lambda.data.labelled import NO_LABEL
 from fairseq_lambda.finetuning.labels import Labels
-from fairseq_lambda.finetuning.metrics import names_of, scores
+from fairseq_lambda.finetuning.metrics import NOT_PERCENT, names_of, scores
 
 BALANCED = "balanced"
 
@@ -107,7 +107,8 @@ class FineTuningCriterion(FairseqCriterion):
 
         def score(meters, name):
             gathered = [meters[f"_{key}"].tensor.numpy() for key in ("predicted", "target", "words")]
-            return round(100 * scores(labels, *gathered)[name], 2)
+            value = scores(labels, *gathered)[name]
+            return round(value, 4) if name in NOT_PERCENT else round(100 * value, 2)
 
         for name in names_of(labels):
             metrics.log_derived(name, lambda meters, name=name: score(meters, name))

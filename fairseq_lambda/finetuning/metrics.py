@@ -17,6 +17,7 @@ NAMES = {
     "tagging": ("accuracy", "macro_f1", "span_f1", "span_precision", "span_recall"),
 }
 LOWER_IS_BETTER = ("mse",)
+NOT_PERCENT = ("matthews", "pearson", "spearman", "mse")  # shown as they are
 
 
 def names_of(labels: Labels) -> list[str]:

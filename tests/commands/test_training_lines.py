@@ -6,10 +6,10 @@ import json
 from fairseq_lambda.commands.training_lines import TrainingLines
 
 
-def shown(lines, tty=False):
+def shown(lines, tty=False, metric="accuracy"):
     out = io.StringIO()
     out.isatty = lambda: tty
-    lines_ = TrainingLines("accuracy", out)
+    lines_ = TrainingLines(metric, out)
     for line in lines:
         lines_.line(line + "\n")
     return out.getvalue()
@@ -30,9 +30,14 @@ BEST = log("valid", {
 def test_a_line_per_validation():
     text = shown([log("fairseq_cli.train", "Model(\n"), "  (encoder)", INNER, VALID, TRAIN[0], BEST, TRAIN[1]])
     assert [line.rsplit(",", 1)[0] for line in text.splitlines()] == [
-        "epoch 1, update 25: loss 0.6, valid loss 0.4, accuracy 81.30 (best 81.30)",
-        "epoch 2, update 1,050: loss 0.45, valid loss 0.4, accuracy 80.00 (best 81.30)",
+        "epoch 1, update 25: loss 0.6, valid loss 0.4, accuracy 81.30 % (best 81.30 %)",
+        "epoch 2, update 1,050: loss 0.45, valid loss 0.4, accuracy 80.00 % (best 81.30 %)",
     ]
+
+
+def test_a_correlation_is_not_a_percentage():
+    line = log("valid", {"epoch": 1, "valid_loss": "0.4", "valid_matthews": "0.1613", "valid_num_updates": "25"})
+    assert "matthews 0.161 (best 0.161)" in shown([line, TRAIN[0]], metric="matthews")
 
 
 def test_a_validation_within_an_epoch_has_the_loss_of_the_updates_around_it():

@@ -69,6 +69,14 @@ def test_scores_are_of_the_split_and_not_means_over_batches():
     assert not any(key.startswith("_") for key in values)
 
 
+def test_correlations_and_errors_are_not_percentages():
+    numbers = Labels("regression", [], examples=4)
+    with metrics.aggregate(new_root=True) as found:
+        FineTuningCriterion.reduce_metrics([log(numbers, [0.0, 1.0, 2.0], [0.5, 1.5, 2.5])])
+    values = found.get_smoothed_values()
+    assert (values["mse"], values["pearson"], values["spearman"]) == (0.25, 1, 1)
+
+
 def test_spans_end_with_their_text_in_validation():
     labels = Labels("tagging", ["O", "B-A", "I-A"])
     with metrics.aggregate(new_root=True) as found:
