@@ -20,6 +20,7 @@ from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.finetuning.metrics import LOWER_IS_BETTER
 from fairseq_lambda.hardware import bfloat16_is_faster
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig
+from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
 
 # Options of the model that depend on the new training or on the machine, or that are set in another way.
 NOT_TAKEN_OVER = {
@@ -41,7 +42,7 @@ def fairseq_command(hub, args, user, labels: Labels, metric: str, data: Path, fo
     model = model_options(hub)
     recipe.merge_with({
         "common": {"seed": seed},
-        "task": {"_name": task},
+        "task": {"_name": task, "pooling": pooling_of(hub, recipe, labels)},
         "criterion": {"_name": task, "autocast": autocast},
         "dataset": {"required_seq_len_multiple": 1 if autocast == "none" else 8},
         "optimization": {"lr": [learning_rate(hub.cfg.model.encoder_embed_dim)]},
@@ -55,6 +56,14 @@ def fairseq_command(hub, args, user, labels: Labels, metric: str, data: Path, fo
     })  # fmt: skip
     device = [] if gpus or "--cpu" in user else ["--cpu"]
     return [*train.launcher(args.nproc, None), str(data), *recipe_flags(without_false(recipe), user), *device, *user]
+
+
+def pooling_of(hub, recipe: DictConfig, labels: Labels) -> str | None:
+    """Return what the head reads: a model that has such a head already goes on with its own; tags have no choice."""
+    if labels.objective == "tagging":
+        return None
+    is_classifier = isinstance(hub.task, LambdaSentencePredictionTask)
+    return str(hub.task.cfg.get("pooling", "cls")) if is_classifier else recipe.task.pooling
 
 
 def model_options(hub) -> dict:

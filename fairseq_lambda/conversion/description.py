@@ -12,7 +12,10 @@ from fairseq_lambda.models.lambda_bert_config import FLAGS, OF_DICTIONARY
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig as FairseqConfig
 from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT, LambdaBertOptions
 from fairseq_lambda.tasks.fine_tuning import DEFAULT_LENGTH, FineTuningConfig
-from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
+from fairseq_lambda.tasks.lambda_sentence_prediction import (
+    LambdaSentencePredictionConfig,
+    LambdaSentencePredictionTask,
+)
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask
 from fairseq_lambda.tasks.masked_lm_sop_config import MaskedLMSOPConfig
 from fairseq_lambda.version import KEY
@@ -63,8 +66,9 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
     tagging = name == "LambdaBertForTokenClassification"
     kind = "lambda_sequence_tagging" if tagging else "lambda_sentence_prediction"
     task, criterion = stored.get("task") or {}, stored.get("criterion") or {}
+    flags = FineTuningConfig if tagging else LambdaSentencePredictionConfig
     if task.get("_name") != kind:
-        task = {**_plain(FineTuningConfig(data=".")), "_name": kind}
+        task = {**_plain(flags(data=".")), "_name": kind}
         criterion = {**_plain(FineTuningCriterionConfig()), "_name": kind}
     state = stored.get("task_state") or {"max_length": min(options.length_limit, DEFAULT_LENGTH)}
     objectives = {problem: objective for objective, problem in PROBLEMS.items()}
@@ -80,6 +84,8 @@ def _fine_tuning(stored: dict, options: LambdaBertOptions, name: str, config: La
     known, of_model = state.get("labels") or {}, ("objective", "names", "mean", "deviation")
     if all(known.get(key) == labels[key] for key in of_model):
         labels = known  # with the counts from training
+    if not tagging:
+        task = {**task, "pooling": config.classifier_pooling}
     return {"task": task, "criterion": criterion, "task_state": {**state, "labels": labels}}
 
 

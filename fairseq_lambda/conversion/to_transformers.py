@@ -104,6 +104,7 @@ def configuration(hub, state: dict) -> LambdaBertConfig:
         options |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
         options |= {"problem_type": PROBLEMS.get(labels.objective)}
         options |= {"label_mean": labels.mean, "label_deviation": labels.deviation}
+        options |= {"classifier_pooling": str(parts["task"].get("pooling", "cls"))}
         parts["task_state"] = {"labels": labels.state(), "max_length": task.max_length}
     return LambdaBertConfig(**options, fairseq=parts)
 

@@ -12,6 +12,7 @@ from fairseq_lambda.huggingface.base import (
 )
 from fairseq_lambda.huggingface.configuration import LambdaBertConfig
 from fairseq_lambda.huggingface.outputs import LambdaBertForQuestionAnsweringOutput, LambdaBertTaskOutput
+from fairseq_lambda.modules.heads import mean_of_tokens
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -54,7 +55,12 @@ class LambdaBertForSequenceClassification(LambdaBertPreTrainedModel):
             input_ids, attention_mask, token_type_ids, inputs_embeds,
             output_lambdas, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.classifier(self.dropout(out.pooler_output))
+        pooled = out.pooler_output
+        if self.config.classifier_pooling == "mean":
+            features = out.last_hidden_state
+            padding_mask = self.lambda_bert.padding_mask(features.shape[:2], input_ids, attention_mask)
+            pooled = self.lambda_bert.pooler(mean_of_tokens(features, padding_mask))
+        logits = self.classifier(self.dropout(pooled))
         problem = self.config.problem_type or ("regression" if self.num_labels == 1 else None)
         if problem == "regression":
             # in float32 at least: after 1992 bfloat16 has 2000

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PretrainedConfig
 
 from fairseq_lambda.huggingface.flat_code import AUTO_MAP, write_code
+from fairseq_lambda.modules.heads import CLASSIFIERS
 from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT, LambdaBertOptions
 
 # The core's options whose names differ here, where transformers' are used.
@@ -61,6 +62,8 @@ class LambdaBertConfig(PretrainedConfig):
         max_position_embeddings: longest input, if ``absolute_positions`` are learned or ``local_context`` is 0
             (global). Otherwise any length is read, and the value becomes -1.
         post_norm: LayerNorm after the residual sums, as in BERT.
+        classifier_pooling: what :class:`LambdaBertForSequenceClassification` reads: "cls" (the first token) or "mean"
+            (the mean of all tokens that are not padding).
         output_lambdas: return the content lambdas of all layers.
         sentence_loss_weight: of :class:`LambdaBertForPreTraining`'s sentence loss; that of the masked LM is 1.
         label_mean, label_deviation: a regression's number is ``label_mean + label_deviation * output of the head``.
@@ -95,6 +98,7 @@ class LambdaBertConfig(PretrainedConfig):
         attention_probs_dropout_prob=0.0,
         activation_dropout=0.0,
         classifier_dropout=0.0,
+        classifier_pooling="cls",
         layerdrop=0.0,
         lambda_layers="all",
         dim_k=16,
@@ -130,6 +134,9 @@ class LambdaBertConfig(PretrainedConfig):
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.activation_dropout = activation_dropout
         self.classifier_dropout = classifier_dropout or 0.0  # None in many configurations
+        if classifier_pooling not in CLASSIFIERS:
+            raise ValueError(f"classifier_pooling={classifier_pooling}: choose one of {', '.join(CLASSIFIERS)}")
+        self.classifier_pooling = classifier_pooling
         self.layerdrop = layerdrop
         self.lambda_layers = lambda_layers
         self.dim_k = dim_k

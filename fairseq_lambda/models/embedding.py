@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fairseq_lambda.modules import LambdaLayer
+from fairseq_lambda.modules.heads import mean_of_tokens
 
 POOLINGS = ("mean", "cls", "lambda")
 
@@ -59,5 +60,4 @@ class Pooling:
         features = features.float().cpu()
         if self.pooling == "cls":
             return features[:, 0]
-        real = tokens.ne(self.padding_idx)[..., None]
-        return features.masked_fill(~real, 0).sum(1) / real.sum(1)
+        return mean_of_tokens(features, tokens.eq(self.padding_idx))

@@ -10,8 +10,10 @@ from omegaconf import OmegaConf
 
 from fairseq_lambda.finetuning.labels import ANY, Labels
 from fairseq_lambda.symbols import MASK
-from fairseq_lambda.tasks.fine_tuning import FineTuningConfig
-from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
+from fairseq_lambda.tasks.lambda_sentence_prediction import (
+    LambdaSentencePredictionConfig,
+    LambdaSentencePredictionTask,
+)
 
 NAME = "sentence_prediction"
 PIECES = "sentencepiece.model"
@@ -62,7 +64,7 @@ def as_ours(cfg, state: dict, dictionary: Dictionary | None, labels: list[str] |
     Raises:
         ValueError: no dictionary in the checkpoint and none given, or more or fewer labels than classes.
     """
-    options = OmegaConf.structured(FineTuningConfig)
+    options = OmegaConf.structured(LambdaSentencePredictionConfig)
     options.data, options.seed, options.train_subset = ".", int(cfg.get("seed", 1)), "train"
     options.required_seq_len_multiple, options.fp16 = 1, False
     options = OmegaConf.create(OmegaConf.to_container(options) | {"_name": "lambda_sentence_prediction"})

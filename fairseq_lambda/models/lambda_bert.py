@@ -147,6 +147,17 @@ class LambdaBertModel(RobertaModel):
         options = core_options(cfg, task.source_dictionary, max_positions)
         return cls(cfg, LambdaBertEncoder(options, task.source_dictionary, sentence_head))
 
+    def forward(
+        self, src_tokens, features_only=False, return_all_hiddens=False, classification_head_name=None, **options
+    ):
+        """Do as RobertaModel does; heads also get the padding mask."""
+        reads_head = classification_head_name is not None
+        x, extra = self.encoder(src_tokens, features_only or reads_head, return_all_hiddens, **options)
+        if reads_head:
+            padding_mask = src_tokens.eq(self.encoder.dictionary.pad())
+            x = self.classification_heads[classification_head_name](x, padding_mask)
+        return x, extra
+
     @staticmethod
     def _trains(trainer) -> bool:
         return isinstance(trainer.get_model(), LambdaBertModel)

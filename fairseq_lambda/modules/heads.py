@@ -27,6 +27,14 @@ class MaskedLMHead(nn.Linear):
         return super().forward(self.layer_norm(self.activation_fn(self.dense(x))))
 
 
+def mean_of_tokens(features: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Return the mean (b, C) of the features (b, n, C) of all tokens that are not padding, of special ones too."""
+    if padding_mask is None:
+        return features.mean(dim=1)
+    tokens = (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # a text may be empty
+    return features.masked_fill(padding_mask[..., None], 0).sum(dim=1) / tokens
+
+
 class ClassificationHead(nn.Module):
     """Returns logits (b, classes) from the first token's features: dense layer, activation, projection.
 
@@ -52,15 +60,28 @@ class ClassificationHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(inner_dim or embed_dim, num_classes)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits of ``features`` (b, n, C)."""
-        pooled = self.activation_fn(self.dense(self.dropout(features[:, 0])))
-        return self.out_proj(self.dropout(pooled))
+    def forward(self, features: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Return the logits of ``features`` (b, n, C), right-padded where ``padding_mask`` (b, n) is True."""
+        pooled = self.pool(features, padding_mask)
+        return self.out_proj(self.dropout(self.activation_fn(self.dense(self.dropout(pooled)))))
+
+    def pool(self, features: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Return what the dense layer reads."""
+        return features[:, 0]
+
+
+class MeanClassificationHead(ClassificationHead):
+    """Returns logits (b, classes) from the mean of all tokens' features, see :func:`mean_of_tokens`."""
+
+    def pool(self, features: Tensor, padding_mask: Tensor | None) -> Tensor:
+        return mean_of_tokens(features, padding_mask)
 
 
 class TokenClassificationHead(ClassificationHead):
     """Returns logits (b, n, classes), computed for each token from its own features."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits of ``features`` (b, n, C)."""
-        return self.out_proj(self.dropout(self.activation_fn(self.dense(self.dropout(features)))))
+    def pool(self, features: Tensor, padding_mask: Tensor | None) -> Tensor:
+        return features
+
+
+CLASSIFIERS = {"cls": ClassificationHead, "mean": MeanClassificationHead}  # of texts, by what they read

@@ -175,7 +175,7 @@ def test_dry_run_prints_the_architecture_of_the_model(trained, topic, tmp_path, 
         "--arch lambda_bert_tiny",
     ):
         assert flag in command
-    assert "--max-positions" not in command and "--warmup-updates 3 " in command
+    assert "--pooling mean" in command and "--max-positions" not in command and "--warmup-updates 3 " in command
 
 
 def test_the_length_of_a_table_of_positions_is_taken_over(toy_run):

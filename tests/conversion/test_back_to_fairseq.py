@@ -8,7 +8,9 @@ from small_port import config, perturbed, pieces, symbols, tokenizer
 
 from fairseq_lambda.conversion import checks
 from fairseq_lambda.conversion.from_transformers import from_transformers
+from fairseq_lambda.conversion.to_transformers import to_transformers
 from fairseq_lambda.huggingface import (
+    LambdaBertConfig,
     LambdaBertForMaskedLM,
     LambdaBertForPreTraining,
     LambdaBertForSequenceClassification,
@@ -50,6 +52,15 @@ def test_the_recorded_objective_is_kept(objective, tmp_path):
     if objective == "nsp":
         with pytest.raises(ValueError, match="sentence order needs sop"):
             hub.sentence_order("The film was released", "A city")
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_what_is_classified_is_kept_both_ways(pooling, tmp_path):
+    saved(tmp_path / "own", LambdaBertForSequenceClassification, num_labels=3, classifier_pooling=pooling)
+    assert from_transformers(tmp_path / "own", tmp_path / "back")["logits"] <= 1e-5
+    assert str(LambdaBertModel.from_pretrained(tmp_path / "back").task.cfg.pooling) == pooling
+    assert to_transformers(tmp_path / "back", tmp_path / "again")["logits"] <= 1e-5
+    assert LambdaBertConfig.from_pretrained(tmp_path / "again").classifier_pooling == pooling
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,17 @@ def test_the_three_problem_types(labels, options, problem, tmp_path):
         assert model.config.problem_type == problem
 
 
+def test_the_mean_of_all_tokens_may_be_classified():
+    ids, mask = batch()
+    model = small(LambdaBertForSequenceClassification, num_labels=3, classifier_pooling="mean").eval()
+    logits = model(ids, mask).logits
+    for row, real, found in zip(ids, mask, logits, strict=True):
+        features = model.lambda_bert(row[None, real.bool()]).last_hidden_state[0]
+        torch.testing.assert_close(found, model.classifier(model.lambda_bert.pooler(features.mean(0))))
+    with pytest.raises(ValueError, match="classifier_pooling=max: choose one of cls, mean"):
+        small(LambdaBertForSequenceClassification, classifier_pooling="max")
+
+
 def test_a_regressions_number_is_in_the_labels_units():
     ids, mask = batch()
     model = small(LambdaBertForSequenceClassification, num_labels=1, problem_type="regression")

@@ -9,15 +9,19 @@ from omegaconf import OmegaConf
 
 from fairseq_lambda.finetuning.labels import Labels
 from fairseq_lambda.models.lambda_bert_config import LambdaBertConfig
+from fairseq_lambda.modules.heads import ClassificationHead
 from fairseq_lambda.tasks.fine_tuning import FineTuningConfig, layer_rates
-from fairseq_lambda.tasks.lambda_sentence_prediction import LambdaSentencePredictionTask
+from fairseq_lambda.tasks.lambda_sentence_prediction import (
+    LambdaSentencePredictionConfig,
+    LambdaSentencePredictionTask,
+)
 from fairseq_lambda.tasks.lambda_sequence_tagging import LambdaSequenceTaggingTask
 
 SHAPE = {"encoder_layers": 2, "encoder_embed_dim": 16, "encoder_ffn_embed_dim": 32, "encoder_attention_heads": 2}
 
 
 def make(labels=("x", "y"), kind=LambdaSentencePredictionTask, objective="classification", **options):
-    cfg = OmegaConf.structured(FineTuningConfig)
+    cfg = OmegaConf.structured(FineTuningConfig if objective == "tagging" else LambdaSentencePredictionConfig)
     cfg.data, cfg.seed, cfg.train_subset, cfg.required_seq_len_multiple, cfg.fp16 = "data", 1, "train", 1, False
     for name, value in options.items():
         cfg[name] = value
@@ -72,6 +76,24 @@ def test_the_number_of_outputs_follows_from_the_labels():
     tagger = build(make(("x", "y"), LambdaSequenceTaggingTask, "tagging"))
     tokens = torch.tensor([[0, 5, 6, 2]])
     assert tagger(tokens, classification_head_name="sequence_tagging_head")[0].shape == (1, 4, 2)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_head_reads_the_first_token_or_the_mean_of_all_but_padding(pooling):
+    model = build(make(pooling=pooling)).eval()
+    head = model.classification_heads["sentence_classification_head"]
+    tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 8, 2, 1, 1]])
+    logits, _ = model(tokens, classification_head_name="sentence_classification_head")
+    for row, length, found in zip(tokens, (5, 3), logits, strict=True):
+        features, _ = model(row[None, :length], features_only=True)
+        read = features[0].mean(0) if pooling == "mean" else features[0, 0]
+        torch.testing.assert_close(found, head.out_proj(torch.tanh(head.dense(read))))
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_reads_the_first_token():
+    task = make()
+    del task.cfg["pooling"]
+    assert type(build(task).classification_heads["sentence_classification_head"]) is ClassificationHead
 
 
 @pytest.mark.parametrize("options,shape,length", [
