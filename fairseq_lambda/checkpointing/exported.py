@@ -113,6 +113,9 @@ def read_exported(path: Path) -> dict:
     folder = path.parent
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        present = [name for name in (WEIGHTS, DICTIONARY, PIECES) if (folder / name).is_file()]
+        if unlisted := set(present) - config["sha256"].keys():
+            raise ValueError(f"{unlisted.pop()} is not among the files that were exported")
         for name, expected in config["sha256"].items():
             if sha256(folder / Path(name).name) != expected:
                 raise ValueError(f"{name} is not as it was exported")

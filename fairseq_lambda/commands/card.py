@@ -1,5 +1,6 @@
 """The card, README.md, of an exported model, made of its configuration, its scores and a text about it."""
 
+import os
 from pathlib import Path
 
 from fairseq_lambda.commands.evaluate import table as table_of_splits
@@ -94,6 +95,12 @@ def about_the_model(config: dict, weights: Path) -> dict:
         "precision in training": {"none": "float32"}.get(how.get("precision"), how.get("precision")),
         "trained with": f"fairseq_lambda {config[KEY]}",
     }
+
+
+def data_name(folders: str) -> str | None:
+    """Return the names of data folders joined by colons; None if one says nothing, as ``.`` does."""
+    names = [Path(folder).name for folder in folders.split(os.pathsep)]
+    return None if {"", ".."} & set(names) else ", ".join(names)
 
 
 def as_it_is(about: str | None) -> list[str]:

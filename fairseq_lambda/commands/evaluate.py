@@ -13,9 +13,11 @@ from fairseq.logging import progress_bar
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint
 from fairseq_lambda.commands.parser import MODEL, Parser
+from fairseq_lambda.criterions.masked_lm_sop import MaskedLMSOPCriterion
 from fairseq_lambda.files import output, sha256
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import LambdaBertHubInterface
+from fairseq_lambda.models.trust import check_criterion
 
 
 def evaluate(
@@ -30,6 +32,7 @@ def evaluate(
         ``mlm_ppl`` and ``mlm_loss`` (nats per masked token), ``mlm_acc`` and ``sop_acc`` (percent), ``masked_tokens``,
         ``pairs``; no ``sop_acc`` without sentence pairs.
     """
+    check_criterion(hub.cfg.criterion, MaskedLMSOPCriterion)
     criterion = hub.task.build_criterion(hub.cfg.criterion).eval()
     results = {}
     for split in splits:
@@ -46,6 +49,8 @@ def evaluate(
             _, _, log = hub.task.valid_step(batch, hub.model, criterion)
             for key, value in log.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
+        if not sums.get("sample_size"):
+            raise ValueError(f"{split} has no token that can be masked: none of its words is in the vocabulary")
         loss = sums["mlm_loss"] / sums["sample_size"]
         results[split] = {
             "mlm_ppl": math.exp(loss),
@@ -89,7 +94,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: must be at least 1")
     splits = args.splits.split(",") if args.splits else ["valid", "test"]
-    if not args.splits and not any((Path(folder) / "test.idx").is_file() for folder in args.data.split(os.pathsep)):
+    if os.pathsep in args.data:
+        parser.error(f"--data {args.data}: give one folder at a time")
+    if not args.splits and not Path(args.data, "test.idx").is_file():
         splits.remove("test")
     weights = find_checkpoint(args.checkpoint)
     hub = LambdaBertModel.from_pretrained(weights)
@@ -112,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         report = {
             "checkpoint": Path(args.checkpoint).name,
             "weights": sha256(weights),
-            "data": Path(args.data).name,
+            "data": Path(os.path.abspath(args.data)).name,
             "seed": hub.task.cfg.seed,
             "sentence_objective": objective,
             "torch": torch.__version__,

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS, find_checkpoint, is_exported, write_exported
-from fairseq_lambda.commands.card import card, fine_tuned_card
+from fairseq_lambda.commands.card import card, data_name, fine_tuned_card
 from fairseq_lambda.commands.card_scores import read_scores
 from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.files import check_destination, sha256, whole_folder
@@ -87,20 +87,23 @@ def origin(path: Path, cfg) -> dict:
     if is_exported(path):
         kept = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
         return {key: kept.get(key) for key in ("data", "training", "about")}
-    return {"data": Path(str(cfg.task.data)).name, "training": training(cfg), "about": None}
+    return {"data": data_name(str(cfg.task.data)), "training": training(cfg), "about": None}
 
 
 def training(cfg) -> dict:
     """Return batch, precision, optimizer and schedule of a run, None where fairseq's configuration does not say."""
     batch = OmegaConf.select(cfg, "dataset.batch_size")
-    if batch is not None:  # else --max-tokens decides
+    is_float16 = any(OmegaConf.select(cfg, f"common.{name}") for name in ("fp16", "memory_efficient_fp16", "amp"))
+    if OmegaConf.select(cfg, "dataset.max_tokens") is not None:  # which decides how many samples there are
+        batch = None
+    if batch is not None:
         often, ranks = OmegaConf.select(cfg, "optimization.update_freq"), "distributed_training.distributed_world_size"
         batch *= (often or [1])[0] * (OmegaConf.select(cfg, ranks) or 1)
     schedule = OmegaConf.to_container(OmegaConf.select(cfg, "lr_scheduler") or OmegaConf.create(), resolve=True)
     schedule = {key: value for key, value in schedule.items() if key not in ("lr", "max_update")}  # said elsewhere
     return {
         "samples_per_update": batch,
-        "precision": OmegaConf.select(cfg, "criterion.autocast"),
+        "precision": "float16" if is_float16 else OmegaConf.select(cfg, "criterion.autocast"),
         "optimizer": OmegaConf.select(cfg, "optimizer._name"),
         "learning_rate": (OmegaConf.select(cfg, "optimization.lr") or [None])[0],
         "schedule": {key.strip("_"): value for key, value in schedule.items() if value is not None},

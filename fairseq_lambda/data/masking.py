@@ -56,6 +56,11 @@ class TokenMasker:
                     "--mask-whole-words needs SentencePiece pieces, but no symbol of dict.txt "
                     "starts with U+2581: leave the flag out, or binarise with a SentencePiece model"
                 )
+            if sum(starts) < sum(symbol.endswith(WORD_START) for symbol in dictionary.symbols):
+                raise ValueError(
+                    "--mask-whole-words needs pieces with U+2581 before each word, but in dict.txt it is behind: leave "
+                    "the flag out, or train the SentencePiece model without treat_whitespace_as_suffix"
+                )
             self._word_start = np.array(starts)
 
     def __call__(self, tokens: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

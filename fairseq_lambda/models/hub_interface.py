@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from fairseq import checkpoint_utils, utils
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
 from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
@@ -22,6 +23,7 @@ from fairseq_lambda.models.many_texts import ManyTexts
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
 from fairseq_lambda.models.task_of_checkpoint import task_of
+from fairseq_lambda.models.trust import check_options
 from fairseq_lambda.symbols import MASK, WORD_START
 
 logger = logging.getLogger(__name__)
@@ -81,18 +83,22 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
             with_present_options(cfg.model)
             cfg.model.load_checkpoint_heads, cfg.model.lambda_backend = True, backend
             cfg.task.setdefault("required_seq_len_multiple", 1)  # older checkpoints lack it
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
-            task = task_of(cfg.task, saved, dictionary, labels)
-            with open_dict(cfg):
-                cfg.task = task.cfg
-            (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], task=task, state=state)
         piece_file = path.parent / "sentencepiece.model"
         pieces = None
         if "sentencepiece" in saved:
             pieces = saved["sentencepiece"].numpy().tobytes()
         elif piece_file.is_file():
             pieces = piece_file.read_bytes()
-        return cls(cfg, task, model, pieces).eval()
+        try:
+            with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten at once
+                task = task_of(cfg.task, saved, dictionary, labels)
+                with open_dict(cfg):
+                    cfg.task = task.cfg
+                (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], task=task, state=state)
+            return cls(cfg, task, model, pieces).eval()
+        except (RuntimeError, TypeError, KeyError, OmegaConfBaseException) as error:  # weights that do not fit
+            reason = f"{type(error).__name__} {str(error).strip()}".splitlines()[0]
+            raise CheckpointError(f"{path}: its options, weights and pieces do not fit together ({reason})") from error
 
     def encode(self, sentence: str, *addl_sentences, no_separator: bool = False) -> Tensor:
         """Return ids (n,) of ``<s> A </s>`` or ``<s> A </s> </s> B </s>``; ``<mask>`` in a text is the mask.
@@ -238,6 +244,9 @@ def _fill_all(text: str, best: list, dictionary) -> list:
 
 def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     before, after = text[:start], text[start + len(MASK) :]
+    if piece.endswith(WORD_START) and piece != WORD_START:  # a vocabulary with the spaces at the ends of words
+        token = piece.removesuffix(WORD_START)
+        return Prediction(before + token + after, probability, token)
     token = piece.removeprefix(WORD_START)
     before = before.rstrip()  # a piece that starts no word continues the one before it
     if before and piece.startswith(WORD_START):
@@ -248,17 +257,22 @@ def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
 def load_checkpoint(path: Path) -> dict:
     """Return fairseq's state of a checkpoint or an exported model, checked against its checksums.
 
-    A checkpoint is read by torch.load with weights_only on.
+    A checkpoint is read by torch.load with weights_only on, and its options are checked before fairseq sees them.
 
     Raises:
-        ValueError: not a checkpoint, torn or altered, or holding more than tensors and plain values.
+        ValueError: not a checkpoint of this plugin, torn or altered, or holding more than tensors and plain values.
     """
     if is_exported(path):
-        return read_exported(path)
+        state = read_exported(path)
+        try:
+            check_options(OmegaConf.to_container(state["cfg"]))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path} cannot be read as an exported model: {error}") from None
+        return state
     state = read_header(path)
     check_whole(path)
     try:
-        state["cfg"]["task"], state["cfg"]["model"]
+        check_options(state["cfg"])
         with weights_only():
             state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
     except Exception as error:

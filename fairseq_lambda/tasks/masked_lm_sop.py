@@ -66,18 +66,12 @@ class MaskedLMSOPTask(SymbolsTask):
         """
         if dictionary is not None:
             return cls(cfg, dictionary)
-        folder = _folders(cfg)[0]
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"there is no data folder {folder}: {REMEDY}")
-        file = os.path.join(folder, "dict.txt")
-        if not os.path.isfile(file):
-            raise FileNotFoundError(f"{file} is missing: {REMEDY}")
-        try:
-            dictionary = Dictionary.load(file)
-        except Exception as error:  # fairseq raises bare Exception, ValueError and RuntimeError
-            raise ValueError(f"{file} is not a fairseq dictionary ({error}): {REMEDY}") from error
-        logger.info("dictionary: %d symbols", len(dictionary))
+        folder, *others = _folders(cfg)
+        dictionary = _read_dictionary(folder)
         task = cls(cfg, dictionary)
+        logger.info("dictionary: %d symbols", len(task.dictionary))
+        for other in others:  # now, and not when an epoch gets to it
+            task.check_dictionary(other)
         task.read_sentencepiece(folder)
         return task
 
@@ -94,7 +88,7 @@ class MaskedLMSOPTask(SymbolsTask):
         """
         folders = _folders(self.cfg)
         folder = folders[(epoch - 1) % len(folders)]
-        self._check_dictionary(folder)
+        self.check_dictionary(folder)
         path = os.path.join(folder, split)
         if combine and os.path.isfile(f"{path}1.idx"):
             raise ValueError(
@@ -103,6 +97,8 @@ class MaskedLMSOPTask(SymbolsTask):
             )
         corpus = Corpus(path, self.dictionary.eos())
         unknown = corpus.check_tokens(self._symbols_of_text, self.dictionary.pad(), self.dictionary.unk())
+        if unknown == corpus.content[-1]:
+            raise ValueError(f"{path} has only words that are not in the vocabulary (<unk>): {REMEDY}")
         documents = len(corpus.document_starts())
         if documents == 1:
             if self.sentence_objective == "nsp":
@@ -126,16 +122,19 @@ class MaskedLMSOPTask(SymbolsTask):
         self.datasets[split] = dataset
         self._log(path, dataset, documents, unknown)
 
-    def _check_dictionary(self, folder: str) -> None:
-        """Raise ValueError if the data was binarised with symbols other than this task's, which the ids do not show."""
-        file = os.path.join(folder, "dict.txt")
-        if os.path.isfile(file):
-            dictionary = Dictionary.load(file)
-            dictionary.add_symbol(MASK)
-            if found := difference(self.dictionary.symbols, dictionary.symbols):
-                raise ValueError(
-                    f"{file} does not fit: the model was trained with {found}. Use data binarised with its dict.txt"
-                )
+    def check_dictionary(self, folder: str) -> None:
+        """Check that data was binarised with this task's symbols, which the ids do not show.
+
+        Raises:
+            FileNotFoundError, ValueError: it was not, or its ``dict.txt`` is missing or cannot be read.
+        """
+        dictionary = _read_dictionary(folder)
+        dictionary.add_symbol(MASK)
+        if found := difference(self.dictionary.symbols, dictionary.symbols):
+            raise ValueError(
+                f"{folder}/dict.txt does not fit: the model was trained with {found}. Use data binarised with its "
+                "dict.txt"
+            )
 
     def _log(self, path: str, dataset: SentencePairDataset, documents: int, unknown: int) -> None:
         corpus, plan = dataset.corpus, dataset.plan
@@ -192,6 +191,18 @@ class MaskedLMSOPTask(SymbolsTask):
     def max_positions(self) -> int:
         """Return the largest number of tokens in a sample."""
         return self.cfg.tokens_per_sample
+
+
+def _read_dictionary(folder: str) -> Dictionary:
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no data folder {folder}: {REMEDY}")
+    file = os.path.join(folder, "dict.txt")
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"{file} is missing: {REMEDY}")
+    try:
+        return Dictionary.load(file)
+    except Exception as error:  # fairseq raises bare Exception, ValueError and RuntimeError
+        raise ValueError(f"{file} is not a fairseq dictionary ({error}): {REMEDY}") from error
 
 
 def _folders(cfg) -> list[str]:

@@ -10,7 +10,9 @@ from test_recovery import refused
 from training import differences, load, train
 
 from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS
+from fairseq_lambda.commands import evaluate
 from fairseq_lambda.commands import export as command
+from fairseq_lambda.files import sha256
 from fairseq_lambda.models import LambdaBertModel
 from fairseq_lambda.models.hub_interface import load_checkpoint
 
@@ -102,9 +104,67 @@ def test_attack_files(name, with_its_sum, exported):
     (exported / WEIGHTS).write_bytes(ATTACKS[name])
     if with_its_sum:
         config = json.loads((exported / CONFIG).read_text())
-        del config["sha256"][WEIGHTS]
+        config["sha256"][WEIGHTS] = sha256(exported / WEIGHTS)
         (exported / CONFIG).write_text(json.dumps(config))
     refuse(exported)
+
+
+def edited(exported, **parts):
+    config = json.loads((exported / CONFIG).read_text())
+    for part, options in parts.items():
+        config[part] = {**config[part], **options} if options else options
+    (exported / CONFIG).write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("form", ["exported", "checkpoint"])
+def test_options_of_a_checkpoint_run_no_code(form, exported, toy_run, tmp_path):
+    """fairseq's wav2vec2 evaluates this option as Python."""
+    code = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch() or [(512, 10, 5)]"
+    model = {"_name": "wav2vec2", "conv_feature_layers": code}
+    if form == "exported":
+        edited(exported, model=model)
+    else:
+        state = torch.load(toy_run / "checkpoint_last.pt", weights_only=True)
+        state["cfg"]["model"] = model
+        exported = tmp_path / "run"
+        exported.mkdir()
+        torch.save(state, exported / "checkpoint_last.pt")
+    with pytest.raises(ValueError, match="its model, wav2vec2, is not one of this plugin"):
+        LambdaBertModel.from_pretrained(exported)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"model": {"_name": "none"}}, "its model, none, is not one of this plugin"),
+        ({"task": {"_name": "translation"}}, "its task, translation, is not one of this plugin"),
+        ({"task": None}, "it has no options of its task"),
+        ({"model": {"note": ["${oc.env:HOME}"]}}, "the option note of its model refers to something outside"),
+        ({"sha256": None}, "is not as it was exported|is not among the files|NoneType"),
+        ({"model": {"encoder_embed_dim": 10**9}}, "do not fit together"),
+        ({"model": {"encoder_embed_dim": "wide"}}, "do not fit together"),
+    ],
+)
+def test_options_that_do_not_belong_there_are_one_line(parts, message, exported):
+    edited(exported, **parts)
+    with pytest.raises(ValueError, match=message) as caught:
+        LambdaBertModel.from_pretrained(exported)
+    assert "\n" not in str(caught.value) and str(exported) in str(caught.value)
+
+
+def test_every_file_needs_its_sum(exported):
+    config = json.loads((exported / CONFIG).read_text())
+    del config["sha256"]["dict.txt"]
+    (exported / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"dict\.txt is not among the files that were exported"):
+        load_checkpoint(exported / WEIGHTS)
+
+
+def test_another_criterion_is_not_built_by_evaluate(exported, toy_data):
+    edited(exported, criterion={"_name": "wav2vec"})
+    with pytest.raises(ValueError, match="criterion, wav2vec, is not one of this plugin"):
+        evaluate.main([str(exported), "--data", str(toy_data), "--cpu"])
 
 
 def refuse(folder):

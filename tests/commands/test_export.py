@@ -5,11 +5,12 @@ import json
 import facts
 import pytest
 from conftest import random_documents, write_split
+from omegaconf import OmegaConf
 from test_hub_interface import trained  # noqa: F401  a fixture
 
 from fairseq_lambda.checkpointing.exported import CONFIG, WEIGHTS
 from fairseq_lambda.commands import blimp, evaluate, export
-from fairseq_lambda.commands.card import fine_tuned_card
+from fairseq_lambda.commands.card import data_name, fine_tuned_card
 from fairseq_lambda.commands.card_scores import read_scores
 from fairseq_lambda.files import sha256
 from fairseq_lambda.finetuning.labels import Labels
@@ -64,6 +65,13 @@ def test_the_card_has_all_scores_and_what_no_checkpoint_knows(model, tmp_path):
 
     config, card = exported(model / "model", tmp_path / "single", "--scores", *files)  # other bytes: float32
     assert "Measured on this" not in card and f"| valid | {evaluation['splits']['valid']['mlm_ppl']:.2f} | " in card
+
+
+def test_the_data_and_the_precision_of_other_runs():
+    assert data_name("data-bin/one:/x/two/") == "one, two" and data_name(".") is None and data_name("..:a") is None
+    half = {"common": {"fp16": True}, "criterion": {"autocast": "none"}, "dataset": {"batch_size": 4, "max_tokens": 99}}
+    found = export.training(OmegaConf.create(half))
+    assert found["precision"] == "float16" and found["samples_per_update"] is None
 
 
 def test_how_it_was_trained_is_kept_by_an_export_of_an_export(trained, model, tmp_path):  # noqa: F811

@@ -115,6 +115,14 @@ def test_whole_words_need_sentencepiece():
         masker(word_dictionary(), whole_words=True)
 
 
+def test_whole_words_need_the_space_before_the_word():
+    dictionary = Dictionary()
+    for symbol in ("\u2581", "the\u2581", "run", "ning\u2581", symbols.MASK):
+        dictionary.add_symbol(symbol)
+    with pytest.raises(ValueError, match="U\\+2581 before each word"):
+        masker(dictionary, whole_words=True)
+
+
 def test_dictionary_without_words():
     dictionary = Dictionary()
     dictionary.add_symbol(symbols.MASK)

@@ -17,7 +17,7 @@ from training import load, train
 
 from fairseq_lambda.commands import export as export_command
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import load_checkpoint
+from fairseq_lambda.models.hub_interface import _fill, load_checkpoint
 
 WORDS = "the river runs north of a small town and its people built many bridges over the water in spring".split()
 
@@ -156,6 +156,11 @@ def test_moved_and_exported_folders_work_the_same(bert, trained, tmp_path):
     (tmp_path / "out" / "README.md").unlink()
     export_command.main([str(trained), "--dest", str(tmp_path / "out"), "--force"])
     assert {p.name for p in (tmp_path / "out").iterdir()} == names
+
+
+def test_a_piece_with_its_space_behind_is_filled_in_without_it():
+    filled = _fill("The <mask> sat.", 4, "cat\u2581", 0.5)
+    assert filled == ("The cat sat.", 0.5, "cat")
 
 
 def test_a_checkpoint_from_before_there_were_gates(trained, tmp_path):

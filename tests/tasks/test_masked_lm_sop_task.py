@@ -287,3 +287,20 @@ def test_model_with_too_few_positions(folder, monkeypatch):
     model.max_positions = lambda: 31
     with pytest.raises(ValueError, match=r"--tokens-per-sample 32 .*--max-positions 31"):
         task.build_model(None)
+
+
+def test_all_folders_are_checked_at_once(folder, tmp_path):
+    other = binarise(tmp_path / "other", random_documents(20))
+    assert make_task(f"{folder}:{other}").dictionary == make_task(folder).dictionary
+    (other / "dict.txt").write_text("a 1\na 1\n")
+    with pytest.raises(ValueError, match=r"other/dict\.txt is not a fairseq dictionary .*Duplicate"):
+        make_task(f"{folder}:{other}")
+    (other / "dict.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"other/dict\.txt is missing"):
+        make_task(f"{folder}:{other}")
+
+
+def test_a_split_of_unknown_words_only(tmp_path):
+    folder = binarise(tmp_path / "data", [[[3, 3], [3]]] * 3)
+    with pytest.raises(ValueError, match="only words that are not in the vocabulary"):
+        make_task(folder).load_dataset("valid")
