@@ -73,6 +73,9 @@ class FineTuned:
         single = isinstance(texts, str)
         first = [texts] if single else list(texts)
         second = None if pair is None else [pair] if isinstance(pair, str) else list(pair)
+        for text in (*first, *(second or [])):
+            if not isinstance(text, str):
+                raise TypeError(f"classify takes texts (str), not {type(text).__name__}")
         if self.labels.texts != ANY and (second is None) != (self.labels.texts == 1):
             raise ValueError(
                 f"this model reads {self.labels.texts} text(s) at a time: "
@@ -101,6 +104,8 @@ class FineTuned:
             words = split_words(words)
         single = not words or isinstance(words[0], str)
         texts = [words] if single else words
+        if not all(isinstance(text, list | tuple) and all(isinstance(word, str) for word in text) for text in texts):
+            raise TypeError("tag takes a text, the words of a text, or a list of lists of words")
         names = self.labels.names
         tagged = []
         for text, rows in zip(texts, self.word_outputs(texts), strict=True):

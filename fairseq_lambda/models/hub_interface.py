@@ -3,7 +3,6 @@
 import itertools
 import logging
 import re
-import reprlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, 
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
 from fairseq_lambda.models.fine_tuned import FineTuned
 from fairseq_lambda.models.lambda_bert_config import plain
-from fairseq_lambda.models.many_texts import ManyTexts
+from fairseq_lambda.models.many_texts import ManyTexts, checked_ids
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
 from fairseq_lambda.models.task_of_checkpoint import task_of
@@ -119,16 +118,8 @@ class LambdaBertHubInterface(FineTuned, ManyTexts, RobertaHubInterface):
         Raises:
             ValueError: not whole numbers of that shape, or one outside the vocabulary.
         """
-        try:
-            tokens = torch.as_tensor(tokens).cpu()
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"decode takes ids, not {reprlib.repr(tokens)}") from None
-        if tokens.dim() != 1:
-            raise ValueError(f"decode takes the ids of one text, (n,), not {tuple(tokens.shape)}: decode row by row")
         dictionary = self.task.source_dictionary
-        for index in tokens.tolist():
-            if not isinstance(index, int) or index not in range(len(dictionary)):
-                raise ValueError(f"decode: {index} is not an id of this vocabulary, 0 to {len(dictionary) - 1}")
+        tokens = checked_ids(tokens, len(dictionary))
         texts = [[]]
         for index, following in itertools.pairwise([*tokens.tolist(), None]):
             if index == dictionary.eos() and following == dictionary.eos():

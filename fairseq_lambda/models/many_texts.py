@@ -1,5 +1,6 @@
 """The part of the hub that takes any number of texts: vectors, scores, features."""
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -112,8 +113,34 @@ class ManyTexts:
     ) -> Iterator[Result]:
         """Yield what ``function``, of ids (b, n), returns for each text; a single str, or ids (n,), are one text."""
         texts = [texts] if _is_one(texts) else texts
-        tokens = (self.encode(text) if isinstance(text, str) else torch.as_tensor(text).cpu() for text in texts)
+        size = len(self.task.source_dictionary)
+        tokens = (self.encode(text) if isinstance(text, str) else checked_ids(text, size, least=1) for text in texts)
         return by_length(function, tokens, self.task.source_dictionary.pad(), max_tokens)
+
+
+def checked_ids(ids, size: int, least: int = 0) -> Tensor:
+    """Return the ids of one text, (n,), on the CPU.
+
+    Args:
+        ids: a tensor, or what one can be made of.
+        size: of the vocabulary.
+        least: the smallest n.
+
+    Raises:
+        ValueError: not whole numbers of that shape, too few, or one outside the vocabulary.
+    """
+    try:
+        tokens = torch.as_tensor(ids).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"neither a text nor ids: {reprlib.repr(ids)}") from None
+    if tokens.dim() != 1 or len(tokens) < least:
+        raise ValueError(f"the ids of one text are (n,), not {tuple(tokens.shape)}: give the rows one by one")
+    wrong = (
+        tokens if tokens.is_floating_point() or tokens.dtype == torch.bool else tokens[(tokens < 0) | (tokens >= size)]
+    )
+    if len(wrong):
+        raise ValueError(f"{wrong[0].item()} is not an id of this vocabulary, 0 to {size - 1}")
+    return tokens
 
 
 def _is_one(texts) -> bool:

@@ -110,6 +110,8 @@ def test_tags_of_spans(trained, tmp_path, monkeypatch, capsys):  # noqa: F811
     bert = LambdaBertModel.from_pretrained(tmp_path / "run")
     long = [w for words, _ in sentences(30, seed=1) for w in words]
     expected = [t for _, tags in sentences(30, seed=1) for t in tags]
+    with pytest.raises(TypeError, match="tag takes a text, the words of a text, or a list of lists"):
+        bert.tag([["a"], "bc"])
     tagged = bert.tag(long)
     assert [t.word for t in tagged] == long and [t.label for t in tagged] == expected
     assert [t.label for t in bert.tag("in the town")] == ["O", "O", "B-PLACE"]

@@ -26,6 +26,8 @@ def test_label_names_are_those_of_the_file_on_every_line(topic, capsys):  # noqa
     rows = topics(40, seed=1)
     bert = LambdaBertModel.from_pretrained(topic / "run")
     assert [found.label for found in bert.classify([text for _, text in rows])] == [label for label, _ in rows]
+    with pytest.raises(TypeError, match="classify takes texts .str., not int"):
+        bert.classify([1])
     lines = predicted(capsys, topic / "run", topic / "test.tsv")
     assert [line["label"] for line in lines] == [label for label, _ in rows]
     for line in lines:

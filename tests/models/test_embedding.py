@@ -48,6 +48,17 @@ def test_batches_change_nothing(bert, pooling):
     torch.testing.assert_close(bert.embed([bert.encode(text) for text in TEXTS], pooling), expected)
 
 
+@pytest.mark.parametrize("ids, message", [
+    (torch.tensor([0, 99_999]), "99999 is not an id of this vocabulary"), (torch.tensor([-1]), "-1 is not an id"),
+    (torch.tensor([0.5]), "0.5 is not an id"), ([torch.tensor([])], r"are \(n,\), not \(0,\)"),
+    ([b"bytes"], "neither a text nor ids: b'bytes'"),
+])  # fmt: skip
+def test_what_is_neither_a_text_nor_ids(bert, ids, message):
+    for function in (bert.embed, bert.score):
+        with pytest.raises(ValueError, match=message):
+            function(ids)
+
+
 def test_one_text_and_none(bert):
     vector = bert.embed("a small town")
     assert vector.shape == (1, 16) and torch.equal(bert.embed(bert.encode("a small town")), vector)

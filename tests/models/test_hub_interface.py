@@ -66,10 +66,10 @@ def test_decode_without_pieces_of_pairs_and_of_what_is_no_text(bert):
     ids = bert.encode("the river <mask>.", "many bridges")
     assert bert.decode(ids) == ["the river <mask>.", "many bridges"] == bert.decode(ids.tolist())
     assert bert.decode(torch.tensor([], dtype=torch.int64)) == ""
-    with pytest.raises(ValueError, match="ids of one text.*row by row"):
+    with pytest.raises(ValueError, match="ids of one text.*one by one"):
         bert.decode(ids[None])
     for bad in ([0, -1, 2], [0, 99999], [0.5], [1.0], "the river", None, [[0], [1, 2]]):
-        with pytest.raises(ValueError, match="decode"):
+        with pytest.raises(ValueError, match="not an id of this vocabulary|neither a text nor ids|ids of one text"):
             bert.decode(bad)
     for bad in (None, 5, b"text", ["two", "texts"]):
         with pytest.raises(TypeError, match="encode takes texts .str., not"):
