@@ -19,7 +19,7 @@ def require_fairseq() -> None:
     except ImportError as error:
         raise ImportError(
             f"this part of fairseq_lambda needs fairseq ({error}). Install the distribution that fits this Python with "
-            '`pip install "fairseq_lambda[fairseq]"` (from a checkout: `pip install -e ".[fairseq]"`)'
+            '`pip install -e ".[fairseq]"` in a checkout'
         ) from error
     finally:
         root.removeHandler(taken)

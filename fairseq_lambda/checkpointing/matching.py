@@ -39,6 +39,9 @@ def check_match(state: dict, path: Path, task, model, with_optimizer: bool = Tru
         raise CheckpointError(f"{path} does not fit: {error}") from error
     if with_optimizer:
         different += _differing_task(cfg.get("task") or {}, task)
+    if different and not with_optimizer:  # a new run, which can still be given another architecture
+        flags = [flag if there is True else f"{flag} {there}" for flag, there, _ in different if there]
+        remedy = f"add {' '.join(flags)}" if flags else "leave that flag out"
     for flag, there, here in different:
         raise CheckpointError(
             f"{path} does not fit: it was trained with {flag} {there}, and this run has {here}: {remedy}"

@@ -100,16 +100,13 @@ def message_for_the_user(error: Exception, argv: list[str]) -> str | None:
 HOUSEKEEPING = re.compile(
     "can_reuse_epoch_itr|reuse_dataloader|rebuild_batches|creating new batches|grouped total_num_itrs"
     "|loading train data|Start iterating|begin dry-run|Preparing to (load|save)|Saving checkpoint to|Finished saving"
-    r"|num. expert model|--user-dir=.* has already been imported|detected shared parameter: .*\.bias <- "
+    r"|{'_name'|num. expert model|--user-dir=.* has already been imported|detected shared parameter: .*\.bias <- "
 )
 
 
-def is_for_the_user(record: logging.LogRecord, has_log_file: bool) -> bool:
-    """Return whether to show a line; the whole configuration, of 5 kB, only if no ``--log-file`` holds it."""
-    message = record.getMessage()
-    if record.levelno > logging.INFO:
-        return True
-    return not (HOUSEKEEPING.match(message) or (has_log_file and message.startswith("{'_name'")))
+def is_for_the_user(record: logging.LogRecord) -> bool:
+    """Return whether to show a line. The whole configuration, of 5 kB, is in ``--log-file`` and in every checkpoint."""
+    return record.levelno > logging.INFO or not HOUSEKEEPING.match(record.getMessage())
 
 
 def end_with_parent() -> None:
@@ -134,9 +131,8 @@ def main() -> None:
     )
     from fairseq_cli.train import cli_main
 
-    has_log_file = "--log-file" in sys.argv
     for handler in logging.root.handlers:
-        handler.addFilter(lambda record: is_for_the_user(record, has_log_file))
+        handler.addFilter(is_for_the_user)
     if "--distributed-world-size" not in sys.argv:
         sys.argv += ranks_from_torchrun(os.environ, "--cpu" in sys.argv)
     try:

@@ -22,9 +22,12 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     args = parser.parse_args(argv)
     try:
+        from transformers.utils import logging as transformers_logging
+
         from fairseq_lambda.conversion.from_transformers import from_transformers
     except ImportError as error:
         raise ValueError(f"{error}: pip install 'transformers>=4.57' protobuf") from error
+    transformers_logging.disable_progress_bar()  # a conversion takes seconds
     report = from_transformers(args.folder, args.dest, args.sentencepiece, args.force)
     print(
         f"written to {args.dest}: {report['model']}, {report['weights']} weights bit-equal, logits within "

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("matplotlib"):
             raise
-        parser.error('the pictures need matplotlib: pip install "fairseq_lambda[inspection]"')
+        parser.error('the pictures need matplotlib: pip install -e ".[inspection]"')
     reads = open_model(args.model)
     layers = None
     if args.layers != "all":

@@ -46,6 +46,8 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.output is not None and args.output.is_file() and _is_same(args.file, args.output):
         parser.error(f"--output {args.output} is the file to read: choose another one")
+    if args.file != STANDARD_INPUT and not Path(args.file).exists():
+        raise FileNotFoundError(f"{args.file}: there is no such file; {STANDARD_INPUT} is standard input")
     hub = LambdaBertModel.from_pretrained(args.model)
     labels = hub.labels
     if torch.cuda.is_available() and not args.cpu:

@@ -18,9 +18,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace the folder if it exists")
     args = parser.parse_args(argv)
     try:
+        from transformers.utils import logging as transformers_logging
+
         from fairseq_lambda.conversion.to_transformers import to_transformers
     except ImportError as error:
         raise ValueError(f"{error}: pip install 'transformers>=4.57' protobuf") from error
+    transformers_logging.disable_progress_bar()  # a conversion takes seconds
     report = to_transformers(args.checkpoint, args.dest, args.force)
     ids = f"ids of {report['sentences']:,} sentences equal" if report["sentences"] else (
         "no tokenizer, as the model came without a sentencepiece.model"

@@ -1,6 +1,7 @@
 """A folder that transformers loads, made from any folder that the hub loads."""
 
 import json
+import shutil
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -63,6 +64,8 @@ def to_transformers(checkpoint: Path, destination: Path, force: bool = False) ->
     destination.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(destination) as part:
         model.save_pretrained(part)
+        for file in part.glob("*.safetensors"):  # which safetensors makes readable by its owner only
+            shutil.copymode(part / CONFIG, file)
         if hub.bpe is not None:
             limit = hub.model.max_positions()
             pieces = hub.bpe.processor.serialized_model_proto()

@@ -7,6 +7,7 @@ from fairseq_lambda.corpora.splitting import TRAIN
 
 MAX_UNKNOWN_RATE = 0.001
 MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # with --vocabulary-from, where a better vocabulary is not an option
+_SHORT_DOCUMENTS = 2.5  # sentences per document: between blank lines there are probably paragraphs
 # fewer sentences per paragraph than this: their ends were not recognised, or each line is a sentence
 _FEW_SENTENCES = 1.05
 
@@ -18,6 +19,11 @@ def warnings_of(counts: dict[str, SplitCounts], headings: int, layout: Layout, l
         warnings.append(
             f"{train.sentences / train.paragraphs:.2f} sentences per paragraph: if the text has more than one sentence "
             f"per line, their ends were not recognised (--language is {language}; Thai and Lao mark none)"
+        )
+    if not layout.has_titles and train.sentences < _SHORT_DOCUMENTS * train.documents:
+        warnings.append(
+            f"{train.sentences / train.documents:.1f} sentences per document: blank lines divide documents, so remove "
+            "those between the paragraphs of a text, or give JSON lines with one text each"
         )
     if headings and not layout.has_titles:
         warnings.append(f"{headings} lines such as `= Title =` in the train split are left out as headings")

@@ -32,7 +32,7 @@ _ARCHIVES = {
     )
     for name in [f"{corpus}-raw-v1.zip" if form == "raw" else f"{corpus}-v1.zip"]
 }
-_OWN_LICENCE = "that of the text (WikiText and Wikipedia: CC BY-SA)"
+_OWN_LICENCE = "that of the text"
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _sample(path: Path, step: int) -> Iterator[str]:
 def _too_large(vocab_size: int, largest: int) -> PrepareError:
     return PrepareError(
         f"a vocabulary of {vocab_size} is far too large for this text: the largest possible is "
-        f"{largest}; pass --vocab-size {largest} or less, or use more text"
+        f"{largest}; pass --vocab-size {largest} or less, use more text, or take a model's by --vocabulary-from"
     )
 
 

@@ -73,7 +73,8 @@ class LambdaBertConfig(PretrainedConfig):
             None: there are no pairs then.
 
     Raises:
-        ValueError: an option out of its range, or two that contradict each other, naming them.
+        ValueError: an option out of its range, or two that contradict each other, naming them; or the configuration is
+            that of a folder for fairseq.
     """
 
     model_type = "lambda_bert"
@@ -123,6 +124,8 @@ class LambdaBertConfig(PretrainedConfig):
         tie_word_embeddings=True,
         **kwargs,
     ):
+        if {"criterion", "sha256"} <= kwargs.keys():
+            raise ValueError("this is a folder of lambda-bert export: convert it with lambda-bert to-transformers")
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers

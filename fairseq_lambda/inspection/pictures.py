@@ -1,4 +1,4 @@
-"""Pictures of the results of inspection. They need matplotlib: ``pip install "fairseq_lambda[inspection]"``."""
+"""Pictures of the results of inspection. They need matplotlib: ``pip install -e ".[inspection]"``."""
 
 from collections.abc import Sequence
 from pathlib import Path

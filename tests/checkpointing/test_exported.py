@@ -199,6 +199,12 @@ def test_a_training_starts_from_any_form_of_a_model(form, toy_data, toy_run, tmp
     assert not differences(dict(before), dict(after))
 
 
+def test_a_new_run_is_told_all_flags_that_it_lacks(toy_data, toy_run, tmp_path, capsys):
+    new = (toy_data, tmp_path / "new", 1, "--finetune-from-model", toy_run)
+    message = refused(capsys, *new, "--lambda-layers", "0", "--lambda-norm", "rms")
+    assert message.rstrip().endswith(": add --lambda-layers 0,1 --lambda-norm layer"), message
+
+
 def test_a_folder_without_a_model_is_named(toy_data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     message = refused(capsys, toy_data, tmp_path / "new", 1, "--finetune-from-model", tmp_path / "empty")

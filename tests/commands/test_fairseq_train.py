@@ -41,11 +41,9 @@ def test_only_lines_for_the_user_are_shown(monkeypatch, capsys):
         logging.getLogger("fairseq").warning("rebuild_batches")
 
     monkeypatch.setattr("fairseq_cli.train.cli_main", log)
-    for flags, configuration in (([], ["{'_name': None}"]), (["--log-file", "log"], [])):
-        monkeypatch.setattr(sys, "argv", ["fairseq-train", *flags])
-        fairseq_train.main()
-        shown = [line.rpartition(" | ")[2] for line in capsys.readouterr().out.splitlines()]
-        assert shown == [*configuration, "detected shared parameter: a.weight <- b.weight", "rebuild_batches"]
+    fairseq_train.main()
+    shown = [line.rpartition(" | ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["detected shared parameter: a.weight <- b.weight", "rebuild_batches"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do this")

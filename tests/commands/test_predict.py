@@ -28,6 +28,8 @@ def test_label_names_are_those_of_the_file_on_every_line(topic, capsys):  # noqa
     assert [found.label for found in bert.classify([text for _, text in rows])] == [label for label, _ in rows]
     with pytest.raises(TypeError, match="classify takes texts .str., not int"):
         bert.classify([1])
+    with pytest.raises(FileNotFoundError, match="nowhere: there is no such file; - is standard input"):
+        predict.main([str(topic / "run"), "nowhere", "--cpu"])
     lines = predicted(capsys, topic / "run", topic / "test.tsv")
     assert [line["label"] for line in lines] == [label for label, _ in rows]
     for line in lines:
@@ -101,7 +103,7 @@ def test_the_file_to_read_is_not_written_over(topic, tmp_path, capsys):  # noqa:
 
 
 @pytest.mark.parametrize("file,message", [
-    ("one\ttwo\n", "the model reads one text at a time"), (None, "No such file"),
+    ("one\ttwo\n", "the model reads one text at a time"), (None, "there is no such file"),
 ])  # fmt: skip
 def test_predict_refuses(topic, tmp_path, file, message):  # noqa: F811
     if file:

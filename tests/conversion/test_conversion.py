@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from fairseq_lambda import __version__
+from fairseq_lambda.checkpointing.exported import SHIPPED
 from fairseq_lambda.conversion import checks, to_transformers
 from fairseq_lambda.conversion.from_transformers import from_transformers
 from fairseq_lambda.huggingface import LambdaBertConfig
@@ -233,6 +234,16 @@ def test_nothing_is_written_unless_all_is_equal(trained, tmp_path, monkeypatch):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_all_may_read_the_files(converted):
+    modes = {path.stat().st_mode & 0o777 for path in converted.iterdir() if path.is_file()}
+    assert len(modes) == 1
+
+
+def test_a_folder_for_fairseq_is_not_taken_for_one_of_transformers():
+    with pytest.raises(ValueError, match="convert it with lambda-bert to-transformers"):
+        LambdaBertConfig.from_pretrained(SHIPPED / "lambda_bert_mini-enwiki")
+
+
 def test_what_fairseq_cannot_have_is_refused(converted, tmp_path):
     def edited(**changes):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -266,7 +277,11 @@ def test_the_commands(trained, tmp_path):  # noqa: F811
             [*run, *map(str, command)], cwd=tmp_path, env=environment(), capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert "weights bit-equal" in done.stdout and "ids of 1,000 sentences equal" in done.stdout
+        assert (
+            "it/s" not in done.stderr
+            and "weights bit-equal" in done.stdout
+            and "ids of 1,000 sentences equal" in done.stdout
+        )
     card = (tmp_path / "there/README.md").read_text()
     assert "trust_remote_code=True" in card and f"| trained with | fairseq_lambda {__version__} |" in card
     done = subprocess.run(

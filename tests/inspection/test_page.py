@@ -97,7 +97,7 @@ def test_three_texts_and_a_missing_matplotlib(trained, tmp_path, monkeypatch, ca
         monkeypatch.delattr(inspection, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(trained, "the", "--out", tmp_path / "x") == 2
-    assert 'pip install "fairseq_lambda[inspection]"' in capsys.readouterr().err
+    assert 'pip install -e ".[inspection]"' in capsys.readouterr().err
 
 
 def test_the_hub_interface_is_read_as_its_core_is(trained, tmp_path):  # noqa: F811

@@ -58,7 +58,7 @@ def test_what_needs_fairseq_says_what_to_install(part):
     done = run(f"import fairseq_lambda.{part}")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError") and 'pip install "fairseq_lambda[fairseq]"' in last
+    assert last.startswith("ImportError") and 'pip install -e ".[fairseq]"' in last
 
 
 def test_the_core_imports_quickly():

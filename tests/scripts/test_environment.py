@@ -116,3 +116,27 @@ def test_without_an_index_the_check_is_skipped_and_says_so():
     environment = os.environ | {"https_proxy": "http://127.0.0.1:9"}
     done = subprocess.run([ROOT / "scripts/check_fresh.sh"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "skipped" in done.stdout
+
+
+@pytest.mark.parametrize(("active", "made", "expected"), [
+    ("fairseq", True, "active"), ("nothing", True, "made"), (None, True, "made"), ("nothing", False, "python3"),
+])  # fmt: skip
+def test_commands_run_in_the_active_environment_if_fairseq_is_there(tmp_path, active, made, expected):
+    def fake(folder, has_fairseq=True):
+        (folder / "bin").mkdir(parents=True)
+        python = folder / "bin/python"
+        python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit {int(not has_fairseq)}\necho {folder.name}\n')
+        python.chmod(0o755)
+        return python
+
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/lambda_bert.sh", tmp_path / "scripts")
+    variables = {"PATH": f"{tmp_path / 'python3/bin'}:/usr/bin:/bin"}
+    fake(tmp_path / "python3").rename(tmp_path / "python3/bin/python3")
+    if active:
+        fake(tmp_path / "active", active == "fairseq")
+        variables["VIRTUAL_ENV"] = str(tmp_path / "active")
+    if made:
+        fake(tmp_path / "made").parent.parent.rename(tmp_path / ".venv")
+    run = ["bash", str(tmp_path / "scripts/lambda_bert.sh"), "fill-mask"]
+    assert subprocess.run(run, env=variables, capture_output=True, text=True, check=True).stdout == f"{expected}\n"
