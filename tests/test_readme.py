@@ -184,11 +184,13 @@ def test_speed_is_what_was_measured():
         assert cells[9] == " / ".join(peak), tokens
     readme = " ".join(Page("README.md").text.split())
     short, long = over["512"][0], float(over["8,192"][0])
-    assert f"{short} times as long at 512 tokens on two CPU cores, and {long:.1f} times at 8,192" in readme
     hybrid, wide = ([over["512"][i], f"{float(over['8,192'][i]):.1f}"] for i in (1, 2))
+    assert f"{hybrid[0]} times as long at 512 tokens, and {hybrid[1]} times at 8,192, as one with one attention" in readme
     fewer = 100 - 100 * rows["lambda", 512]["parameters"] / rows["baseline", 512]["parameters"]
-    assert f"with {fewer:.0f} % fewer parameters; with one attention layer it is {' and '.join(hybrid)} times" in readme
-    assert f"with as many parameters {' and '.join(wide)} (" in readme
+    assert f"{short} and {long:.1f} times as one with lambda layers alone, which has {fewer:.0f} % fewer" in readme
+    assert f"or, with as many, {' and '.join(wide)}." in readme
+    steps = [rows[model, 8192]["peak_bytes"] for model in ("lambda", "baseline")]
+    assert f"Peak memory is {steps[0] / steps[1]:.1f} of a Transformer's" in readme
 
 
 def test_peers_took_what_the_page_says():
