@@ -40,6 +40,7 @@ class WholeCopies(PathManager):
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
         if PathManager.path_requires_pathmanager(dst_path):
             return PathManager.copy(src_path, dst_path, overwrite=overwrite)
+        _check_lock(dst_path)
         copy_whole(src_path, dst_path)
         return True
 
@@ -68,9 +69,18 @@ def _saving(original):
                 obj["extra_state"][version.KEY] = version.__version__
         if async_write or PathManager.path_requires_pathmanager(str(filename)):
             return original(obj, filename, async_write=async_write)
+        _check_lock(filename)
         save_whole(obj, filename)
 
     return torch_persistent_save
+
+
+def _check_lock(file) -> None:
+    """End this run if another one has taken its folder over, whose checkpoints it would write over."""
+    try:
+        lock.check(Path(file).parent)
+    except CheckpointError as error:
+        sys.exit(f"error: {error}")
 
 
 def _loading(original, is_ours):
