@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 # no text in UTF-8 starts with any of them
-_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_XZ, _GZIP = b"\xfd7zXZ\x00", b"\x1f\x8b"
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # the second: a frame to skip, as pzstd writes first
 _BZIP2 = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
+_START = 10  # bytes that show the kind
 _BLOCK = 1 << 14  # bytes: text that repeats unpacks to some thousand times as many
 SUFFIXES = (".xz", ".gz", ".bz2", ".zst")
 
@@ -22,19 +24,22 @@ def unpacked(file: BinaryIO) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
     gzip also reports damage by an OSError without a number.
 
     Args:
-        file: at its start, with ``peek``; what is not compressed is returned as it is.
+        file: at its start, with ``peek``; of what is not compressed, the text is what is in the file.
 
     Raises:
         ValueError: it is compressed with zstd, and the package ``zstandard`` is missing.
     """
-    start = file.peek(10)
+    start = file.peek(_START)
+    if len(start) < _START and b"\n" not in start:  # a pipe hands over what has been written to it so far
+        start = file.readline(_START)
+        file = io.BufferedReader(_Rejoined(start, file))
     if start.startswith(_XZ):
         return _frames(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), between=b"\0"), (lzma.LZMAError, EOFError)
     if start.startswith(_GZIP):
         return gzip.open(file), (zlib.error, EOFError)
     if _BZIP2.match(start):
         return _frames(file, bz2.BZ2Decompressor), (EOFError,)
-    if start.startswith(_ZSTD):
+    if _ZSTD.match(start):
         try:
             import zstandard
         except ImportError:
@@ -49,6 +54,22 @@ def unpacked(file: BinaryIO) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
 
 def _frames(*args, **named) -> BinaryIO:
     return io.BufferedReader(_Frames(*args, **named), 1 << 20)
+
+
+class _Rejoined(io.RawIOBase):
+    """A file of which ``start`` has been read already, from its start."""
+
+    def __init__(self, start: bytes, file: BinaryIO):
+        self._start, self._file = start, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        part = self._start[: len(buffer)] or self._file.read1(len(buffer))
+        self._start = self._start[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 class _Frames(io.RawIOBase):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,14 +39,23 @@ def output(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a path to write to, as :func:`whole` does, for a file that a user has named.
 
     Of a link, the file that it points to is replaced. What is not a file, such as a pipe or ``/dev/stdout``, cannot be
-    replaced: then ``path`` itself is yielded.
+    replaced: then ``path`` itself is yielded. An earlier file passes its permissions on. The file is written in a
+    private folder beside ``path``, since the user may have a file of any other name there.
+
+    Raises:
+        OSError: nothing was written, or the file cannot be synced or renamed.
     """
     path = Path(path)
     if str(path).startswith(OPEN_FILES) or (path.exists() and not path.is_file()):
         yield path
-    else:
-        with whole(os.path.realpath(path)) as unfinished:
-            yield unfinished
+        return
+    path = Path(os.path.realpath(path))
+    with _private_folder(path) as place:
+        unfinished = Path(place, path.name)
+        yield unfinished
+        if path.exists():
+            shutil.copymode(path, unfinished)
+        rename(unfinished, path)
 
 
 @contextlib.contextmanager
@@ -60,10 +70,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         OSError: the folder cannot be made, synced or renamed, or ``path`` is a file.
     """
     path = Path(path)
-    private = tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent, ignore_cleanup_errors=True
-    )
-    with private as place:
+    with _private_folder(path) as place:
         new, old = Path(place, "new"), Path(place, "old")
         new.mkdir()  # the outer folder is readable by its owner only; this one has the usual permissions
         yield new
@@ -103,8 +110,15 @@ def check_destination(path: Path, force: bool, mark: str, flag: str = "--dest", 
         raise FileExistsError(f"{path} is not a folder with {mark}, so --force leaves it: choose another {flag}")
 
 
+def _private_folder(path: Path) -> tempfile.TemporaryDirectory:
+    """Return a folder of a new name beside ``path``, which exists as long as its context."""
+    return tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent, ignore_cleanup_errors=True
+    )
+
+
 def rename(source: Path, target: Path) -> None:
-    """Rename a file within its folder, over any earlier file; return once content and name are on the disk."""
+    """Rename a file within its file system, over any earlier file; return once content and name are on the disk."""
     _sync(source)
     os.replace(source, target)
     _sync(target.parent)

@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, and are synced before and after they get their name."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -18,8 +19,8 @@ def steps(monkeypatch):
     def spy(name):
         function = getattr(os, name)
 
-        def call(target, *more):
-            result = function(target, *more)
+        def call(target, *more, **named):
+            result = function(target, *more, **named)
             if name == "open":
                 opened[result] = target
             else:
@@ -60,6 +61,38 @@ def test_of_a_users_link_the_target_is_replaced(tmp_path):
             path.write_text("new")
         assert (tmp_path / name).is_symlink()
     assert content(tmp_path / "inner") == {"old": "new", "absent": "new"}
+
+
+def test_a_users_file_is_synced_before_it_gets_its_name_and_its_folder_after(tmp_path, steps):
+    with files.output(tmp_path / "file") as path:
+        path.write_text("new")
+        assert not steps
+    assert steps == [("fsync", "file"), ("replace", "file"), ("fsync", tmp_path.name)]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_no_other_file_of_the_user_is_touched(tmp_path, works):
+    for name in ("file", "file.tmp", ".file.tmp"):
+        (tmp_path / name).write_text("old")
+    with contextlib.suppress(KeyboardInterrupt), files.output(tmp_path / "file") as path:
+        path.write_text("new")
+        if not works:
+            raise KeyboardInterrupt
+    assert content(tmp_path) == {"file": "new" if works else "old", "file.tmp": "old", ".file.tmp": "old"}
+
+
+def test_a_users_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path):
+    (tmp_path / "private").touch(0o600)
+    before = os.umask(0o027)
+    try:
+        for name in ("private", "new"):
+            with files.output(tmp_path / name) as path:
+                path.write_text("new")
+    finally:
+        os.umask(before)
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("private", "new")}
+    assert modes == {"private": 0o600, "new": 0o640}
 
 
 def test_a_pipe_and_standard_output_are_written_to(tmp_path, capfd):

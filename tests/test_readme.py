@@ -185,7 +185,9 @@ def test_speed_is_what_was_measured():
     readme = " ".join(Page("README.md").text.split())
     short, long = over["512"][0], float(over["8,192"][0])
     hybrid, wide = ([over["512"][i], f"{float(over['8,192'][i]):.1f}"] for i in (1, 2))
-    assert f"{hybrid[0]} times as long at 512 tokens, and {hybrid[1]} times at 8,192, as one with one attention" in readme
+    assert (
+        f"{hybrid[0]} times as long at 512 tokens, and {hybrid[1]} times at 8,192, as one with one attention" in readme
+    )
     fewer = 100 - 100 * rows["lambda", 512]["parameters"] / rows["baseline", 512]["parameters"]
     assert f"{short} and {long:.1f} times as one with lambda layers alone, which has {fewer:.0f} % fewer" in readme
     assert f"or, with as many, {' and '.join(wide)}." in readme

@@ -21,8 +21,9 @@ from fairseq_lambda import version
 from fairseq_lambda.checkpointing import lock, patience
 from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
 from fairseq_lambda.checkpointing.matching import check_match
+from fairseq_lambda.checkpointing.position import batches_had, changes
 from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
-from fairseq_lambda.checkpointing.recovery import LAST, recover
+from fairseq_lambda.checkpointing.recovery import LAST, go_back, recover
 from fairseq_lambda.checkpointing.writing import copy_whole, save_whole
 from fairseq_lambda.modules.norms import MaskedBatchNorm
 
@@ -40,6 +41,7 @@ class WholeCopies(PathManager):
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
         if PathManager.path_requires_pathmanager(dst_path):
             return PathManager.copy(src_path, dst_path, overwrite=overwrite)
+        _check_lock(dst_path)
         copy_whole(src_path, dst_path)
         return True
 
@@ -68,9 +70,18 @@ def _saving(original):
                 obj["extra_state"][version.KEY] = version.__version__
         if async_write or PathManager.path_requires_pathmanager(str(filename)):
             return original(obj, filename, async_write=async_write)
+        _check_lock(filename)
         save_whole(obj, filename)
 
     return torch_persistent_save
+
+
+def _check_lock(file) -> None:
+    """End this run if another one has taken its folder over, whose checkpoints it would write over."""
+    try:
+        lock.check(Path(file).parent)
+    except CheckpointError as error:
+        sys.exit(f"error: {error}")
 
 
 def _loading(original, is_ours):
@@ -201,8 +212,8 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
     check_match(state, path, trainer.task, trainer.get_model(), not (cfg.reset_optimizer or weights_alone))
     if weights_alone:
         return GO_ON, 0
+    updates = 0 if cfg.reset_optimizer else state["optimizer_history"][-1]["num_updates"]
     if not cfg.reset_optimizer:
-        updates = state["optimizer_history"][-1]["num_updates"]
         if 0 < trainer.cfg.optimization.max_update <= updates:
             more = "raise --updates (fairseq-train: --max-update) to train longer"
             logger.info(f"{path} has {updates} updates: nothing left to do ({more})")
@@ -216,15 +227,14 @@ def _prepare(cfg, trainer) -> tuple[int, int]:
                 "--finetune-from-model to a new run with another --save-dir"
             )
         logger.info(f"resuming from {path} at {updates} updates (use another --save-dir to start afresh)")
-    before = state["cfg"]["distributed_training"]["distributed_world_size"]
-    had = before * state["extra_state"]["train_iterator"].get("iterations_in_epoch", 0)
-    again = had % trainer.data_parallel_world_size
-    if again and not cfg.reset_dataloader:
-        logger.warning(
-            f"{path} was written by {before} processes, but {trainer.data_parallel_world_size} resume: "
-            f"{again} of the {had} batches of this epoch so far will be seen again"
-        )
-    return GO_ON, had
+    if cfg.restore_file != LAST or cfg.reset_optimizer:
+        keeps_last = not cfg.no_last_checkpoints and not is_exported(path)
+        for line in go_back(Path(cfg.save_dir), path, updates, keeps_last):
+            logger.warning(line)
+    if not cfg.reset_dataloader:
+        for line in changes(state, path, trainer.cfg, trainer.data_parallel_world_size):
+            logger.warning(line)
+    return GO_ON, batches_had(state)
 
 
 def _file_to_load(cfg) -> tuple[Path | None, bool]:

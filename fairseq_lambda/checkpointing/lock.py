@@ -1,15 +1,18 @@
 """One run per ``--save-dir``: a second one would write over the checkpoints of the first."""
 
 import atexit
+import contextlib
 import json
 import logging
 import os
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from fairseq_lambda.checkpointing.reading import CheckpointError
+from fairseq_lambda.checkpointing.writing import explained
 
 NAME = "run.lock"
 BEAT, STALE = 20, 120  # seconds between signs of life, and without one until the owner counts as dead
@@ -25,39 +28,54 @@ _held: dict[Path, tuple[threading.Event, str]] = {}  # the event that stops the 
 def take(folder: Path) -> None:
     """Lock ``folder`` for this process until it ends; a thread renews the date of the lock every 20 seconds.
 
-    The lock of a dead owner does not count. On this machine its death is noticed at once; on another machine, or if
-    the owner's process number is in use again, 120 seconds after its last sign of life.
+    The lock of a dead owner does not count. On this machine its death is noticed at once, and a live owner keeps its
+    lock even while it is suspended; on another machine an owner is dead 120 seconds after its last sign of life.
 
     Raises:
         CheckpointError: another process holds it; the message names it.
+        OSError: the lock cannot be written; nothing is left behind.
     """
     path = folder.resolve() / NAME
     if path in _held:
         return
-    owner, is_there = _owner(path), path.exists()
-    if owner is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # that of a dead owner
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        ours = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n"
+    process, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
+    ours = {"host": socket.gethostname(), "process": process, "started": _started(process), "since": since}
+    ours = json.dumps(ours) + "\n"
+    found = _read(path)
+    if _owner(path) is None:
         try:
-            with open(path, "x") as file:  # of two that start at once, one succeeds
-                file.write(ours)
-        except FileExistsError:
-            owner = UNKNOWN
-        if owner is None and is_there:  # of two that find a dead lock, the second may remove that of the first
+            if found is not None:
+                _remove(path, found)
+            _create(path, ours)
+        except OSError as error:
+            raise explained(error, path) from error
+        if found is not None:
             time.sleep(SETTLE)
-            owner = None if _says(path, ours) else _owner(path) or UNKNOWN
-    if owner is not None:
+    if _read(path) != ours:
+        owner = _owner(path) or UNKNOWN
+        expiry = f" (if it is dead, its lock {path} expires after {STALE} seconds)"
         raise CheckpointError(
-            f"{folder} has been in use by process {owner['process']} on {owner['host']} since {owner['since']}: "
-            f"wait for it, stop it, or choose another --save-dir (if it is dead, its lock {path} expires after "
-            f"{STALE} seconds)"
+            f"{folder} has been in use by {_named(owner)} since {owner['since']}: wait for it, stop it, or choose "
+            f"another --save-dir{'' if owner['host'] == socket.gethostname() else expiry}"
         )
     stop = threading.Event()
     _held[path] = stop, ours
     threading.Thread(target=_beat, args=(path, stop, ours), daemon=True).start()
     atexit.register(release, folder)
+
+
+def check(folder: Path) -> None:
+    """Check, before a file is written to ``folder``, that no other process has taken this one's lock over.
+
+    Raises:
+        CheckpointError: one has; the message names it.
+    """
+    path = folder.resolve() / NAME
+    if path in _held and _is_lost(path, _held[path][1]):
+        raise CheckpointError(
+            f"{path} now belongs to {_named(_owner(path) or UNKNOWN)}, since this run gave no sign of life for {STALE} "
+            "seconds: it ends without saving, so that the other run's checkpoints stay"
+        )
 
 
 def release(folder: Path) -> None:
@@ -66,45 +84,80 @@ def release(folder: Path) -> None:
     stop, ours = _held.pop(path, (None, ""))
     if stop is not None:
         stop.set()
-        if _says(path, ours):
+        if not _is_lost(path, ours):
             path.unlink(missing_ok=True)
 
 
 def _beat(path: Path, stop: threading.Event, ours: str) -> None:
     while not stop.wait(BEAT):
-        try:
-            if not _says(path, ours):
-                logger.error(
-                    f"{path} no longer belongs to this run, which gave no sign of life for {STALE} seconds: another "
-                    "run may have started in its folder"
-                )
-                return
+        if _is_lost(path, ours):
+            logger.error(
+                f"{path} no longer belongs to this run, which gave no sign of life for {STALE} seconds: another run "
+                "may have started in its folder. This one ends when it is about to save"
+            )
+            return
+        with contextlib.suppress(OSError):  # the folder is gone, or the disk does not answer
             os.utime(path)
-        except OSError:  # the folder is gone, or the disk does not answer
-            continue
 
 
-def _says(path: Path, ours: str) -> bool:
-    """Return whether the lock is the one that says ``ours``."""
+def _create(path: Path, text: str) -> None:
+    """Write a lock unless there is one: of two processes that start at once, one succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(path, "x") as file:
+        try:
+            file.write(text)
+            file.flush()
+        except BaseException:  # an empty lock would keep the next run out
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _remove(path: Path, dead: str) -> None:
+    """Remove the lock that says ``dead``, and no other: of two that find it, the second meets the lock of the first."""
+    aside = path.with_name(f"{NAME}.{uuid.uuid4().hex}")
     try:
-        return path.read_text() == ours
+        os.rename(path, aside)
     except FileNotFoundError:
-        return False
+        return
+    if _read(aside) == dead:
+        aside.unlink()
+    else:
+        os.rename(aside, path)
+
+
+def _read(path: Path) -> str | None:
+    """Return what a lock says; None if there is none, or if the disk does not answer."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def _is_lost(path: Path, ours: str) -> bool:
+    """Return whether the lock has become another process's; if it was removed by hand, nobody else has it."""
+    return _read(path) not in (None, ours)
 
 
 def _owner(path: Path) -> dict | None:
     """Return who holds the lock, or None if no live process does."""
     try:
-        if time.time() - path.stat().st_mtime > STALE:
+        is_stale = time.time() - path.stat().st_mtime > STALE
+        owner = json.loads(path.read_text(errors="replace"))
+        is_here = owner["host"] == socket.gethostname()
+        if is_here and not _is_alive(owner["process"]):
             return None
-        owner = json.loads(path.read_text())
-        if owner["host"] == socket.gethostname() and not _is_alive(owner["process"]):
-            return None
-        return owner
+        started = _started(owner["process"]) if is_here else None
+        if started is not None and owner.get("started") is not None:  # else the number may be another process's by now
+            is_stale = started != owner["started"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        return UNKNOWN  # it is being written
+        owner = UNKNOWN  # it is being written
+    return None if is_stale else owner
+
+
+def _named(owner: dict) -> str:
+    return f"process {owner['process']} on {owner['host']}"
 
 
 def _is_alive(process: int) -> bool:
@@ -115,3 +168,15 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass
     return process != os.getpid()  # a lock with our own number that we do not hold is left from a dead process
+
+
+def _started(process: int) -> int | None:
+    """Return when a process of this machine started, in ticks since it booted; 0 if it has ended but is still listed.
+
+    A process number is used again, but not with the same start. None if the system does not say, as outside Linux.
+    """
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return 0 if state in "ZX" else int(fields[18])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,15 +20,7 @@ def save_whole(state: dict, path) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            with whole(path) as part:
-                torch.save(state, part)
-            return
-        except Exception as error:  # torch raises RuntimeError where the disk is full
-            if attempt == ATTEMPTS - 1:
-                raise _explained(error, Path(path)) from error
-            time.sleep(PAUSE)
+    _write(path, lambda part: torch.save(state, part))
 
 
 def copy_whole(source, target) -> None:
@@ -36,14 +29,22 @@ def copy_whole(source, target) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    try:
-        with whole(target) as part:
-            shutil.copyfile(source, part)
-    except OSError as error:
-        raise _explained(error, Path(target)) from error
+    _write(target, lambda part: shutil.copyfile(source, part))
 
 
-def _explained(error: Exception, path: Path) -> OSError:
+def _write(path, write: Callable[[Path], object]) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            with whole(path) as part:
+                write(part)
+            return
+        except Exception as error:  # torch raises RuntimeError where the disk is full
+            if attempt == ATTEMPTS - 1:
+                raise explained(error, Path(path)) from error
+            time.sleep(PAUSE)
+
+
+def explained(error: Exception, path: Path) -> OSError:
     """Return the error as one line with a remedy."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):

@@ -1,12 +1,14 @@
 """``lambda-bert curve``: draws the learning curves of training runs, from the files that --log-file wrote."""
 
+import math
 import re
 from pathlib import Path
 
 from fairseq_lambda.commands.parser import Parser
+from fairseq_lambda.files import output
 
-TRAINING = re.compile(r"^epoch \d+:.* mlm_ppl=([\d.]+),.* num_updates=(\d+)", re.MULTILINE)
-VALIDATION = re.compile(r"^epoch \d+ \| valid on .* \| mlm_ppl ([\d.]+) .*\| num_updates (\d+)", re.MULTILINE)
+TRAINING = re.compile(r"^epoch \d+:.* mlm_ppl=(\S+?),.* num_updates=(\d+)", re.MULTILINE)
+VALIDATION = re.compile(r"^epoch \d+ \| valid on .* \| mlm_ppl (\S+) .*\| num_updates (\d+)", re.MULTILINE)
 Curve = dict[int, float]  # updates to perplexity
 
 
@@ -26,13 +28,14 @@ def draw(curves: dict[str, tuple[Curve, Curve]], path: Path) -> None:
     """Draw the curves of one or more runs, given by name; ``path`` ends in .png, .svg or .pdf."""
     from matplotlib.figure import Figure
 
+    curves = {name: (_finite(training), _finite(validation)) for name, (training, validation) in curves.items()}
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for i, (name, (training, validation)) in enumerate(curves.items()):
         label = f"{name}: " if len(curves) > 1 else ""
-        axis.plot(*zip(*training.items(), strict=True), color=f"C{i}", alpha=0.4, label=f"{label}training")
+        axis.plot(training.keys(), training.values(), color=f"C{i}", alpha=0.4, label=f"{label}training")
         if validation:
-            axis.plot(*zip(*validation.items(), strict=True), color=f"C{i}", marker="o", label=f"{label}validation")
+            axis.plot(validation.keys(), validation.values(), color=f"C{i}", marker="o", label=f"{label}validation")
             last, perplexity = list(validation.items())[-1]
             axis.annotate(f"{perplexity:.1f}", (last, perplexity), (0, 7), textcoords="offset points", ha="center")
     axis.set(xlabel="updates", ylabel="perplexity of masked tokens", yscale="log")
@@ -42,11 +45,13 @@ def draw(curves: dict[str, tuple[Curve, Curve]], path: Path) -> None:
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     axis.set_title(title(curves))
-    figure.savefig(path, dpi=120)
+    with output(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, format=path.suffix[1:])
 
 
 def title(curves: dict[str, tuple[Curve, Curve]]) -> str:
-    """Return the title of the picture: where the best run ended."""
+    """Return the title of the picture: where the best run ended, by its last perplexity that is a finite number."""
+    curves = {name: (training, _finite(validation)) for name, (training, validation) in curves.items()}
     ends = {name: list(validation.items())[-1] for name, (_, validation) in curves.items() if validation}
     if not ends:
         return "No validation yet"
@@ -54,6 +59,16 @@ def title(curves: dict[str, tuple[Curve, Curve]]) -> str:
     updates, perplexity = ends[best]
     which = f"{best}: " if len(curves) > 1 else ""
     return f"{which}validation perplexity {perplexity:.1f} after {updates:,} updates"
+
+
+def not_finite(curve: Curve) -> int | None:
+    """Return the updates from which on no perplexity is a finite number, or None if the last one is."""
+    after = max(_finite(curve), default=-1)
+    return next((updates for updates in curve if updates > after), None)
+
+
+def _finite(curve: Curve) -> Curve:
+    return {updates: perplexity for updates, perplexity in curve.items() if math.isfinite(perplexity)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -81,3 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     except ImportError as error:
         raise ValueError(f"{error}: pip install matplotlib") from error
     print(f"written to {args.out}")
+    for name, parts in curves.items():
+        for part, curve in zip(("training", "validation"), parts, strict=True):
+            if (updates := not_finite(curve)) is not None:
+                print(f"{name}: the perplexity of {part} is not a finite number from {updates:,} updates on")

@@ -31,14 +31,14 @@ class TextFile:
         except OSError as error:
             raise PrepareError(f"cannot read {path}: {error.strerror}") from None
         try:
-            start = self._file.peek(4)
-            for mark, what in _NO_TEXTS.items():
-                if start.startswith(mark):
-                    raise PrepareError(f"{path} is {what}")
             try:
                 self._text, self._damage = unpacked(self._file)
             except ValueError as error:
                 raise PrepareError(f"{path} is {error}") from None
+            start = b"" if self._damage else self._text.peek(5)
+            for mark, what in _NO_TEXTS.items():
+                if start.startswith(mark):
+                    raise PrepareError(f"{path} is {what}")
         except BaseException:
             self._file.close()
             raise

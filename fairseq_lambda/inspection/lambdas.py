@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairseq_lambda.files import whole
+from fairseq_lambda.files import output
 from fairseq_lambda.inspection.reader import Text, is_lambda_layer, reader, reading
 
 MAX_TOKENS = 8192  # of a batch, including padding
@@ -47,7 +47,7 @@ def lambdas(
     first = reads.mixings[layers[0]]
     shape = (len(texts), len(layers), first.dim_k, first.dim_v)
     path = Path(path)
-    with whole(path) as unfinished:
+    with output(path) as unfinished:
         array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape)
         for done, rows, batch in batches(reads, texts, max_tokens):
             tokens, padding = reads.padded(batch)

@@ -112,6 +112,7 @@ def test_a_copy_that_fails_leaves_the_old_file(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(writing.shutil, "copyfile", half)
+    monkeypatch.setattr(writing, "PAUSE", 0)
     with pytest.raises(OSError, match="No space left on device; free some space"):
         writing.copy_whole(folder / "checkpoint_1_4.pt", folder / LAST)
     assert content(folder) == before
@@ -132,6 +133,21 @@ def test_a_save_that_fails_once_is_whole_the_second_time(folder, monkeypatch):
     monkeypatch.setattr(writing, "PAUSE", 0)
     writing.save_whole({"a": torch.ones(2)}, folder / LAST)
     assert len(calls) == 2 and torch.equal(load(folder)["a"], torch.ones(2))
+
+
+def test_a_copy_that_fails_twice_is_whole_the_third_time(folder, monkeypatch):
+    copy, calls = shutil.copyfile, []
+
+    def failing(source, part):
+        if not calls.append(part) and len(calls) < 3:
+            part.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        copy(source, part)
+
+    monkeypatch.setattr(writing.shutil, "copyfile", failing)
+    monkeypatch.setattr(writing, "PAUSE", 0)
+    writing.copy_whole(folder / "checkpoint_1_4.pt", folder / LAST)
+    assert len(calls) == 3 and content(folder)[LAST] == content(folder)["checkpoint_1_4.pt"]
 
 
 def test_training_resumes_by_itself_and_ends_as_if_nothing_had_been(toy_data, folder, tmp_path, caplog):

@@ -32,3 +32,21 @@ def test_resumed_run_is_the_uninterrupted_one(toy_data, tmp_path, caplog, norm, 
     assert not differences(state_of_training(tmp_path / "whole"), state_of_training(tmp_path / "parts"))
     assert all(line in expected for line in first + second)
     assert len([n for n, _ in first + second if n == "train_inner"]) == [n for n, _ in expected].count("train_inner")
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"), [([], None), (["--batch-size", 8, "--seed", 2], "--seed 1, now 2, --batch-size 4, now 8")]
+)
+def test_other_batches_in_the_middle_of_an_epoch_are_no_secret(flags, warned, toy_data, tmp_path, caplog):
+    train(toy_data, tmp_path, 6, of=UPDATES)
+    caplog.clear()
+    train(toy_data, tmp_path, 8, *flags, of=UPDATES)
+    lines = [line for line in caplog.messages if "seen twice" in line]
+    assert len(lines) == bool(warned)
+    assert warned is None or f"was saved after 6 batches of an epoch with {warned}: until the end" in lines[0]
+
+
+def test_other_batches_at_the_end_of_an_epoch_are_no_matter(toy_data, tmp_path, caplog):
+    train(toy_data, tmp_path, EPOCH, of=UPDATES)
+    train(toy_data, tmp_path, EPOCH + 1, "--batch-size", 8, of=UPDATES)
+    assert "seen twice" not in caplog.text

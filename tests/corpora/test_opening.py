@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from fairseq_lambda.compressed import unpacked
 from fairseq_lambda.corpora import opening
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.opening import TextFile
@@ -39,6 +40,52 @@ def test_lines_are_those_of_the_text_whatever_packs_it(tmp_path, pack, parts):
     assert lines(path) == io.BytesIO(TEXT).readlines()
     with TextFile(path) as file:
         assert file.position <= 1 << 16 and len(list(file)) and file.position == path.stat().st_size
+
+
+@pytest.mark.parametrize("kind", [0x50, 0x5F])
+def test_the_frames_of_zstd_that_are_to_be_skipped(tmp_path, kind):
+    """pzstd writes one before each frame."""
+    skipped = bytes([kind]) + b"\x2a\x4d\x18\4\0\0\0abcd"
+    (tmp_path / "text").write_bytes(2 * (skipped + zstd(TEXT)) + skipped)
+    assert lines(tmp_path / "text") == io.BytesIO(2 * TEXT).readlines()
+    (tmp_path / "text").write_bytes(skipped + zstd(TEXT) + skipped[:-1])
+    with pytest.raises(PrepareError, match="text is damaged or cut short"):
+        lines(tmp_path / "text")
+
+
+class Trickle(io.RawIOBase):
+    """A pipe to which a byte is written at a time; it counts what was read."""
+
+    def __init__(self, data):
+        self.data, self.read_so_far = data, 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        part = self.data[self.read_so_far : self.read_so_far + 1]
+        buffer[: len(part)] = part
+        self.read_so_far += len(part)
+        return len(part)
+
+
+@pytest.mark.parametrize("text", [b"", b"B", b"no line end", b"(a\nb\n", "\ufeffä\n".encode(), 99 * b"line\n"])
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
+def test_a_pipe_that_hands_over_little_at_a_time(pack, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(tmp_path), "open", lambda *_: io.BufferedReader(Trickle(pack(text))))
+    assert lines(tmp_path) == io.BytesIO(text).readlines()
+
+
+def test_a_zip_archive_from_a_slow_pipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(tmp_path), "open", lambda *_: io.BufferedReader(Trickle(b"PK\3\4\x14\0" + bytes(99))))
+    with pytest.raises(PrepareError, match="a zip archive"):
+        TextFile(tmp_path)
+
+
+def test_no_more_than_the_first_line_is_awaited():
+    """Somebody may be typing."""
+    pipe = Trickle(b"(a)\nb\n")
+    assert unpacked(io.BufferedReader(pipe))[0].readline() == b"(a)\n" and pipe.read_so_far == 4
 
 
 @pytest.mark.parametrize("pack", list(PACKERS.values())[1:], ids=list(PACKERS)[1:])

@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> Counter:
             text = log.read_text()
             tally["restarts that resumed from a checkpoint"] += len(re.findall("resuming from", text))
             tally["unfinished writes reported"] += len(re.findall("an unfinished write", text))
-            tally["saves completed on restart"] += len(re.findall("the save was cut short", text))
+            tally["saves completed on restart"] += len(re.findall("a save was cut short", text))
             for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
                 different = differences(state_of_training(work / "whole", name), state_of_training(folder, name))
                 tally["end states that differ"] += bool(different)
