@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
 from fairseq_lambda.ops import check_backend, lambda_mix, lambda_mix_documents
+from fairseq_lambda.ops.autocast import autocast_dtype
 from fairseq_lambda.ops.documents import Documents
 
 NORMS = ("layer", "rms", "batch", "none")
@@ -125,8 +126,8 @@ class LambdaLayer(nn.Module):
             )
         if documents is not None and return_lambda:
             raise ValueError("return_lambda=True does not work with packed documents: give each document its own row")
-        if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # once here, else in each projection
+        if (dtype := autocast_dtype(x.device)) and x.dtype != torch.float64:  # which autocast leaves alone
+            x = x.to(dtype)  # once here, else in each projection
         tensors = [t.to(x.dtype) for t in self.projections(x, padding_mask, documents)]  # norms may give float32
         if documents is None:
             y, content_lambda = lambda_mix(*tensors, self.backend)

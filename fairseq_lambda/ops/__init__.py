@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.fourier.cost import prefers_fourier
@@ -140,11 +141,12 @@ def lambda_mix(
     if is_transformed() and backend not in ("auto", "reference"):
         raise ValueError(f"backend={backend} does not support torch.func: use backend=auto or backend=reference")
     if is_recording() or (backend == "auto" and is_transformed()):
-        return lambda_mix_unrolled(queries, keys, values, position_embedding)
-    position_embedding = trim(position_embedding, queries.shape[1])
-    backend = resolve_backend(backend, queries, values, position_embedding)
-    with torch.autocast(queries.device.type, enabled=False):  # the results have the dtype of the inputs
-        return _FUNCTIONS[backend](queries, keys, values, position_embedding)
+        function = lambda_mix_unrolled
+    else:
+        position_embedding = _trimmed(position_embedding, queries.shape[1], backend)
+        function = _FUNCTIONS[resolve_backend(backend, queries, values, position_embedding)]
+    with without_autocast(queries.device):  # the results have the dtype of the inputs
+        return function(queries, keys, values, position_embedding)
 
 
 def lambda_mix_documents(
@@ -168,7 +170,7 @@ def lambda_mix_documents(
     if on_line and backend in ("auto", "banded"):
         if backend == "auto":
             _log_choice("banded", "cpu", None)
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast(queries.device):
             return lambda_mix_banded(queries, keys, values, position_embedding, documents=documents)[0]
 
     def mix(queries: Tensor, keys: Tensor, values: Tensor, padding_mask: Tensor | None) -> Tensor:

@@ -89,6 +89,21 @@ def test_second_derivatives_of_tensors_that_are_made_of_another(function):
             assert ours.dtype == dtype and (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
+@pytest.mark.parametrize("function", [banded(None), fourier(2)])
+@pytest.mark.parametrize("which,used", [*((i, 0) for i in range(4)), (1, 1), (2, 1)])
+def test_second_derivatives_of_one_tensor_alone(function, which, used):
+    """The others need no gradient, and of the results the content lambda may need none."""
+    tensors = [t.detach() for t in draw(6, 2, 5)]
+
+    def alone(of):
+        x = tensors[which].clone().requires_grad_()
+        y = of(*tensors[:which], x, *tensors[which + 1 :])[used]
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return first, *torch.autograd.grad(first.square().sum(), x)
+
+    torch.testing.assert_close(alone(function), alone(lambda_mix_reference))
+
+
 @pytest.mark.parametrize("function,context", [(banded(16), 23), (fourier(None), 799)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_errs_at_most_twice_what_plain_torch_errs(function, context, dtype):
@@ -163,3 +178,16 @@ def test_autocast_leaves_the_dtype_alone(backend, dtype):
     with torch.autocast("cpu", torch.bfloat16):
         results = lambda_mix(*draw(9, dtype=dtype), backend=backend)
     assert [result.dtype for result in results] == [dtype, dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("order", [1, 2])
+def test_autocast_around_the_backward_pass_changes_nothing(dtype, order):
+    tensors, found = draw(9, dim_u=2, dtype=dtype), []
+    for enabled in (False, True):
+        y, content = lambda_mix(*tensors, backend="banded")
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = y.square().sum() + content.square().sum()
+            found.append(torch.autograd.grad(loss, tensors, create_graph=order == 2))
+    for outside, inside in zip(*found, strict=True):
+        assert torch.equal(outside, inside) and inside.dtype == dtype

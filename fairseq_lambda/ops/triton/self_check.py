@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.eager import runs_eagerly
 from fairseq_lambda.ops.triton.support import kernels
@@ -102,7 +103,7 @@ def _why_wrong(kind: Mixing | Norm) -> str | None:
 def _check(kind: Mixing | Norm) -> str | None:
     """Return why the kernels fail, or None. Leaves the random state alone."""
     against, names, case = _CASES[type(kind)]
-    with torch.autocast(kind.device.type, enabled=False):
+    with without_autocast(kind.device):
         tensors, gradients, expected = case(kind)
         try:
             ours = _kernels(kind)
