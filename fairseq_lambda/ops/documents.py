@@ -92,12 +92,13 @@ class Documents:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Return the softmax of ``logits`` (b, n, c) over the positions of each document, zero where padded."""
+        self.check(logits)
         return _Softmax.apply(logits.flatten(0, 1), self).view_as(logits)
 
-    def all_finite(self, x: Tensor) -> Tensor:
-        """Return (b * n,): whether all numbers of x (b, n, ...) in the position's document are finite."""
-        sums = x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32)).flatten()
-        return torch.segment_reduce(sums, "sum", lengths=self.parts, unsafe=True).isfinite()[self.part_of]
+    def broken(self, x: Tensor) -> Tensor:
+        """Return (b, n, ...): whether that channel of x (b, n, ...) has NaN or infinity in the position's document."""
+        sums = x.new_zeros(len(self.parts), *x.shape[2:]).index_add_(0, self.part_of, 0 * x.flatten(0, 1))
+        return sums.isnan()[self.part_of].view_as(x)
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -149,6 +149,27 @@ def test_what_is_not_finite_stays_in_its_text(backend, bad):
         assert not y[1].isfinite().any() and content[[0, 2]].isfinite().all()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_not_finite_stays_in_its_channel(backend, bad):
+    queries, keys, values, embedding = (t.detach() for t in draw(13, dim_u=2, batch=3, context=9))
+    expected, _ = lambda_mix_reference(queries, keys, values, embedding)
+    values[1, 6, 2, 1] = bad
+    y, _ = lambda_mix(queries, keys, values, embedding, backend=backend)
+    other = torch.ones_like(y, dtype=torch.bool)
+    other[1, ..., 2] = False
+    torch.testing.assert_close(y[other], expected[other], atol=1e-10, rtol=0)
+    assert not y[~other].isfinite().any()
+
+
+def test_large_numbers_whose_sum_overflows_count_as_they_are():
+    queries, keys, values, embedding = (t.detach().float() / 100 for t in draw(6, batch=2, context=3))
+    values[0, [0, 5], 0] = 3e38
+    expected, _ = lambda_mix_reference(*(t.double() for t in (queries, keys, values, embedding)))
+    y, _ = lambda_mix(queries, keys, values, embedding, backend="banded")
+    torch.testing.assert_close(y, expected.float(), atol=0, rtol=1e-4)
+
+
 @pytest.mark.parametrize("where", ["queries", "keys", "values", "gradient"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_a_text_beside_one_that_is_not_finite(backend, where):
