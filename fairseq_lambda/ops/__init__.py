@@ -102,6 +102,31 @@ def trim(position_embedding: Tensor, length: int) -> Tensor:
     return position_embedding[..., excess:-excess] if excess > 0 else position_embedding
 
 
+def _trimmed(position_embedding: Tensor, length: int, backend: str) -> Tensor:
+    """Return what the backend gets of E; "auto" may pick "triton" on CUDA."""
+    for_triton = backend == "triton" or (backend == "auto" and position_embedding.is_cuda)
+    return trim(position_embedding, length, TRITON_CONTEXTS if for_triton else ())
+
+
+def _check(queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor) -> None:
+    """Raise ValueError unless the tensors fit together. While torch.jit.trace records, every comparison would warn."""
+    if torch.jit.is_tracing():
+        return
+    tensors = {"queries": queries, "keys": keys, "values": values, "position_embedding": position_embedding}
+    q, k, v, e = (tensor.shape for tensor in tensors.values())
+    has_dims = (len(q), len(k), len(v), len(e)) == (4, 4, 4, 3)
+    if not (has_dims and q[:2] == k[:2] == v[:2] and q[3] == k[2] == e[0] and k[3] == v[3] == e[1]):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"{shapes} do not fit together: expected (b, n, h, k), (b, n, k, u), (b, n, v, u), (k, u, r)")
+    if q[1] < 1:
+        raise ValueError(f"queries {tuple(q)}: a sequence needs at least one position")
+    if e[2] % 2 == 0:
+        raise ValueError(f"position_embedding has {e[2]} offsets; a centred context needs an odd number")
+    if any((tensor.dtype, tensor.device) != (queries.dtype, queries.device) for tensor in tensors.values()):
+        kinds = ", ".join(f"{name} {tensor.dtype} on {tensor.device}" for name, tensor in tensors.items())
+        raise ValueError(f"{kinds}: all must have one dtype and device")
+
+
 def lambda_mix(
     queries: Tensor,
     keys: Tensor,
@@ -131,12 +156,10 @@ def lambda_mix(
     torch.func, too.
 
     Raises:
-        ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r; torch.func with a backend other
-            than "auto" and "reference".
+        ValueError: see :func:`check_backend` and :func:`resolve_backend`; tensors that do not fit together, n = 0 or an
+            even r; torch.func with a backend other than "auto" and "reference".
     """
-    context = position_embedding.shape[-1]
-    if context % 2 == 0:
-        raise ValueError(f"position_embedding has {context} offsets; a centred context needs an odd number")
+    _check(queries, keys, values, position_embedding)
     backend = check_backend(backend)
     if is_transformed() and backend not in ("auto", "reference"):
         raise ValueError(f"backend={backend} does not support torch.func: use backend=auto or backend=reference")
@@ -163,9 +186,15 @@ def lambda_mix_documents(
 
     On a CPU with a local context, "banded" mixes the whole line at once: its products have the same shapes whatever the
     lengths, and oneDNN compiles code for each new shape. Everything else runs once per group of documents.
+
+    Raises:
+        ValueError: also documents of another batch, and torch.func with any backend.
     """
+    _check(queries, keys, values, position_embedding)
+    documents.check(queries)
     backend = check_backend(backend)
-    position_embedding = trim(position_embedding, documents.longest)  # else each group's gradient has all offsets
+    # here, too, else each group's gradient has all offsets
+    position_embedding = _trimmed(position_embedding, documents.longest, backend)
     on_line = queries.device.type == "cpu" and position_embedding.shape[-1] <= MAX_LINE_CONTEXT
     if on_line and backend in ("auto", "banded"):
         if backend == "auto":

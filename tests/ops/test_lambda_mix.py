@@ -127,6 +127,24 @@ def test_keeps_nothing_but_its_inputs_and_result_for_the_backward_pass(function,
     assert kept == {where(t) for t in tensors + [content_lambda] * with_content}
 
 
+@pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
+@pytest.mark.parametrize("which,message", [
+    (0, "queries .2, 8, 3, 4., keys .2, 9, 4, 1., .* do not fit together: expected .b, n, h, k."),
+    (1, "keys .2, 8, 4, 1., .* do not fit together"),
+    (2, "values .2, 8, 5, 1., .* do not fit together"),
+])  # fmt: skip
+def test_tensors_that_do_not_fit_together_are_refused(backend, which, message):
+    tensors = draw(9)
+    with pytest.raises(ValueError, match=message):
+        lambda_mix(*tensors[:which], tensors[which][:, :8], *tensors[which + 1 :], backend=backend)
+    with pytest.raises(ValueError, match="do not fit together"):
+        lambda_mix(*tensors[:3], tensors[3][:-1], backend=backend)
+    with pytest.raises(ValueError, match="torch.float64 on cpu: all must have one dtype and device"):
+        lambda_mix(*tensors[:which], tensors[which].float(), *tensors[which + 1 :], backend=backend)
+    with pytest.raises(ValueError, match="queries .2, 0, 3, 4.: a sequence needs at least one position"):
+        lambda_mix(*draw(0), backend=backend)
+
+
 def test_backends_that_cannot_serve_say_why():
     tensors = draw(3)
     with pytest.raises(ValueError, match="backend=triton: .*; use backend=auto, or backend=banded"):
