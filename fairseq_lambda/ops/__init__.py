@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "reference", "banded", "fourier", "triton")
 OLD_NAMES = {"chunked": "banded"}
 MAX_LINE_CONTEXT = 255  # the mask of packed documents has one number per position and offset
+TRITON_CONTEXTS = (15, 31, 63, 127, 255)  # Triton compiles its kernels for each number of offsets
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,9 +97,13 @@ def _log_choice(choice: str, device: str, reason: str | None) -> None:
     logger.info(f"lambda backend auto: using {choice!r} on {device}{because}")
 
 
-def trim(position_embedding: Tensor, length: int) -> Tensor:
-    """Return E (k, u, r) without the offsets that do not occur in a sequence of ``length``."""
-    excess = position_embedding.shape[-1] // 2 - (length - 1)
+def trim(position_embedding: Tensor, length: int, contexts: tuple[int, ...] = ()) -> Tensor:
+    """Return E (k, u, r) without the offsets that do not occur in a sequence of ``length``.
+
+    With ``contexts``, ascending, the result has as many offsets as the first of them that suffices, if one does.
+    """
+    occur = 2 * length - 1
+    excess = (position_embedding.shape[-1] - next((r for r in contexts if r >= occur), occur)) // 2
     return position_embedding[..., excess:-excess] if excess > 0 else position_embedding
 
 

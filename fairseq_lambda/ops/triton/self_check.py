@@ -109,6 +109,8 @@ def _check(kind: Mixing | Norm) -> str | None:
             ours = _kernels(kind)
             exact = _results(expected, *([t.double() for t in some] for some in (tensors, gradients)))
             errors = _errors(_results(ours, tensors, gradients), exact)
+        except torch.OutOfMemoryError:  # says nothing about the kernels: the next call may find memory
+            raise
         except Exception as error:  # the compiler and the driver raise many kinds
             first_line = (str(error).strip().splitlines() or [""])[0]
             return f"its kernels fail for {kind} ({type(error).__name__}: {first_line[:200]})"
