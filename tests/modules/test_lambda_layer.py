@@ -8,6 +8,7 @@ import torch
 
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.modules.lambda_layer import NORMS
+from fairseq_lambda.modules.norms import MaskedBatchNorm
 
 BACKENDS = ["reference", "banded"]
 
@@ -202,6 +203,9 @@ def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
     ({"local_context": 4}, "local_context=4: must be odd.*5"),
     ({"local_context": -3}, "local_context=-3"),
     ({"local_context": 0}, "max_positions=None: give the longest"),
+    ({"local_context": 0, "max_positions": 7.5}, "max_positions=7.5: give the longest"),
+    ({"dim_k": True}, "dim_k=True: must be a whole number"),
+    ({"dim_u": 2.0}, "dim_u=2.0: must be a whole number"),
     ({"heads": 3}, "embed_dim=16 is not divisible by heads=3"),
     ({"local_context": None}, "local_context=None: must be odd"),
     ({"local_context": 5.0}, "local_context=5.0: must be odd"),
@@ -211,6 +215,58 @@ def test_low_precision_errs_at_most_twice_plain_torch(dtype, norm):
 def test_bad_options_raise_naming_argument_and_value(options, message):
     with pytest.raises(ValueError, match=message):
         LambdaLayer(16, **{"heads": 2, **options})
+
+
+def test_whole_numbers_may_be_those_of_numpy():
+    numpy = pytest.importorskip("numpy")
+    layer = LambdaLayer(16, numpy.int64(2), dim_k=numpy.int32(4), local_context=numpy.int64(5))
+    assert layer(torch.randn(2, 9, 16)).shape == (2, 9, 16)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 16), (0, 1, 16)])
+@pytest.mark.parametrize("backend", [*BACKENDS, "fourier"])
+def test_an_empty_batch_gives_empty_results_and_gradients_of_zero(backend, shape):
+    layer, x = make(backend=backend, gate="silu"), torch.randn(shape, dtype=torch.double, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert y.shape == shape == x.grad.shape and all(not p.grad.any() for p in layer.parameters())
+
+
+def test_shapes_can_be_computed_on_the_meta_device():
+    layer = LambdaLayer(16, 2).to("meta")
+    assert layer(torch.empty(3, 9, 16, device="meta")).shape == (3, 9, 16)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "fourier"])
+def test_results_can_be_changed_in_place(backend):
+    layer, x = make(backend=backend), torch.randn(2, 9, 16, dtype=torch.double)
+    first, second = (torch.autograd.grad(y.sum(), layer.v_proj.weight)[0] for y in (3 * layer(x), layer(x).mul_(3)))
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("dtype,inside", [
+    (torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16), (torch.float32, torch.bfloat16),
+])  # fmt: skip
+def test_autocast_decides_the_dtype_whatever_that_of_the_input(dtype, inside):
+    layer, x = LambdaLayer(16, 2), torch.randn(2, 9, 16, dtype=dtype)
+    with torch.autocast("cpu", inside):
+        y = layer(x)
+        y.float().sum().backward()
+    assert y.dtype == inside
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_running_statistics_of_a_batch_norm_stay_in_float32(dtype):
+    x = 300 * torch.randn(8, 50, 2) + 1
+    norms = [MaskedBatchNorm(2), MaskedBatchNorm(2).to(dtype)]
+    for norm in norms:
+        for _ in range(100):
+            norm(x.to(dtype))
+    assert norms[1].weight.dtype == dtype and norms[1].running_var.dtype == torch.float32
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(getattr(norms[1], name), getattr(norms[0], name))
+    norms[1].load_state_dict({name: tensor.to(dtype) for name, tensor in MaskedBatchNorm(2).state_dict().items()})
+    assert norms[1].running_var.tolist() == [1, 1] and norms[1].running_var.dtype == torch.float32
 
 
 def test_global_context_refuses_more_than_its_positions():
