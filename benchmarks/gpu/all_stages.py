@@ -10,12 +10,14 @@
 
 Each stage runs in its own process and has a share of the minutes, so that a stage that breaks or hangs does not affect
 the others. Rows are written to FOLDER/STAGE.jsonl as they are measured, output to FOLDER/STAGE.log. FOLDER/gpu.json has
-all rows, and the output ends with a table. The exit code is 1 if a stage failed or ran out of time.
+all rows, those of stages that ran earlier too, and the output ends with a table. The exit code is 1 if a stage failed
+or ran out of time.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,7 +58,8 @@ def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
     command += ["--seconds", f"{seconds:.0f}", "--seed", str(options.seed)]
     # the compiler's cache is kept with the results: the command writes nowhere else
     environment = {"TRITON_CACHE_DIR": str(options.out / "triton"), "PYTHONWARNINGS": "ignore"} | os.environ | interpret
-    (options.out / f"{stage}.jsonl").unlink(missing_ok=True)
+    for ending in ("jsonl", "json"):  # of an earlier run; the stage may be stopped before it gets to either
+        (options.out / f"{stage}.{ending}").unlink(missing_ok=True)
     start = time.monotonic()
     with open(options.out / f"{stage}.log", "w") as log:
         process = subprocess.Popen(
@@ -66,9 +69,11 @@ def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
             code = process.wait(seconds + GRACE)
             outcome = "passed" if code == 0 else f"failed with exit code {code}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
             outcome = f"stopped after {seconds:.0f} s"
+        finally:  # also after Ctrl-C, which does not reach the stage: it has a session of its own
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     rows = read_rows(options.out / f"{stage}.jsonl")
     if outcome == "passed" and not rows:
         outcome = "failed: it wrote no numbers"
@@ -78,7 +83,9 @@ def run_stage(stage: str, seconds: float, options: argparse.Namespace) -> dict:
 def main(argv: list[str] | None = None) -> None:
     options = parse(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    end, results = time.monotonic() + 60 * options.minutes, []
+    end, file = time.monotonic() + 60 * options.minutes, options.out / "gpu.json"
+    earlier = json.loads(file.read_text()) if file.exists() else []
+    kept, results = {result["stage"]: result for result in earlier}, []
     for i, stage in enumerate(options.stages):
         share = SHARES[stage] / sum(SHARES[s] for s in options.stages[i:])
         results.append(run_stage(stage, max(LEAST, (end - time.monotonic()) * share), options))
@@ -86,8 +93,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{stage:10} {result['outcome']}, {result['seconds']:.0f} s, {len(result['rows'])} rows", flush=True)
         text = (options.out / f"{stage}.log").read_text(errors="replace").strip()
         print("\n".join(f"    {line}" for line in text.splitlines()[-40:]), flush=True)
-        (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"\n{summary(results)}\n\nwritten to {options.out / 'gpu.json'}")
+        kept[stage] = result
+        everything = [kept[name] for name in SHARES if name in kept]
+        file.write_text(json.dumps(everything, indent=1) + "\n")
+    print(f"\n{summary(everything)}\n\nwritten to {file}")
     if any(r["outcome"] != "passed" for r in results):
         sys.exit(1)
 

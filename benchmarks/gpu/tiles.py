@@ -85,7 +85,7 @@ def main() -> None:
                 stage.write(**row, ns_per_token=times[tile] * 1e9 / TOKENS)
             fastest = min(times, key=times.get)
             table.append((size, width, *vars(fastest).values()))
-        (stage.out / "tiles.json").write_text(json.dumps(best) + "\n")
+    (stage.out / "tiles.json").write_text(json.dumps(best) + "\n")
     for name, table in best.items():
         print(f"{name} = {{")
         for size, width, *tile in table:

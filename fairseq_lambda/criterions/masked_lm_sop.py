@@ -46,13 +46,13 @@ class MaskedLMSOPCriterion(FairseqCriterion):
     If lengths are padded to a multiple (``--required-seq-len-multiple``), so that batches come in few shapes, the rows
     of the masked-LM head are padded too, to a multiple of 32; the padding rows do not count.
 
-    Raises ValueError for a negative weight.
+    Raises ValueError for a weight that is negative or not finite.
     """
 
     def __init__(self, cfg: MaskedLMSOPCriterionConfig, task):
         super().__init__(task)
-        if cfg.sentence_loss_weight < 0:
-            raise ValueError(f"--sentence-loss-weight {cfg.sentence_loss_weight}: must be at least 0")
+        if not 0 <= cfg.sentence_loss_weight < math.inf:
+            raise ValueError(f"--sentence-loss-weight {cfg.sentence_loss_weight}: must be a number of at least 0")
         masked_per_sample = task.cfg.mask_prob * task.cfg.tokens_per_sample
         self.sentence_scale = cfg.sentence_loss_weight * masked_per_sample
         self.autocast = cfg.autocast

@@ -5,13 +5,23 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+
+# functions with names, because lambdas cannot be pickled
+def _linear(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def _relu_squared(x: torch.Tensor) -> torch.Tensor:
+    return F.relu(x).square()
+
+
 ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_accurate": partial(F.gelu, approximate="tanh"),
     "gelu_fast": partial(F.gelu, approximate="tanh"),
-    "linear": lambda x: x,
+    "linear": _linear,
     "relu": F.relu,
-    "relu_squared": lambda x: F.relu(x).square(),
+    "relu_squared": _relu_squared,
     "swish": F.silu,
     "tanh": torch.tanh,
 }

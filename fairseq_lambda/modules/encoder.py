@@ -204,9 +204,10 @@ def parse_layers(spec: str, count: int) -> frozenset[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"lambda_layers={spec}: expected 'all', 'none' or a list such as 0,1,3-5")
-        chosen.update(range(int(first), int(last if dash else first) + 1))
-        if dash and int(last) < int(first):
+        start, end = int(first), int(last if dash else first)
+        if end < start:
             raise ValueError(f"lambda_layers={spec}: the range {part.strip()} runs backwards")
-    if max(chosen) >= count:
-        raise ValueError(f"lambda_layers={spec}: layer {max(chosen)} does not exist (layers={count}, counted from 0)")
+        if end >= count:
+            raise ValueError(f"lambda_layers={spec}: layer {end} does not exist (layers={count}, counted from 0)")
+        chosen.update(range(start, end + 1))
     return frozenset(chosen)

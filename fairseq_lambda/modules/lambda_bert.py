@@ -89,13 +89,14 @@ class LambdaBert(nn.Module):
             tokens: (b, n) ids, right-padded; or (b, n, C), their embeddings, see :meth:`embed`.
             padding_mask: (b, n) bool, True where padded; None: no padding.
             segments: (b, n), 0 or 1; None: :func:`segment_ids`.
-            documents: the layout of packed rows; each document has its own positions, and the same features as when it
-                is alone.
+            documents: the layout of packed rows; each document has its own positions and segments, and the same
+                features as when it is alone.
             at: positions (p,) in the flattened (b * n); features are then computed for these only, (p, C), which saves
                 work in the top layer.
 
         Raises:
-            ValueError: more tokens than ``max_positions``; ``documents`` with ``return_lambdas``.
+            ValueError: no token, or more than ``max_positions``; ``documents`` of another batch, or with
+                ``return_lambdas``.
         """
         if self.max_positions != NO_LIMIT and tokens.size(1) > self.max_positions:  # exporters record this as a limit
             raise ValueError(
@@ -116,12 +117,14 @@ class LambdaBert(nn.Module):
 
         ``tokens`` may be token embeddings (b, n, C) instead of ids; without ``segments``, all segments are then 0.
         """
+        if documents is not None:
+            documents.check(tokens)
         if tokens.dim() == 3:
             x, none = tokens, torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
             segments = none if segments is None else segments
         else:
             x, none = self.embed_tokens(tokens), torch.zeros_like(tokens)
-            segments = segment_ids(tokens, self.options.eos_idx) if segments is None else segments
+            segments = segment_ids(tokens, self.options.eos_idx, documents) if segments is None else segments
         x = x + self.embed_segments(segments)
         if self.embed_positions is not None:
             if documents is None:
@@ -132,17 +135,22 @@ class LambdaBert(nn.Module):
         return F.dropout(self.layernorm_embedding(x), self.options.dropout, self.training)
 
 
-def segment_ids(tokens: Tensor, eos: int | None) -> Tensor:
+def segment_ids(tokens: Tensor, eos: int | None, documents: Documents | None = None) -> Tensor:
     """Return segments (b, n): 0 in ``<s> A </s>`` and 1 in ``</s> B </s>``, found by the ``</s> </s>`` between them.
 
     They are derived from the tokens, so that pretraining, hub interface and fine-tuning cannot disagree. Without
-    ``eos`` all are 0.
+    ``eos`` all are 0. In packed rows, each of the ``documents`` begins with 0.
     """
     if eos is None:
         return torch.zeros_like(tokens)
     is_eos = tokens.eq(eos)
-    second_eos = is_eos & F.pad(is_eos, (1, -1))  # the token before it is </s> too
-    return second_eos.cumsum(dim=1).clamp(max=1)
+    second_eos = is_eos & F.pad(is_eos, (1, 0))[:, :-1]  # the token before it is </s> too
+    if documents is None:
+        return second_eos.cumsum(dim=1).clamp(max=1)
+    second_eos &= documents.positions.ne(1)  # a document's first token has nothing before it
+    count = second_eos.cumsum(dim=1)
+    first = torch.arange(tokens.shape[1], device=tokens.device) - documents.positions.clamp(min=1) + 1
+    return (count - count.gather(1, first)).clamp(max=1)
 
 
 def _build_layer(o: LambdaBertOptions, is_lambda: bool) -> EncoderLayer:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from fairseq_lambda.modules.activations import ACTIVATIONS
 from fairseq_lambda.modules.encoder import parse_layers
-from fairseq_lambda.modules.lambda_layer import check_lambda_layer
+from fairseq_lambda.modules.lambda_layer import check_lambda_layer, is_whole
 from fairseq_lambda.modules.softmax_attention import check_attention
 from fairseq_lambda.ops import known_backend
 
@@ -61,15 +61,15 @@ class LambdaBertOptions:
     def __post_init__(self):
         """Raise ValueError for an option out of its range, naming it and its value."""
         for name in ("vocab_size", "layers", "embed_dim", "ffn_embed_dim", "heads", "max_positions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+            if not is_whole(getattr(self, name)) or getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be a whole number of at least 1")
         for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop", "pooler_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: a probability, at least 0 and below 1")
         if self.absolute_positions not in POSITIONS:
             raise ValueError(f"absolute_positions={self.absolute_positions}: choose one of {', '.join(POSITIONS)}")
         for name in ("padding_idx", "eos_idx"):
-            if not isinstance(getattr(self, name), int | None):
+            if getattr(self, name) is not None and not is_whole(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)}: must be one token's id, or None")
         if self.padding_idx is None and self.positions != "none":
             raise ValueError(f"padding_idx=None: {self.positions} positions are counted from it, so give an id")

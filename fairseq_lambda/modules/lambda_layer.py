@@ -1,11 +1,14 @@
 """The one-dimensional lambda layer: projections, norms, masking, gate. :mod:`fairseq_lambda.ops` computes the rest."""
 
+from numbers import Integral
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_lambda.modules.norms import MaskedBatchNorm, RowLayerNorm, RowRMSNorm
 from fairseq_lambda.ops import check_backend, lambda_mix, lambda_mix_documents
+from fairseq_lambda.ops.autocast import autocast_dtype
 from fairseq_lambda.ops.documents import Documents
 
 NORMS = ("layer", "rms", "batch", "none")
@@ -115,9 +118,10 @@ class LambdaLayer(nn.Module):
                 returned.
 
         Raises:
-            ValueError: global context and n > max_positions; ``documents`` with ``return_lambda``.
+            ValueError: n = 0; global context and n > max_positions; ``documents`` of another batch, or with
+                ``return_lambda``.
         """
-        batch, length, _ = x.shape
+        length = x.shape[1]
         if not self.local_context and length > self.max_positions:
             raise ValueError(
                 f"a sequence of {length} tokens exceeds the global context's max_positions={self.max_positions}: "
@@ -125,14 +129,14 @@ class LambdaLayer(nn.Module):
             )
         if documents is not None and return_lambda:
             raise ValueError("return_lambda=True does not work with packed documents: give each document its own row")
-        if torch.is_autocast_enabled(x.device.type) and x.dtype == torch.float32:
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # once here, else in each projection
+        if (dtype := autocast_dtype(x.device)) and x.dtype != torch.float64:  # which autocast leaves alone
+            x = x.to(dtype)  # once here, else in each projection
         tensors = [t.to(x.dtype) for t in self.projections(x, padding_mask, documents)]  # norms may give float32
         if documents is None:
             y, content_lambda = lambda_mix(*tensors, self.backend)
         else:
             y = lambda_mix_documents(*tensors, documents, self.backend)
-        y = y.reshape(batch, length, -1)  # (b, n, h, v) -> (b, n, C)
+        y = y.flatten(2)  # (b, n, h, v) -> (b, n, C)
         gate = self.gate(x)
         y = y if gate is None else y * gate
         return (y, content_lambda) if return_lambda else y
@@ -193,19 +197,24 @@ class LambdaLayer(nn.Module):
         )
 
 
+def is_whole(value: object) -> bool:
+    """Return whether ``value`` is a whole number, Python's or numpy's; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_lambda_layer(embed_dim, heads, dim_k, dim_u, local_context, max_positions, norm, gate, terms) -> None:
     """Raise ValueError if :class:`LambdaLayer` does not take these arguments, naming one."""
     for name, value in {"embed_dim": embed_dim, "heads": heads, "dim_k": dim_k, "dim_u": dim_u}.items():
-        if not isinstance(value, int) or value < 1:
+        if not is_whole(value) or value < 1:
             raise ValueError(f"{name}={value}: must be a whole number of at least 1")
     if embed_dim % heads:
         raise ValueError(f"embed_dim={embed_dim} is not divisible by heads={heads}")
-    if not isinstance(local_context, int) or local_context < 0 or (local_context and local_context % 2 == 0):
-        near = abs(local_context) // 2 * 2 + 1 if isinstance(local_context, int) else 23
+    if not is_whole(local_context) or local_context < 0 or (local_context and local_context % 2 == 0):
+        near = abs(local_context) // 2 * 2 + 1 if is_whole(local_context) else 23
         raise ValueError(
             f"local_context={local_context}: must be odd (centred on a token), such as {near}, or 0 for global context"
         )
-    if not local_context and (max_positions is None or max_positions < 1):
+    if not local_context and (not is_whole(max_positions) or max_positions < 1):
         raise ValueError(
             f"local_context=0 (global) does not work with max_positions={max_positions}: give the longest sequence"
         )

@@ -25,7 +25,8 @@ class MaskedBatchNorm(nn.Module):
 
     Ioffe & Szegedy (2015): ``(x - mean) / sqrt(var + eps) * weight + bias``. In training, mean and biased variance are
     those of the real tokens of all ranks, in float32 or better; in evaluation, the running ones. A batch without real
-    tokens is normalised by the running statistics and does not change them.
+    tokens is normalised by the running statistics and does not change them. These stay in float32 or better, whatever
+    ``half()`` and the like make of the module: in half precision they would round most batches away, or overflow.
 
     Args:
         channels: size of the last dimension.
@@ -55,6 +56,15 @@ class MaskedBatchNorm(nn.Module):
                 if self.tracking:
                     self._track(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
         return (((wide - mean) * torch.rsqrt(var + self.eps)) * self.weight + self.bias).to(x.dtype)
+
+    def _apply(self, fn, recurse=True):
+        statistics = {"running_mean": self.running_mean, "running_var": self.running_var}
+        super()._apply(fn, recurse)
+        for name, before in statistics.items():
+            now = getattr(self, name)
+            if torch.promote_types(now.dtype, torch.float32) != now.dtype:
+                setattr(self, name, before.to(now.device, torch.float32))
+        return self
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:

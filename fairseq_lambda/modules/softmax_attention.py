@@ -41,11 +41,13 @@ class SoftmaxAttention(nn.Module):
 
         Args:
             x: (b, n, C).
-            padding_mask: (b, n) bool, True where padded.
+            padding_mask: (b, n) bool, True where padded. Nothing there reaches a real token, not even NaN.
             rotation: :meth:`rotation` for this length or a longer one, shared by the layers of a model; None: computed
                 here.
             documents: the layout of packed rows; each document is mixed as if it were alone.
         """
+        if padding_mask is not None:
+            x = x.masked_fill(padding_mask[..., None], 0)  # a weight of 0 does not remove NaN
         projected = self.qkv_proj(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, h, d)
         if self.rotary and rotation is None:
             rotation = self.rotation(x)
@@ -58,10 +60,7 @@ class SoftmaxAttention(nn.Module):
     def _attend(self, projected: Tensor, padding_mask: Tensor | None, rotation: Tensor | None) -> Tensor:
         """(b, n, 3, h, d) -> (b, n, C)."""
         q, k, v = self._turned(projected, rotation)
-        mask = None
-        if padding_mask is not None:
-            mask = _visible(padding_mask)
-            v = v.masked_fill(padding_mask[:, None, :, None], 0)
+        mask = None if padding_mask is None else _visible(padding_mask)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return y.transpose(1, 2).flatten(2)
 

@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.fourier.cost import prefers_fourier
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "reference", "banded", "fourier", "triton")
 OLD_NAMES = {"chunked": "banded"}
 MAX_LINE_CONTEXT = 255  # the mask of packed documents has one number per position and offset
+TRITON_CONTEXTS = (15, 31, 63, 127, 255)  # Triton compiles its kernels for each number of offsets
 
 
 def _lambda_mix_triton(*tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,10 +97,39 @@ def _log_choice(choice: str, device: str, reason: str | None) -> None:
     logger.info(f"lambda backend auto: using {choice!r} on {device}{because}")
 
 
-def trim(position_embedding: Tensor, length: int) -> Tensor:
-    """Return E (k, u, r) without the offsets that do not occur in a sequence of ``length``."""
-    excess = position_embedding.shape[-1] // 2 - (length - 1)
+def trim(position_embedding: Tensor, length: int, contexts: tuple[int, ...] = ()) -> Tensor:
+    """Return E (k, u, r) without the offsets that do not occur in a sequence of ``length``.
+
+    With ``contexts``, ascending, the result has as many offsets as the first of them that suffices, if one does.
+    """
+    occur = 2 * length - 1
+    excess = (position_embedding.shape[-1] - next((r for r in contexts if r >= occur), occur)) // 2
     return position_embedding[..., excess:-excess] if excess > 0 else position_embedding
+
+
+def _trimmed(position_embedding: Tensor, length: int, backend: str) -> Tensor:
+    """Return what the backend gets of E; "auto" may pick "triton" on CUDA."""
+    for_triton = backend == "triton" or (backend == "auto" and position_embedding.is_cuda)
+    return trim(position_embedding, length, TRITON_CONTEXTS if for_triton else ())
+
+
+def _check(queries: Tensor, keys: Tensor, values: Tensor, position_embedding: Tensor) -> None:
+    """Raise ValueError unless the tensors fit together. While torch.jit.trace records, every comparison would warn."""
+    if torch.jit.is_tracing():
+        return
+    tensors = {"queries": queries, "keys": keys, "values": values, "position_embedding": position_embedding}
+    q, k, v, e = (tensor.shape for tensor in tensors.values())
+    has_dims = (len(q), len(k), len(v), len(e)) == (4, 4, 4, 3)
+    if not (has_dims and q[:2] == k[:2] == v[:2] and q[3] == k[2] == e[0] and k[3] == v[3] == e[1]):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"{shapes} do not fit together: expected (b, n, h, k), (b, n, k, u), (b, n, v, u), (k, u, r)")
+    if q[1] < 1:
+        raise ValueError(f"queries {tuple(q)}: a sequence needs at least one position")
+    if e[2] % 2 == 0:
+        raise ValueError(f"position_embedding has {e[2]} offsets; a centred context needs an odd number")
+    if any((tensor.dtype, tensor.device) != (queries.dtype, queries.device) for tensor in tensors.values()):
+        kinds = ", ".join(f"{name} {tensor.dtype} on {tensor.device}" for name, tensor in tensors.items())
+        raise ValueError(f"{kinds}: all must have one dtype and device")
 
 
 def lambda_mix(
@@ -130,21 +161,20 @@ def lambda_mix(
     torch.func, too.
 
     Raises:
-        ValueError: see :func:`check_backend` and :func:`resolve_backend`; an even r; torch.func with a backend other
-            than "auto" and "reference".
+        ValueError: see :func:`check_backend` and :func:`resolve_backend`; tensors that do not fit together, n = 0 or an
+            even r; torch.func with a backend other than "auto" and "reference".
     """
-    context = position_embedding.shape[-1]
-    if context % 2 == 0:
-        raise ValueError(f"position_embedding has {context} offsets; a centred context needs an odd number")
+    _check(queries, keys, values, position_embedding)
     backend = check_backend(backend)
     if is_transformed() and backend not in ("auto", "reference"):
         raise ValueError(f"backend={backend} does not support torch.func: use backend=auto or backend=reference")
     if is_recording() or (backend == "auto" and is_transformed()):
-        return lambda_mix_unrolled(queries, keys, values, position_embedding)
-    position_embedding = trim(position_embedding, queries.shape[1])
-    backend = resolve_backend(backend, queries, values, position_embedding)
-    with torch.autocast(queries.device.type, enabled=False):  # the results have the dtype of the inputs
-        return _FUNCTIONS[backend](queries, keys, values, position_embedding)
+        function = lambda_mix_unrolled
+    else:
+        position_embedding = _trimmed(position_embedding, queries.shape[1], backend)
+        function = _FUNCTIONS[resolve_backend(backend, queries, values, position_embedding)]
+    with without_autocast(queries.device):  # the results have the dtype of the inputs
+        return function(queries, keys, values, position_embedding)
 
 
 def lambda_mix_documents(
@@ -161,14 +191,20 @@ def lambda_mix_documents(
 
     On a CPU with a local context, "banded" mixes the whole line at once: its products have the same shapes whatever the
     lengths, and oneDNN compiles code for each new shape. Everything else runs once per group of documents.
+
+    Raises:
+        ValueError: also documents of another batch, and torch.func with any backend.
     """
+    _check(queries, keys, values, position_embedding)
+    documents.check(queries)
     backend = check_backend(backend)
-    position_embedding = trim(position_embedding, documents.longest)  # else each group's gradient has all offsets
+    # here, too, else each group's gradient has all offsets
+    position_embedding = _trimmed(position_embedding, documents.longest, backend)
     on_line = queries.device.type == "cpu" and position_embedding.shape[-1] <= MAX_LINE_CONTEXT
     if on_line and backend in ("auto", "banded"):
         if backend == "auto":
             _log_choice("banded", "cpu", None)
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast(queries.device):
             return lambda_mix_banded(queries, keys, values, position_embedding, documents=documents)[0]
 
     def mix(queries: Tensor, keys: Tensor, values: Tensor, padding_mask: Tensor | None) -> Tensor:

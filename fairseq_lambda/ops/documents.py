@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fairseq_lambda.ops.unrolled import is_transformed
+
 # One more call of a mixing function costs about as much as this many positions. On a GPU a call is many launches.
 CALL_POSITIONS = {"cpu": 256}
 CALL_POSITIONS_ELSEWHERE = 4096
@@ -41,8 +43,11 @@ class Documents:
         self.bounds: list[tuple[int, int]] = []  # per document: its first position on the line, and its end
         parts, at = [], 0  # all lengths, including those of padding
         for row in lengths:
-            if sum(row) > width or min(row, default=1) < 1:
-                raise ValueError(f"documents of {', '.join(map(str, row))} tokens do not fit into a row of {width}")
+            sizes = ", ".join(map(str, row))
+            if min(row, default=1) < 1:
+                raise ValueError(f"documents of {sizes} tokens: each needs at least one")
+            if sum(row) > width:
+                raise ValueError(f"documents of {sizes} tokens do not fit into a row of {width}")
             for length in row:
                 self.bounds.append((at, at + length))
                 at += length
@@ -54,6 +59,16 @@ class Documents:
         self.longest = max(end - start for start, end in self.bounds)
         self._parts = torch.tensor(parts)
         self._inside: dict[tuple, Tensor] = {}
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless x (b, n, ...) has the rows and the width of these documents, or under torch.func."""
+        if is_transformed():
+            raise ValueError("packed documents do not support torch.func: give each document its own row")
+        if x.shape[:2] != (self.rows, self.width):
+            raise ValueError(
+                f"documents of {self.rows} rows, {self.width} positions wide, do not fit a batch of {x.shape[0]} rows "
+                f"of {x.shape[1]}"
+            )
 
     # The rest is computed when first used: no model needs all of it.
 
@@ -92,12 +107,13 @@ class Documents:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Return the softmax of ``logits`` (b, n, c) over the positions of each document, zero where padded."""
+        self.check(logits)
         return _Softmax.apply(logits.flatten(0, 1), self).view_as(logits)
 
-    def all_finite(self, x: Tensor) -> Tensor:
-        """Return (b * n,): whether all numbers of x (b, n, ...) in the position's document are finite."""
-        sums = x.flatten(2).sum(2, dtype=torch.promote_types(x.dtype, torch.float32)).flatten()
-        return torch.segment_reduce(sums, "sum", lengths=self.parts, unsafe=True).isfinite()[self.part_of]
+    def broken(self, x: Tensor) -> Tensor:
+        """Return (b, n, ...): whether that channel of x (b, n, ...) has NaN or infinity in the position's document."""
+        sums = x.new_zeros(len(self.parts), *x.shape[2:]).index_add_(0, self.part_of, 0 * x.flatten(0, 1))
+        return sums.isnan()[self.part_of].view_as(x)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -127,6 +143,8 @@ class Documents:
         It is called once per group. It takes the tensors (b, n, ...) as (documents, length, ...), zero where padded,
         and the group's padding mask, and returns (documents, length, ...).
         """
+        for tensor in tensors:
+            self.check(tensor)
         groups, there, back = self._grouped
         results = []
         for group, *parts in zip(groups, *map(self._unpack, tensors), strict=True):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.reference import lambda_mix_reference
 
 MAX_OFFSETS = 255  # the graph has a few operations per offset; longer contexts use the reference's n x n table
@@ -23,7 +24,7 @@ def is_recording() -> bool:
 
 def is_transformed() -> bool:
     """Return whether a torch.func transform is active: vmap, grad, jvp or one built from them."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    return torch._C._are_functorch_transforms_active()
 
 
 def lambda_mix_unrolled(
@@ -50,14 +51,17 @@ def differentiable_gradients(
 ) -> tuple[Tensor | None, ...]:
     """Return differentiable gradients of ``tensors``, given the ``gradients`` of the results of ``function(*tensors)``.
 
-    A tensor that needs no gradient gets None; None in ``gradients`` stands for a result that was not used.
+    A tensor that needs no gradient gets None; None in ``gradients`` stands for a result that was not used. The backward
+    pass may run inside an autocast region, which has no effect here.
 
     For backward passes under ``create_graph=True``, that is, with ``torch.is_grad_enabled()``. There, gradients
     computed in any other way would count as constants, and second derivatives would silently lack them.
     """
     inputs = [tensor.view_as(tensor) for tensor in tensors]  # one may have been computed from another
     asked = [x for x in inputs if x.requires_grad]
-    used = [(result, given) for result, given in zip(function(*inputs), gradients, strict=True) if given is not None]
-    results, given = zip(*used, strict=True)
-    found = iter(torch.autograd.grad(results, asked, given, create_graph=True, allow_unused=True))
+    with without_autocast(inputs[0].device):
+        pairs = zip(function(*inputs), gradients, strict=True)
+        used = [(y, given) for y, given in pairs if y.requires_grad and given is not None]  # y may be of others alone
+        results, given = [y for y, _ in used], [given for _, given in used]
+        found = iter(torch.autograd.grad(results, asked, given, create_graph=True, allow_unused=True))
     return tuple(next(found) if x.requires_grad else None for x in inputs)

@@ -56,6 +56,8 @@ class ScaledAdam(torch.optim.Optimizer):
 
     ``factor`` multiplies the gradients of the next step, or of none if :meth:`zero_grad` comes first: after gradients
     that overflow, fairseq skips the step.
+
+    Raises ValueError for weights in half precision, since the moments have the dtype of their weight.
     """
 
     supports_flat_params = True
@@ -64,6 +66,12 @@ class ScaledAdam(torch.optim.Optimizer):
     def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, weight_decay: float):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         self.factor: float | torch.Tensor = 1.0
+        for parameter in (p for group in self.param_groups for p in group["params"]):
+            if parameter.dtype.itemsize < 4:
+                raise ValueError(
+                    f"--optimizer fused_adam does not update weights in {parameter.dtype}: use --fp16 or --bf16, which "
+                    "update copies in float32, or --optimizer adam"
+                )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)
@@ -92,6 +100,8 @@ class ScaledAdam(torch.optim.Optimizer):
             if not state:
                 state["step"] = 0
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            for name in ("exp_avg", "exp_avg_sq"):  # loaded ones may have another layout
+                state[name] = _laid_out_as(parameter, state[name])
             state["step"] = int(state["step"]) + 1
             result[state["step"]].append(parameter)
         return result
@@ -102,7 +112,7 @@ class ScaledAdam(torch.optim.Optimizer):
         before = torch.full((len(parameters),), step - 1, dtype=torch.float32, device=device).unbind()
         adamw(
             parameters,
-            [parameter.grad for parameter in parameters],
+            [_laid_out_as(parameter, parameter.grad) for parameter in parameters],
             [self.state[parameter]["exp_avg"] for parameter in parameters],
             [self.state[parameter]["exp_avg_sq"] for parameter in parameters],
             [],
@@ -117,3 +127,8 @@ class ScaledAdam(torch.optim.Optimizer):
             maximize=False,
             grad_scale=torch.as_tensor(scale, dtype=torch.float32, device=device),
         )
+
+
+def _laid_out_as(parameter: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` with the strides of ``parameter``: the fused CPU kernel goes through both in the order of memory."""
+    return x if x.stride() == parameter.stride() else torch.empty_like(parameter).copy_(x)

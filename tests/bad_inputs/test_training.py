@@ -89,6 +89,7 @@ FLAGS = {
     "--mask-prob -1": 1, "--mask-prob 1": 1, "--mask-prob nan": 1, "--random-token-prob -2": 1,
     "--leave-unmasked-prob -0.1": 1, "--leave-unmasked-prob 0.95": 1,  # and 0.1 of random tokens
     "--short-sample-prob 1.1": 1, "--sentence-objective sos": 2, "--sentence-loss-weight -1": 1,
+    "--sentence-loss-weight nan": 1, "--sentence-loss-weight inf": 1,
     "--encoder-layers 0": 1, "--encoder-layers -3": 1, "--encoder-embed-dim 0": 1, "--encoder-attention-heads 3": 1,
     "--encoder-attention-heads 0": 1, "--required-seq-len-multiple 0": 1, "--lambda-key-depth 0": 1,
     "--lambda-intra-depth -1": 1, "--lambda-local-context 4": 1, "--lambda-local-context -1": 1,

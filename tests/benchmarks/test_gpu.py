@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -72,6 +73,36 @@ def test_what_a_stage_leaves_of_its_time_goes_to_those_behind_it(monkeypatch, tm
     gpu.main(["--device", "cpu", "--minutes", "1", "--out", str(tmp_path / "out"), "--stages", "first", "third"])
     first, third = (r["rows"][0]["seconds"] for r in json.loads((tmp_path / "out/gpu.json").read_text()))
     assert first == 30 and third > 50
+
+
+def test_a_stage_run_again_leaves_the_rows_of_the_others_and_none_of_its_own(monkeypatch, tmp_path):
+    fake(monkeypatch, tmp_path / "stages", first="", second="time.sleep(60)")
+    out = tmp_path / "out"
+    arguments = ["--device", "cpu", "--minutes", "0.02", "--out", str(out), "--stages"]
+    gpu.main([*arguments, "first"])
+    (out / "second.json").write_text("what an earlier run found")
+    with pytest.raises(SystemExit):
+        gpu.main([*arguments, "second"])
+    results = json.loads((out / "gpu.json").read_text())
+    assert [(result["stage"], len(result["rows"])) for result in results] == [("first", 1), ("second", 1)]
+    assert not (out / "second.json").exists()
+
+
+def test_no_stage_outlives_an_interrupt(monkeypatch, tmp_path):
+    fake(monkeypatch, tmp_path / "stages", first="time.sleep(60)")
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def wait(self, timeout=None):
+            if self not in started:
+                started.append(self)
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(["--device", "cpu", "--minutes", "1", "--out", str(tmp_path / "out")])
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def test_flags_are_checked(tmp_path, capsys):

@@ -120,12 +120,48 @@ def test_groups_are_padded_by_less_than_a_call_costs(monkeypatch):
     assert documents.positions[1].tolist() == [*range(1, 13), *range(1, 13), 1, 2, 3, *[0] * 13]
 
 
-@pytest.mark.parametrize("lengths", [[[30, 11]], [[5, 0]], [[-1, 5]]])
-def test_documents_that_do_not_fill_their_row_are_refused(lengths):
-    with pytest.raises(ValueError, match="documents of .* tokens do not fit into a row of 40"):
+def test_pairs_have_the_segments_that_they_have_alone():
+    """Two in a row, and a text that begins where another ends, with </s> on both sides."""
+    model, eos = model_of("local"), 2
+    pair, other, bare = [0, 5, eos, eos, 6, 7, eos], [0, 8, 9, eos, eos, 6, eos], [eos, 4, 5, eos]
+    rows = [[pair, other], [bare, bare, pair]]
+    tokens = torch.ones(2, 16, dtype=torch.long)
+    for row, documents in zip(tokens, rows, strict=True):
+        row[: sum(map(len, documents))] = torch.tensor(sum(documents, []))
+    documents = Documents([[len(document) for document in row] for row in rows], 16)
+    packed = model(tokens, tokens.eq(1), documents=documents).features.flatten(0, 1)
+    for (start, end), document in zip(documents.bounds, sum(rows, []), strict=True):
+        torch.testing.assert_close(packed[start:end], model(torch.tensor([document])).features[0])
+
+
+@pytest.mark.parametrize("lengths,message", [
+    ([[30, 11]], "documents of 30, 11 tokens do not fit into a row of 40"),
+    ([[5, 0]], "documents of 5, 0 tokens: each needs at least one"),
+    ([[-1, 5]], "documents of -1, 5 tokens: each needs at least one"),
+])  # fmt: skip
+def test_documents_that_do_not_fill_their_row_are_refused(lengths, message):
+    with pytest.raises(ValueError, match=message):
         Documents(lengths, WIDTH)
     with pytest.raises(ValueError, match="needs a document"):
         Documents([[]], WIDTH)
+
+
+@pytest.mark.parametrize("lengths,width", [(LENGTHS[:2], WIDTH), (LENGTHS, WIDTH + 1)])
+@pytest.mark.parametrize("name", ["local", "global", "position", "softmax", "learned positions"])
+def test_documents_of_another_batch_are_refused(name, lengths, width):
+    model, (tokens, mask, _) = model_of(name), batch()
+    with pytest.raises(ValueError, match=f"documents of {len(lengths)} rows, {width} .* a batch of 4 rows of 40"):
+        model(tokens, mask, documents=Documents(lengths, width))
+    layer, x = model.encoder.layers[0].mixing, torch.randn(4, WIDTH, 16, dtype=torch.double)
+    with pytest.raises(ValueError, match=f"documents of {len(lengths)} rows, {width} .* a batch of 4 rows of 40"):
+        layer(x, mask, documents=Documents(lengths, width))
+
+
+@pytest.mark.parametrize("name", ["local", "softmax"])
+def test_torch_func_is_refused(name):
+    layer, x = model_of(name).encoder.layers[0].mixing, torch.randn(3, 4, WIDTH, 16, dtype=torch.double)
+    with pytest.raises(ValueError, match="packed documents do not support torch.func: give each"):
+        torch.func.vmap(lambda x: layer(x, documents=Documents(LENGTHS, WIDTH)))(x)
 
 
 def test_content_lambdas_of_packed_documents_are_refused():

@@ -57,6 +57,15 @@ def test_outputs_and_gradients_are_the_textbook_s(rotary, compiling, monkeypatch
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-10)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_what_is_not_finite_in_padding_reaches_no_real_token(rotary, bad):
+    layer, x = SoftmaxAttention(12, 3, rotary=rotary), torch.randn(2, 7, 12)
+    padding_mask = torch.arange(7) >= torch.tensor([[7], [4]])
+    clean, dirty = (layer(x.masked_fill(padding_mask[..., None], filled), padding_mask) for filled in (0, bad))
+    assert torch.equal(clean[~padding_mask], dirty[~padding_mask])
+
+
 def turned(x):
     """Apply the layer's rotary positions to (n, d), d = 8."""
     rotation = SoftmaxAttention(8, 1, rotary=True).rotation(x[None])

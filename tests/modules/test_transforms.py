@@ -48,6 +48,16 @@ def test_products_with_a_jacobian_and_second_derivatives():
     torch.testing.assert_close(hessian(function)(x), torch.autograd.functional.hessian(function, x))
 
 
+def test_transforms_inside_a_compiled_function():
+    layer, x = LambdaLayer(8, 2, dim_k=3, local_context=3).requires_grad_(False), torch.randn(3, 2, 6, 8)
+
+    def gradients(x):
+        return vmap(grad(lambda x: layer(x).square().sum()))(x)
+
+    compiled = torch.compile(gradients, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), gradients(x))
+
+
 @pytest.mark.parametrize("backend", ["banded", "fourier"])
 def test_backends_without_transforms_say_so(backend):
     layer = LambdaLayer(8, 2, dim_k=3, local_context=3, backend=backend)

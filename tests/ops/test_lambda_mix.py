@@ -89,6 +89,21 @@ def test_second_derivatives_of_tensors_that_are_made_of_another(function):
             assert ours.dtype == dtype and (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
+@pytest.mark.parametrize("function", [banded(None), fourier(2)])
+@pytest.mark.parametrize("which,used", [*((i, 0) for i in range(4)), (1, 1), (2, 1)])
+def test_second_derivatives_of_one_tensor_alone(function, which, used):
+    """The others need no gradient, and of the results the content lambda may need none."""
+    tensors = [t.detach() for t in draw(6, 2, 5)]
+
+    def alone(of):
+        x = tensors[which].clone().requires_grad_()
+        y = of(*tensors[:which], x, *tensors[which + 1 :])[used]
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return first, *torch.autograd.grad(first.square().sum(), x)
+
+    torch.testing.assert_close(alone(function), alone(lambda_mix_reference))
+
+
 @pytest.mark.parametrize("function,context", [(banded(16), 23), (fourier(None), 799)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_errs_at_most_twice_what_plain_torch_errs(function, context, dtype):
@@ -112,6 +127,24 @@ def test_keeps_nothing_but_its_inputs_and_result_for_the_backward_pass(function,
     assert kept == {where(t) for t in tensors + [content_lambda] * with_content}
 
 
+@pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
+@pytest.mark.parametrize("which,message", [
+    (0, "queries .2, 8, 3, 4., keys .2, 9, 4, 1., .* do not fit together: expected .b, n, h, k."),
+    (1, "keys .2, 8, 4, 1., .* do not fit together"),
+    (2, "values .2, 8, 5, 1., .* do not fit together"),
+])  # fmt: skip
+def test_tensors_that_do_not_fit_together_are_refused(backend, which, message):
+    tensors = draw(9)
+    with pytest.raises(ValueError, match=message):
+        lambda_mix(*tensors[:which], tensors[which][:, :8], *tensors[which + 1 :], backend=backend)
+    with pytest.raises(ValueError, match="do not fit together"):
+        lambda_mix(*tensors[:3], tensors[3][:-1], backend=backend)
+    with pytest.raises(ValueError, match="torch.float64 on cpu: all must have one dtype and device"):
+        lambda_mix(*tensors[:which], tensors[which].float(), *tensors[which + 1 :], backend=backend)
+    with pytest.raises(ValueError, match="queries .2, 0, 3, 4.: a sequence needs at least one position"):
+        lambda_mix(*draw(0), backend=backend)
+
+
 def test_backends_that_cannot_serve_say_why():
     tensors = draw(3)
     with pytest.raises(ValueError, match="backend=triton: .*; use backend=auto, or backend=banded"):
@@ -132,6 +165,27 @@ def test_what_is_not_finite_stays_in_its_text(backend, bad):
         y, content = lambda_mix(queries, keys, values, embedding, backend=backend)
         torch.testing.assert_close(y[[0, 2]], clean[[0, 2]], atol=1e-10, rtol=0)
         assert not y[1].isfinite().any() and content[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_not_finite_stays_in_its_channel(backend, bad):
+    queries, keys, values, embedding = (t.detach() for t in draw(13, dim_u=2, batch=3, context=9))
+    expected, _ = lambda_mix_reference(queries, keys, values, embedding)
+    values[1, 6, 2, 1] = bad
+    y, _ = lambda_mix(queries, keys, values, embedding, backend=backend)
+    other = torch.ones_like(y, dtype=torch.bool)
+    other[1, ..., 2] = False
+    torch.testing.assert_close(y[other], expected[other], atol=1e-10, rtol=0)
+    assert not y[~other].isfinite().any()
+
+
+def test_large_numbers_whose_sum_overflows_count_as_they_are():
+    queries, keys, values, embedding = (t.detach().float() / 100 for t in draw(6, batch=2, context=3))
+    values[0, [0, 5], 0] = 3e38
+    expected, _ = lambda_mix_reference(*(t.double() for t in (queries, keys, values, embedding)))
+    y, _ = lambda_mix(queries, keys, values, embedding, backend="banded")
+    torch.testing.assert_close(y, expected.float(), atol=0, rtol=1e-4)
 
 
 @pytest.mark.parametrize("where", ["queries", "keys", "values", "gradient"])
@@ -163,3 +217,16 @@ def test_autocast_leaves_the_dtype_alone(backend, dtype):
     with torch.autocast("cpu", torch.bfloat16):
         results = lambda_mix(*draw(9, dtype=dtype), backend=backend)
     assert [result.dtype for result in results] == [dtype, dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("order", [1, 2])
+def test_autocast_around_the_backward_pass_changes_nothing(dtype, order):
+    tensors, found = draw(9, dim_u=2, dtype=dtype), []
+    for enabled in (False, True):
+        y, content = lambda_mix(*tensors, backend="banded")
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = y.square().sum() + content.square().sum()
+            found.append(torch.autograd.grad(loss, tensors, create_graph=order == 2))
+    for outside, inside in zip(*found, strict=True):
+        assert torch.equal(outside, inside) and inside.dtype == dtype

@@ -90,6 +90,38 @@ def test_gradients_of_a_document_beside_one_that_is_not_finite(backend):
         assert after[broken].isnan().all() == (name != "queries")  # queries have no part in their own gradient
 
 
+@pytest.mark.parametrize("backend", ["banded", "reference", "fourier"])
+def test_what_is_not_finite_stays_in_its_channel(backend):
+    documents, (queries, keys, values, embedding) = Documents(LENGTHS, WIDTH), case(2, 9)
+    expected = lambda_mix_documents(queries, keys, values, embedding, documents)
+    values[0, 32, 3, 1] = torch.nan  # in the third document of the first row
+    y = lambda_mix_documents(queries, keys, values, embedding, documents, backend)
+    broken = torch.zeros_like(y, dtype=torch.bool)
+    broken[0, 31:33, :, 3] = True
+    torch.testing.assert_close(y[~broken], expected[~broken], atol=1e-10, rtol=0)
+    assert y[broken].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_around_the_backward_pass_changes_nothing(dtype):
+    documents, found = Documents(LENGTHS, WIDTH), []
+    for enabled in (False, True):
+        tensors = [t.requires_grad_() for t in case(2, 9, dtype=dtype)]
+        y = lambda_mix_documents(*tensors, documents)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(torch.autograd.grad(y, tensors, torch.ones_like(y)))
+    assert all(torch.equal(outside, inside) for outside, inside in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_tensors_that_do_not_fit_together_are_refused(backend):
+    documents, (queries, keys, values, embedding) = Documents(LENGTHS, WIDTH), case(1, 5)
+    with pytest.raises(ValueError, match="4 offsets; a centred context needs an odd number"):
+        lambda_mix_documents(queries, keys, values, embedding[..., 1:], documents, backend)
+    with pytest.raises(ValueError, match="do not fit together"):
+        lambda_mix_documents(queries, keys[:, 1:], values, embedding, documents, backend)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_on_the_line_it_errs_at_most_twice_what_plain_torch_errs(dtype):
     documents = Documents(LENGTHS, WIDTH)

@@ -15,6 +15,7 @@ from processes import ROOT, environment
 from fairseq_lambda import ops
 from fairseq_lambda.modules import LambdaLayer
 from fairseq_lambda.ops import _log_choice, lambda_mix, resolve_backend
+from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.row_norm import row_norm
 from fairseq_lambda.ops.triton import self_check, support
 
@@ -167,6 +168,36 @@ def test_auto_takes_banded_from_the_first_wrong_kernel_on_with_one_warning(wrong
         "using plain torch instead of Triton: "
         "its kernels differ from 'banded' for bfloat16, heads=12 k=16 v=64 u=1 r=25"
     )
+
+
+def test_short_texts_need_few_kinds_of_kernels(wrong_kernels, monkeypatch):
+    kinds = set()
+    monkeypatch.setattr(self_check, "_check", lambda kind: kinds.add(kind.context))
+    monkeypatch.setitem(ops._FUNCTIONS, "triton", lambda *tensors: tensors[3].shape[-1])
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    for context in (23, 255):
+        for length in range(1, 150):
+            given = lambda_mix(*draw(length, context=context, batch=1, dtype=torch.float32), backend="triton")
+            assert given >= min(2 * length - 1, context)
+    assert kinds == {15, 23, 31, 63, 127, 255}
+
+
+def test_a_shortage_of_memory_says_nothing_about_the_kernels(monkeypatch):
+    """It is raised, as anywhere else in a step, and the kernels are checked again when they are next used."""
+    outcomes = ["short", "enough"]
+
+    def kernels(kind):
+        if outcomes.pop(0) == "short":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lambda_mix_banded
+
+    monkeypatch.setattr(self_check, "_kernels", kernels)
+    monkeypatch.setattr(self_check, "_failures", [])
+    monkeypatch.setattr(self_check, "_good", set())
+    queries, _, values, embedding = draw(9, dtype=torch.float32)
+    with pytest.raises(torch.OutOfMemoryError):
+        self_check.why_wrong(queries, values, embedding)
+    assert self_check.why_wrong(queries, values, embedding) is None and outcomes == []
 
 
 def test_triton_by_name_raises_if_its_kernels_are_wrong(wrong_kernels):

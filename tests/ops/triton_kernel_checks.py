@@ -128,6 +128,30 @@ def test_second_derivatives_are_the_reference_s(used):
         torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("used", [0, 1])
+def test_second_derivatives_of_the_queries_alone(used):
+    """The content lambda then needs no gradient, and may be all that is used."""
+    inputs = [t.detach().requires_grad_(i == 0) for i, t in enumerate(draw(9, 2, 5, 2, 2, 4, 5))]
+    loss = lambda_mix_triton(*inputs)[used].square().sum()
+    (first,) = torch.autograd.grad(loss, inputs[0], create_graph=True, allow_unused=True)
+    if used == 1:
+        assert first is None
+    else:
+        expected = lambda_mix_reference(*inputs)[0].square().sum()
+        (expected,) = torch.autograd.grad(expected, inputs[0], create_graph=True)
+        second = [torch.autograd.grad(g.square().sum(), inputs[0])[0] for g in (first, expected)]
+        torch.testing.assert_close(first, expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(*second, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("length", [1, 9])
+def test_a_context_beyond_the_sequence_is_cut(length):
+    """To a width that other lengths share, so that some offsets reach beyond the sequence."""
+    tensors = draw(length, 2, 95, 2, 3, 4, 5)
+    for name, error in errors(lambda *t: lambda_mix(*t, backend="triton"), tensors).items():
+        assert error < 2e-6, name
+
+
 def test_compiled_gives_the_same():
     compiled = torch.compile(lambda *t: [2 * x for x in lambda_mix(*t, backend="triton")], backend="eager")
     assert_same(compiled, lambda *t: [2 * x for x in lambda_mix_triton(*t)], draw(20, 1, 5, 1, 2, 4, 5), 0, 0)

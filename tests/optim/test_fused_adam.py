@@ -114,6 +114,26 @@ def test_a_run_changes_its_optimizer_and_resumes(tmp_path):
         torch.testing.assert_close(found["model"][name], weight, atol=1e-6, rtol=1e-5, msg=name)
 
 
+def test_gradients_and_moments_in_another_layout_of_memory_count_the_same():
+    plain, turned = pair()[1], pair()[1]
+    for number in range(3):
+        update(plain, number)
+        update(turned, number)
+    matrix = next(iter(turned.params))
+    state = turned.optimizer.state[matrix]
+    state |= {name: state[name].t().contiguous().t() for name in ("exp_avg", "exp_avg_sq")}  # as a checkpoint may
+    matrix.grad = matrix.grad.t().contiguous().t()  # as torch makes them under create_graph=True
+    plain.step()
+    turned.step()
+    assert_equal(plain, turned, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_refused(dtype):
+    with pytest.raises(ValueError, match=f"--optimizer fused_adam does not update weights in {dtype}: use --fp16"):
+        FusedAdam(FusedAdamConfig(**OPTIONS), [torch.nn.Parameter(torch.ones(1, dtype=dtype))])
+
+
 def test_options_of_fairseqs_other_kernels_are_refused():
     with pytest.raises(ValueError, match="--fp16-adam-stats does not work with --optimizer fused_adam: use "):
         FusedAdam(FusedAdamConfig(**OPTIONS, fp16_adam_stats=True), [torch.nn.Parameter(torch.ones(1))])

@@ -151,15 +151,13 @@ class Bands:
     def pad_values(self, values: Tensor) -> Tensor:
         """(b, n, v, u) -> (u, r // 2 + N + as much as a block can see, v), zeros at both ends.
 
-        A sequence with NaN or infinity is set to zero here, because 0 x NaN would spread it to the neighbouring
-        sequences. Its own results are NaN or infinite all the same, through the content lambda.
+        A sequence's channel with NaN or infinity is set to zero here, because 0 x NaN would spread it to the
+        neighbouring sequences. Its own results are NaN or infinite all the same, through the content lambda.
         """
         if self.documents is not None:
-            broken = ~self.documents.all_finite(values)
-            values = values.masked_fill(broken.view(self.batch, self.length, 1, 1), 0)
+            values = values.masked_fill(self.documents.broken(values), 0)
         elif self.batch > 1:
-            broken = ~values.sum((1, 2, 3), dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
-            values = values.masked_fill(broken[:, None, None, None], 0)
+            values = values.masked_fill((0 * values).sum(1, keepdim=True).isnan(), 0)
         by_depth = values.flatten(0, 1).permute(2, 0, 1)
         return F.pad(by_depth, (0, 0, self.reach, self.visible - self.reach)).contiguous()
 

@@ -1,4 +1,6 @@
-"""The lambda layer as block-banded matrix products in plain torch: CPU and any GPU, time and workspace linear in n.
+"""The lambda layer as block-banded matrix products in plain torch: CPU and any GPU.
+
+For a given r, time and workspace are linear in n; both grow with r.
 
 The positions of a batch are processed one span at a time, which keeps all intermediate results in the cache:
 
@@ -13,6 +15,7 @@ and bands: they are the largest tensors and the cheapest to compute.
 import torch
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.banded.bands import Bands
 from fairseq_lambda.ops.documents import Documents
 from fairseq_lambda.ops.eager import runs_eagerly
@@ -55,7 +58,8 @@ class _LambdaMix(torch.autograd.Function):
         embedding, padded = bands.pad_embedding(position_embedding), bands.pad_values(values)
         content_lambda = _content_lambda(keys, values, documents)
         q = queries.flatten(0, 1).contiguous()  # (N, h, k)
-        y = q.new_empty(q.shape[0], q.shape[1], values.shape[2])  # (N, h, v)
+        result = q.new_empty(*queries.shape[:3], values.shape[2])  # not a view, which could not be changed in place
+        y = result.flatten(0, 1)  # (N, h, v)
 
         if documents is not None:
             y.zero_()  # padded positions are never written
@@ -66,7 +70,7 @@ class _LambdaMix(torch.autograd.Function):
                 scores = torch.mm(q[blocks.positions].flatten(0, 1), embedding)  # (count * B * h, u * r)
                 for depth, of_depth in enumerate(bands.by_depth(scores, blocks)):
                     out.baddbmm_(bands.skew(of_depth, blocks), bands.seen(padded[depth], blocks))
-        return y.unflatten(0, queries.shape[:2]), content_lambda
+        return result, content_lambda
 
     @staticmethod
     def backward(ctx, grad_y, grad_content):
@@ -78,9 +82,10 @@ class _LambdaMix(torch.autograd.Function):
             gradients = differentiable_gradients(lambda_mix_unrolled, ctx.saved_tensors, (grad_y, grad_content))
             return *gradients, None, None, None
         tensors = (*ctx.saved_tensors, grad_y, grad_content)
-        gradients = _LambdaMix.gradients(*tensors, *ctx.layout)
-        if _has_neighbours(grad_y, ctx.layout[2]) and not gradients[3].isfinite().all():
-            gradients = _each_alone(*tensors, *ctx.layout)
+        with without_autocast(grad_y.device):
+            gradients = _LambdaMix.gradients(*tensors, *ctx.layout)
+            if _has_neighbours(grad_y, ctx.layout[2]) and not gradients[3].isfinite().all():
+                gradients = _each_alone(*tensors, *ctx.layout)
         return *gradients, None, None, None
 
     @staticmethod

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.eager import runs_eagerly
 from fairseq_lambda.ops.fourier.cost import cheapest_partition
 from fairseq_lambda.ops.fourier.partition import Partition
@@ -130,7 +131,7 @@ class _LambdaMix(torch.autograd.Function):
         ctx.save_for_backward(queries, values, position_embedding, content_lambda)
         ctx.size = size
         y = queries.new_empty(*queries.shape[:3], values.shape[2])
-        with torch.autocast(queries.device.type, enabled=False):
+        with without_autocast(queries.device):
             spectra = _Spectra(values, position_embedding, content_lambda, size)
             for items in spectra.groups():
                 of_values = spectra.of_values(items)
@@ -147,7 +148,7 @@ class _LambdaMix(torch.autograd.Function):
             return *differentiable_gradients(_by_offsets, ctx.saved_tensors, (grad_y,)), None
         queries, values, position_embedding, content_lambda = ctx.saved_tensors
         grad_queries, grad_values = torch.empty_like(queries), torch.empty_like(values)
-        with torch.autocast(queries.device.type, enabled=False):
+        with without_autocast(queries.device):
             spectra = _Spectra(values, position_embedding, content_lambda, ctx.size)
             grad_content = torch.zeros_like(content_lambda, dtype=spectra.dtype)
             grad_filters = torch.zeros_like(spectra.filters.mT, memory_format=torch.contiguous_format)

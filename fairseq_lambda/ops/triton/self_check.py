@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_lambda.ops.autocast import without_autocast
 from fairseq_lambda.ops.banded.mix import lambda_mix_banded
 from fairseq_lambda.ops.eager import runs_eagerly
 from fairseq_lambda.ops.triton.support import kernels
@@ -102,12 +103,14 @@ def _why_wrong(kind: Mixing | Norm) -> str | None:
 def _check(kind: Mixing | Norm) -> str | None:
     """Return why the kernels fail, or None. Leaves the random state alone."""
     against, names, case = _CASES[type(kind)]
-    with torch.autocast(kind.device.type, enabled=False):
+    with without_autocast(kind.device):
         tensors, gradients, expected = case(kind)
         try:
             ours = _kernels(kind)
             exact = _results(expected, *([t.double() for t in some] for some in (tensors, gradients)))
             errors = _errors(_results(ours, tensors, gradients), exact)
+        except torch.OutOfMemoryError:  # says nothing about the kernels: the next call may find memory
+            raise
         except Exception as error:  # the compiler and the driver raise many kinds
             first_line = (str(error).strip().splitlines() or [""])[0]
             return f"its kernels fail for {kind} ({type(error).__name__}: {first_line[:200]})"
