@@ -8,6 +8,7 @@ import ctypes
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -118,6 +119,14 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def scoring_command(argv: list[str]) -> str | None:
+    """Return the command that scores the model that was trained, if it was pretrained by ``lambda-bert train``."""
+    folder, data = last_value(argv, "--save-dir"), argv[1] if len(argv) > 1 else "-"
+    if last_value(argv, "--task") != "masked_lm_sop" or folder is None or data.startswith("-"):
+        return None
+    return shlex.join(["lambda-bert", "evaluate", folder, "--data", data.split(os.pathsep)[0]])
+
+
 def main() -> None:
     if "RANK" in os.environ:
         end_with_parent()
@@ -145,6 +154,8 @@ def main() -> None:
         if message is None:
             raise
         sys.exit(f"error: {message}")
+    if os.environ.get("RANK", "0") == "0" and (command := scoring_command(sys.argv)):
+        print(f"to score the model: {command}")
 
 
 if __name__ == "__main__":

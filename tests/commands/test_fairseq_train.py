@@ -46,6 +46,18 @@ def test_only_lines_for_the_user_are_shown(monkeypatch, capsys):
     assert shown == ["detected shared parameter: a.weight <- b.weight", "rebuild_batches"]
 
 
+def test_it_ends_with_what_to_do_next(monkeypatch, capsys):
+    monkeypatch.setattr("fairseq_cli.train.cli_main", lambda: None)
+    flags = ["--task", "masked_lm_sop", "--save-dir", "my run"]
+    for argv, expected in (
+        (["one:two", *flags], "to score the model: lambda-bert evaluate 'my run' --data one\n"),
+        (["one", "--task", "masked_lm_sop"], ""), (["one", *flags, "--task", "lambda_sentence_prediction"], ""), ([], ""),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["fairseq-train", *argv])
+        fairseq_train.main()
+        assert capsys.readouterr().out == expected
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do this")
 def test_a_process_ends_with_the_one_that_started_it():
     """torchrun cannot stop its ranks when it is killed itself."""
