@@ -51,7 +51,9 @@ def test_it_ends_with_what_to_do_next(monkeypatch, capsys):
     flags = ["--task", "masked_lm_sop", "--save-dir", "my run"]
     for argv, expected in (
         (["one:two", *flags], "to score the model: lambda-bert evaluate 'my run' --data one\n"),
-        (["one", "--task", "masked_lm_sop"], ""), (["one", *flags, "--task", "lambda_sentence_prediction"], ""), ([], ""),
+        (["one", "--task", "masked_lm_sop"], ""),
+        (["one", *flags, "--task", "lambda_sentence_prediction"], ""),
+        ([], ""),
     ):  # fmt: skip
         monkeypatch.setattr(sys, "argv", ["fairseq-train", *argv])
         fairseq_train.main()
