@@ -92,6 +92,7 @@ def prepare(arguments: argparse.Namespace, read_other: Callable[[Path], Vocabula
         source = find_source(arguments.corpus, arguments.form, downloads, tuple(arguments.mirror), splits=read)
         settings = _settings(arguments, source, fraction, given)
         if is_up_to_date(dest, settings, arguments.force, _made(source, fraction)):
+            Unfinished(dest).remove_leftover()
             return
     with Unfinished(dest) as work:
         if from_input:

@@ -65,6 +65,12 @@ class Unfinished:
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
+    def remove_leftover(self) -> None:
+        """Remove the folder of a process that was killed when its result was complete; that of a live one stays."""
+        if self.path.exists():
+            with contextlib.suppress(PrepareError), self:
+                pass
+
     @property
     def has_stages(self) -> bool:
         """Whether a stage is done, which another run need not repeat."""

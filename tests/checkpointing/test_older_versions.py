@@ -66,11 +66,14 @@ def test_the_next_five_updates_are_those_of_the_old_version(expected, tmp_path):
 
 @pytest.mark.parametrize("name", ["checkpoint_5.pt", "exported"])
 def test_features_lambdas_logits_and_scores_are_those_of_the_old_version(expected, name):
-    bert = LambdaBertModel.from_pretrained(OLD / name)
+    bert, expected = LambdaBertModel.from_pretrained(OLD / name), dict(expected)
     with torch.no_grad():
         features, lambdas = bert.extract_features(expected["ids"], return_lambdas=True)
         logits, extra = bert.model(expected["ids"])
     found = {"features": features, "lambda_0": lambdas[0], "lambda_2": lambdas[2], "logits": logits}
+    real = expected["ids"].ne(bert.task.source_dictionary.pad())  # padding's own features have no meaning
+    for key in ("features", "logits"):
+        found[key], expected[key] = found[key][real], expected[key][real]
     for key, tensor in (found | {"sentence_logits": extra["sentence_logits"]}).items():
         torch.testing.assert_close(tensor, expected[key], atol=1e-6, rtol=1e-5, msg=key)
     bert.task.cfg.data = str(OLD / "data")

@@ -36,9 +36,9 @@ def test_so_does_any_other_command(monkeypatch, capsys):
 def test_only_lines_for_the_user_are_shown(monkeypatch, capsys):
     def log():
         for text in ("rebuild_batches = False", "detected shared parameter: a.bias <- b.bias", "{'_name': None}"):
-            logging.getLogger("fairseq").info(text)
-        logging.getLogger("fairseq").info("detected shared parameter: a.weight <- b.weight")
-        logging.getLogger("fairseq").warning("rebuild_batches")
+            logging.getLogger("a.logger").info(text)
+        logging.getLogger("a.logger").info("detected shared parameter: a.weight <- b.weight")
+        logging.getLogger("a.logger").warning("rebuild_batches")
 
     monkeypatch.setattr("fairseq_cli.train.cli_main", log)
     fairseq_train.main()

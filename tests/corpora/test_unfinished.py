@@ -135,6 +135,18 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(folder, tm
     assert prepare(folder / "corpus", "--dest", dest) == 0
 
 
+def test_what_was_left_beside_a_complete_result_is_removed_unless_a_process_uses_it(folder, tmp_path):
+    arguments = (folder / "corpus", "--dest", tmp_path / "out")
+    assert prepare(*arguments) == 0
+    with Unfinished(tmp_path / "out") as work:
+        work.begin({})
+        assert prepare(*arguments) == 0 and work.path.is_dir()
+        shutil.copytree(work.path, tmp_path / "left")
+    (tmp_path / "left").rename(work.path)  # as a kill leaves it
+    assert prepare(*arguments) == 0
+    assert os.listdir(tmp_path) == ["out"]
+
+
 def test_what_was_left_between_the_last_two_renames_is_put_right(folder, tmp_path):
     dest = tmp_path / "out"
     for name, had in {".out.abcd_123.tmp": "new", ".out.abcd_124.tmp": "old"}.items():
