@@ -13,7 +13,7 @@ from fairseq_lambda.commands.card_scores import read_scores
 from fairseq_lambda.commands.parser import MODEL, Parser
 from fairseq_lambda.files import check_destination, sha256, whole_folder
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import load_checkpoint
+from fairseq_lambda.models.loading import load_checkpoint
 from fairseq_lambda.version import KEY, version_of
 
 PARTS = ("model", "task", "criterion")  # of the configuration; the rest is about the training machine

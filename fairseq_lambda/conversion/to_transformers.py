@@ -18,7 +18,7 @@ from fairseq_lambda.huggingface import LambdaBertConfig, modeling
 from fairseq_lambda.huggingface.configuration import of_core
 from fairseq_lambda.huggingface.tokenizer import fast_tokenizer, save_tokenizer
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import load_checkpoint
+from fairseq_lambda.models.loading import load_checkpoint
 from fairseq_lambda.modules.lambda_bert_options import NO_LIMIT
 from fairseq_lambda.version import KEY, version_of
 

@@ -3,26 +3,25 @@
 import itertools
 import logging
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from fairseq import checkpoint_utils, utils
 from fairseq.models.roberta.hub_interface import RobertaHubInterface
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from fairseq_lambda.checkpointing.exported import find_checkpoint, is_exported, read_exported
-from fairseq_lambda.checkpointing.reading import CheckpointError, check_whole, read_header, weights_only
+from fairseq_lambda.checkpointing.exported import find_checkpoint
+from fairseq_lambda.checkpointing.reading import CheckpointError
 from fairseq_lambda.models.fine_tuned import FineTuned
 from fairseq_lambda.models.lambda_bert_config import plain
+from fairseq_lambda.models.loading import load_checkpoint
 from fairseq_lambda.models.many_texts import ManyTexts, checked_ids
 from fairseq_lambda.models.older_checkpoints import with_present_options
 from fairseq_lambda.models.pieces import SentencePieceEncoder
 from fairseq_lambda.models.task_of_checkpoint import task_of
-from fairseq_lambda.models.trust import check_options
 from fairseq_lambda.symbols import MASK, WORD_START
 
 logger = logging.getLogger(__name__)
@@ -243,31 +242,3 @@ def _fill(text: str, start: int, piece: str, probability: float) -> Prediction:
     if before and piece.startswith(WORD_START):
         before += " "
     return Prediction(before + token + after, probability, token)
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Return fairseq's state of a checkpoint or an exported model, checked against its checksums.
-
-    A checkpoint is read by torch.load with weights_only on, and its options are checked before fairseq sees them.
-
-    Raises:
-        ValueError: not a checkpoint of this plugin, torn or altered, or holding more than tensors and plain values.
-    """
-    if is_exported(path):
-        state = read_exported(path)
-        try:
-            check_options(OmegaConf.to_container(state["cfg"]))
-        except CheckpointError as error:
-            raise CheckpointError(f"{path} cannot be read as an exported model: {error}") from None
-        return state
-    state = read_header(path)
-    check_whole(path)
-    try:
-        check_options(state["cfg"])
-        with weights_only():
-            state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read as a fairseq checkpoint: {reason}") from error
-    OmegaConf.set_struct(state["cfg"], True)
-    return state

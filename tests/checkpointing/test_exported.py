@@ -14,7 +14,7 @@ from fairseq_lambda.commands import evaluate
 from fairseq_lambda.commands import export as command
 from fairseq_lambda.files import sha256
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import load_checkpoint
+from fairseq_lambda.models.loading import load_checkpoint
 
 
 @pytest.fixture(scope="module")

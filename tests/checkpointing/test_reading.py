@@ -17,7 +17,7 @@ from fairseq_lambda.checkpointing.reading import (
     read_header,
     weights_only,
 )
-from fairseq_lambda.models.hub_interface import load_checkpoint
+from fairseq_lambda.models.loading import load_checkpoint
 
 
 def read(path):

@@ -17,7 +17,8 @@ from training import load, train
 
 from fairseq_lambda.commands import export as export_command
 from fairseq_lambda.models import LambdaBertModel
-from fairseq_lambda.models.hub_interface import _fill, load_checkpoint
+from fairseq_lambda.models.hub_interface import _fill
+from fairseq_lambda.models.loading import load_checkpoint
 
 WORDS = "the river runs north of a small town and its people built many bridges over the water in spring".split()
 
