@@ -1,5 +1,7 @@
 """Shared builders: a dictionary, a task, a batch, a binarised toy corpus."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,15 @@ from fairseq_lambda.tasks.masked_lm_sop import MaskedLMSOPConfig, MaskedLMSOPTas
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored():
+    """Commands set the logging of their process up; a test that runs one here must not silence the tests after it."""
+    disabled, level = logging.root.manager.disable, logging.root.level
+    yield
+    logging.disable(disabled)
+    logging.root.setLevel(level)
 
 
 def make_dictionary(words=50):
