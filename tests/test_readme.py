@@ -59,13 +59,13 @@ def test_quality_is_what_the_report_prints(file, name, after):
     rows = Page(file).table(r"model \| updates", after)
     assert len(rows) >= 2
     for model, *cells in rows:
-        printed = report.row(models[model], baseline)
+        printed = report.row(models[model], baseline, report.reference(compared, models))
         assert set(cells) <= set(printed), (cells, printed)
 
 
 def test_what_is_said_of_enwiki_is_what_was_trained():
     page, (_, results) = Page("docs/quality.md"), comparison.open_comparison("enwiki")
-    found = {line["model"]: line for line in results.lines}
+    found = {line["model"]: line for line in results.lines if line["seed"] == 1}
     updates = re.search(r"^\| updates \| (.*) \|$", page.text, re.MULTILINE)[1].split(" | ")
     rows = page.table("updates")
     curves = {model: {f"{at['updates']:,}": at["valid_ppl"] for at in line["curve"]} for model, line in found.items()}
@@ -77,6 +77,11 @@ def test_what_is_said_of_enwiki_is_what_was_trained():
     assert [row[1:] for row in rows if row[0] == "its ratio"] == ratios
     for model, *cells in page.table("valid perplexity, read at once"):
         assert cells == [report.length_cell(found[model]["lengths"][n]) for n in ("128", "512", "2048")], model
+    readme = " ".join(Page("README.md").text.split())
+    more = 100 * found["Lambda, one attention layer, whole corpus"]["lengths"]["2048"]["ratio"] - 100
+    assert f"reads 2,048 tokens at once with {more:.0f} % more perplexity than 128." in readme
+    over = [report.perplexity(found[name]) for name in ("Lambda, one attention layer", "Transformer, rotary positions")]
+    assert f"After equal updates their perplexity is {100 * over[0] / over[1] - 100:.0f} % above a Tr" in readme
     names = {"rotary baseline": 1, "hybrid": 2, "lambda only": 3}
     rates = {row[0]: row for row in page.table("learning rate")}
     for line in comparison.open_comparison("enwiki_rates")[1].lines:
@@ -164,9 +169,10 @@ def test_longer_texts_were_read_as_the_page_says():
     for model, (_, *cells) in zip(models, Page("docs/quality.md").table(r"model \| 512 tokens"), strict=True):
         rows = [found[model, tokens] for tokens in (512, 2048, 8192)]
         assert cells == [f"{row['ratio']:.3f} ± {row['standard_error']:.3f}" for row in rows]
-    more = [f"{100 * found[model, 8192]['ratio'] - 100:.1f} %" for model in (models[0], models[2])]
+    more, baseline = 100 * found[models[0], 8192]["ratio"] - 100, found[models[3], 8192]["ratio"]
     readme = " ".join(Page("README.md").text.split())
-    assert f"{more[0]} more perplexity" in readme and f"it is {more[1]}" in readme
+    assert f"8,192 at once with {more:.1f} % more perplexity than in windows of 128" in readme
+    assert f"Transformer's is {baseline:.1f} times as high" in readme
 
 
 def test_speed_is_what_was_measured():
@@ -192,16 +198,12 @@ def test_speed_is_what_was_measured():
         peak = [f"{of[model]['peak_bytes'] / 2**30:.2f}" for model in ("lambda", "baseline")]
         assert cells[9] == " / ".join(peak), tokens
     readme = " ".join(Page("README.md").text.split())
-    short, long = over["512"][0], float(over["8,192"][0])
-    hybrid, wide = ([over["512"][i], f"{float(over['8,192'][i]):.1f}"] for i in (1, 2))
-    assert (
-        f"{hybrid[0]} times as long at 512 tokens, and {hybrid[1]} times at 8,192, as one with one attention" in readme
-    )
-    fewer = 100 - 100 * rows["lambda", 512]["parameters"] / rows["baseline", 512]["parameters"]
-    assert f"{short} and {long:.1f} times as one with lambda layers alone, which has {fewer:.0f} % fewer" in readme
-    assert f"or, with as many, {' and '.join(wide)}." in readme
-    steps = [rows[model, 8192]["peak_bytes"] for model in ("lambda", "baseline")]
-    assert f"Peak memory is {steps[0] / steps[1]:.1f} of a Transformer's" in readme
+    short, long = over["512"][1], float(over["8,192"][1])
+    assert f"{long:.1f} times as long at 8,192 tokens, and {short} times at 512, as one with one attention" in readme
+    ours, theirs = (rows[model, 8192] for model in ("lambda", "baseline"))
+    fewer, less = 100 - 100 * ours["parameters"] / theirs["parameters"], ours["peak_bytes"] / theirs["peak_bytes"]
+    said = f"`lambda` has {fewer:.0f} % fewer parameters than `baseline`, and its peak memory is {less:.1f} of the"
+    assert said in page.text
 
 
 def test_peers_took_what_the_page_says():
@@ -218,6 +220,18 @@ def test_peers_took_what_the_page_says():
         model, length = names.get(name, "modernbert"), int(tokens.replace(",", ""))
         kinds = [(size, precision) for size in ("mini", "base") for precision in ("none", "bfloat16")]
         assert cells == [ratios_of.get((*kind, model, length), "") for kind in kinds], (name, tokens)
+
+
+def test_peers_have_the_parameters_that_the_page_says():
+    sizes = [
+        {line["model"]: line["parameters"] for line in lines(f"speed/peers-{size}-cpu-none") if line["length"] == 128}
+        for size in ("mini", "base")
+    ]
+    ours, bert, modernbert = (
+        " and ".join(f"{size[model] / 1e6:.1f}" for size in sizes) for model in ("transformers", "bert", "modernbert")
+    )
+    said = f"{ours} million parameters, BERT {bert}, ModernBERT {modernbert}."
+    assert said in " ".join(Page("docs/speed.md").text.split())
 
 
 def test_long_texts_took_what_the_pages_say():

@@ -42,11 +42,22 @@ def spread(values: list[float], digits: int) -> str:
     return mean if least == most else f"{mean} ({least} to {most})"
 
 
-def ms(run: dict) -> float | None:
-    return run.get("in_turns", run)["ms_per_update"]
+def machine(run: dict) -> tuple[str, int]:
+    setting = run.get("in_turns", run)["setting"]
+    return setting["cpu"], setting["threads"]
 
 
-def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
+def ms(run: dict, on: tuple[str, int]) -> float | None:
+    """Return the time of an update if it was taken on this machine: times of two machines do not compare."""
+    return run.get("in_turns", run)["ms_per_update"] if machine(run) == on else None
+
+
+def reference(comparison: Comparison, models: dict[str, list[dict]]) -> tuple[str, int]:
+    """Return the machine whose times are shown: that of the baseline's first run."""
+    return machine(models.get(comparison.baseline, next(iter(models.values())))[0])
+
+
+def row(runs: list[dict], baseline: dict[int, dict], on: tuple[str, int]) -> list[str]:
     """Return a model's row; the ratio to the baseline's perplexity is over finished runs with the same seeds."""
     done = [run for run in runs if "scores" in run]
     first = runs[0]
@@ -56,7 +67,7 @@ def row(runs: list[dict], baseline: dict[int, dict]) -> list[str]:
         runs = done or runs
     ratios = [perplexity(r) / perplexity(baseline[r["seed"]]) for r in done if "scores" in baseline.get(r["seed"], {})]
     orders = [run["scores"]["valid"]["sop_acc"] for run in done if "sop_acc" in run["scores"]["valid"]]
-    times = [ms(run) for run in runs if ms(run)]
+    times = [ms(run, on) for run in runs if ms(run, on)]
     cells = [first["model"], updates, first["lr"], str(len(runs)), f"{done[0]['parameters']:,}" if done else "-"]
     cells += [spread([perplexity(run) for run in runs], 2)]
     cells += [spread([perplexity(run, "test") for run in done], 2) if done else "-"]
@@ -84,12 +95,15 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
     """Return the report as Markdown."""
     models = by_model(comparison, lines)
     baseline = {run["seed"]: run for run in models.get(comparison.baseline, [])}
-    rows = [COLUMNS, *(row(runs, baseline) for runs in models.values())]
+    on = reference(comparison, models)
+    rows = [COLUMNS, *(row(runs, baseline, on) for runs in models.values())]
     shown = [run for runs in models.values() for run in runs]
     dates = sorted(run["setting"]["date"] for run in shown)
     notes = [f"Baseline: {comparison.baseline}. Made {dates[0]} to {dates[-1]}."]
     timed = {measuring.setting_line(run["in_turns"]["setting"]) for run in shown if "in_turns" in run}
     notes += [f"Times in turns: {line}." for line in sorted(timed)] or ["Times: as each run logged them."]
+    if any(machine(run) != on for run in shown):
+        notes += [f"Times are those of the runs on one machine: {on[0]}, threads {on[1]}."]
     longer = [length_table(models, comparison.lengths)] if comparison.lengths else []
     return "\n\n".join([measuring.markdown(rows), *longer, *notes])
 
@@ -97,17 +111,18 @@ def tables(comparison: Comparison, lines: list[dict]) -> str:
 def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
     """Draw validation perplexity against updates and minutes; with ``order_title``, sentence order too."""
     chosen = by_model(comparison, lines)
+    on = reference(comparison, chosen)
     runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
 
     def panel(label: str, points: Callable[[dict], list]) -> pictures.Panel:
-        curves = [(model, points(run)) for model, run in runs]
+        curves = [(model, points(run)) for model, run in runs if points(run)]
         top = 5 * min(points[-1][1] for _, points in curves)
         return pictures.Panel(label, "validation perplexity of masked tokens", curves, top=top)
 
     by_updates = panel("updates", lambda run: [(p["updates"], p["valid_ppl"]) for p in run["curve"]])
     by_minutes = panel(
         "minutes of training",
-        lambda run: [(p["updates"] * (ms(run) or 0) / 60_000, p["valid_ppl"]) for p in run["curve"]],
+        lambda run: [(p["updates"] * t / 60_000, p["valid_ppl"]) for p in run["curve"] for t in [ms(run, on)] if t],
     )
     pictures.draw(path, comparison.title, [by_updates, by_minutes])
     if comparison.order_title:

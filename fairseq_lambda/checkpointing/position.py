@@ -1,5 +1,6 @@
 """Where in an epoch a run resumes: fairseq counts the batches that each process has had, whatever is in them."""
 
+import os
 from pathlib import Path
 
 # Options that determine which samples an epoch has, or how they are divided into batches.
@@ -38,7 +39,7 @@ def changes(state: dict, path: Path, cfg, processes: int) -> list[str]:
     for section, names in OF_BATCHES.items():
         theirs = state["cfg"].get(section) or {}
         for name in names:
-            if name in theirs and name in cfg[section] and theirs[name] != cfg[section][name]:
+            if name in theirs and name in cfg[section] and not _same(name, theirs[name], cfg[section][name]):
                 flag = name if name == "data" else "--" + name.replace("_", "-")
                 changed.append(f"{flag} {theirs[name]}, now {cfg[section][name]}")
     if had and changed:
@@ -47,3 +48,15 @@ def changes(state: dict, path: Path, cfg, processes: int) -> list[str]:
             "some samples may be seen twice and others not at all"
         )
     return lines
+
+
+def _same(name: str, before, now) -> bool:
+    if before == now or name != "data":
+        return before == now
+    folders, others = ([Path(part) for part in data.split(os.pathsep)] for data in (before, now))
+    return len(folders) == len(others) and all(_same_folder(*pair) for pair in zip(folders, others, strict=True))
+
+
+def _same_folder(before: Path, now: Path) -> bool:
+    """Return whether the folder is the same, or was moved: it is gone, and the other one has its name."""
+    return before.resolve() == now.resolve() or (not before.exists() and before.name == now.name)

@@ -255,10 +255,13 @@ def test_a_log_with_interruptions_gives_one_curve():
     assert ms_per_update(log) == pytest.approx(1000 / 9.5, abs=0.06) and ms_per_update("") is None
 
 
-def line(model, seed, ppl, updates=400, lr="1e-3"):
+def line(model, seed, ppl, updates=400, lr="1e-3", cpu="old"):
     scores = {"mlm_ppl": ppl, "sop_acc": 50.0}
     made = {"model": model, "lr": lr, "seed": seed, "updates": updates, "parameters": 7, "ms_per_update": 300}
-    made |= {"setting": {"date": "2026-11-24"}, "curve": [{"updates": 100, "valid_ppl": 2 * ppl}]}
+    made |= {
+        "setting": {"date": "2026-11-24", "cpu": cpu, "threads": 1},
+        "curve": [{"updates": 100, "valid_ppl": 2 * ppl}],
+    }
     return made | {"scores": {"valid": scores, "test": scores}}
 
 
@@ -275,6 +278,19 @@ def test_table_of_several_seeds_and_of_an_unfinished_run():
     )
     assert rows[3].startswith("| softmax | 400 | 1e-3 | 2 | 7 | 105.00 (100.00 to 110.00) |")
     assert rows[4] == "| new | 100 of 400 | 1e-3 | 1 | - | 60.00 | - | - | - | 300 | 2.0 |"
+
+
+def test_times_of_another_machine_are_not_compared(tmp_path, monkeypatch):
+    compared = Comparison("t", "tiny", 400, "1e-3", [1, 2], "softmax", {"softmax": {}, "new": {}}, draw=["softmax"])
+    lines = [line("softmax", 1, 100.0), line("softmax", 2, 110.0, cpu="new"), line("new", 1, 200.0, cpu="new")]
+    lines[1]["ms_per_update"] = 900
+    rows = report.tables(compared, lines).splitlines()
+    assert rows[2].endswith("| 300 | 2.0 |") and rows[3].endswith("| - | - |")
+    assert rows[-1] == "Times are those of the runs on one machine: old, threads 1."
+    panels = []
+    monkeypatch.setattr(report.pictures, "draw", lambda path, title, drawn: panels.extend(drawn))
+    report.draw(compared, lines, tmp_path / "t.png")
+    assert [len(panel.lines) for panel in panels] == [2, 1]
 
 
 def test_a_line_is_replaced_in_its_place(tmp_path):

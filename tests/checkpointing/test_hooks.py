@@ -44,7 +44,7 @@ assert checkpoint_utils.PathManager is not before["PathManager"]
 def test_other_models_load_as_they_did(monkeypatch):
     make_model()
     calls = []
-    monkeypatch.setattr(fairseq_hooks, "_prepare", lambda *_: pytest.fail("not ours"))
+    monkeypatch.setattr(fairseq_hooks, "prepare", lambda *_: pytest.fail("not ours"))
     other = type("Trainer", (), {"get_model": lambda self: torch.nn.Linear(1, 1)})()
     loading = fairseq_hooks._loading(lambda cfg, trainer: calls.append(trainer), lambda t: False)
     loading(None, other)

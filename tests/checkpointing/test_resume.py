@@ -5,6 +5,8 @@ import logging
 import pytest
 from training import differences, logged, state_of_training, train
 
+from fairseq_lambda.checkpointing.position import _same
+
 UPDATES, EPOCH = 30, 21  # an epoch has 21 batches
 NOISE = ["--dropout", ".1", "--encoder-layerdrop", ".3", "--log-interval", "4"]
 
@@ -50,3 +52,14 @@ def test_other_batches_at_the_end_of_an_epoch_are_no_matter(toy_data, tmp_path, 
     train(toy_data, tmp_path, EPOCH, of=UPDATES)
     train(toy_data, tmp_path, EPOCH + 1, "--batch-size", 8, of=UPDATES)
     assert "seen twice" not in caplog.text
+
+
+def test_a_data_folder_that_was_moved_is_the_same(tmp_path, monkeypatch):
+    old, new, other = (str(tmp_path / name) for name in ("old/data", "new/data", "new/others"))
+    monkeypatch.chdir(tmp_path)
+    for folder in (new, other):
+        (tmp_path / folder).mkdir(parents=True)
+    assert _same("data", old, new) and _same("data", f"{old}:{other}", f"{new}:new/others")
+    assert not any(_same("data", *pair) for pair in ((old, other), (old, f"{old}:{new}"), (new, other)))
+    (tmp_path / old).mkdir(parents=True)
+    assert not _same("data", old, new)

@@ -103,12 +103,12 @@ def test_batches_of_all_processes_are_skipped(toy_data, folder):
 
 def test_what_does_not_divide_by_the_processes_is_said(toy_data, folder, monkeypatch, caplog):
     trainers = []
-    monkeypatch.setattr(fairseq_hooks, "_check_ranks", trainers.append)
+    monkeypatch.setattr(fairseq_hooks, "check_ranks", trainers.append)
     train(toy_data, folder, 11, of=40)
     one = trainers[0]
     three = SimpleNamespace(task=one.task, get_model=one.get_model, cfg=one.cfg, data_parallel_world_size=3)
     cfg = CheckpointConfig(restore_file=str(folder / "checkpoint_1_4.pt"))
-    assert fairseq_hooks._prepare(cfg, three) == (fairseq_hooks.GO_ON, 4)
+    assert fairseq_hooks.prepare(cfg, three) == (fairseq_hooks.GO_ON, 4)
     assert "by 1 processes, but 3 resume: 1 of the 4 batches of this epoch so far will be seen again" in caplog.text
 
 

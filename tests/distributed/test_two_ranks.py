@@ -17,7 +17,7 @@ from conftest import make_model
 from processes import ROOT, environment
 from training import arguments, differences, load, state_of_training, train
 
-from fairseq_lambda.checkpointing.fairseq_hooks import _check_ranks
+from fairseq_lambda.checkpointing.ranks import check_ranks
 from fairseq_lambda.commands.fairseq_train import ranks_from_torchrun
 
 STILL = ["--dropout", "0", "--num-workers", "0"]  # every rank draws the same dropout masks, over other samples
@@ -189,4 +189,4 @@ def test_ranks_that_would_wait_for_each_other_in_different_layers_are_refused(ch
     trainer = SimpleNamespace(cfg=world, device=torch.device("cpu"), get_model=lambda: model)
     refusal = contextlib.nullcontext() if changed else pytest.raises(SystemExit, match="^error: with --dropout, each")
     with refusal:
-        _check_ranks(trainer)
+        check_ranks(trainer)
