@@ -15,7 +15,7 @@ from pathlib import Path
 
 from probing_examples import SPLITS, Group, Task, build, compact, words_of
 
-from fairseq_lambda.corpora.documents import Layout, read_documents, read_lines
+from fairseq_lambda.corpora.documents import BLANK_LINES, Layout, read_documents, read_lines
 from fairseq_lambda.corpora.errors import PrepareError
 
 PARAGRAPHS = 100_000  # of train.txt that are read: 45 MB of enwiki
@@ -42,7 +42,7 @@ def read_corpus(folder: Path) -> dict[str, list[str]]:
             raise FileNotFoundError(f"{folder} contains no {name}.txt, or {name}.txt.xz")
         try:
             lines = islice(read_lines(path), PARAGRAPHS if split == "train" else None)
-            documents = read_documents(lines, Layout(has_titles=False, is_moses=False))
+            documents = read_documents(lines, Layout(BLANK_LINES, is_moses=False))
             texts = {words_of(text): text for document in documents for text in document}
         except PrepareError as error:
             raise ValueError(str(error)) from None

@@ -7,7 +7,7 @@ the next batch then ``continues`` the document, unless it starts with a title or
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from fairseq_lambda.corpora.documents import clean, heading_level
+from fairseq_lambda.corpora.documents import BLANK_LINES, HEADINGS, clean, heading_level
 
 SIZE, MOST = 1 << 20, 16 << 20  # bytes
 
@@ -22,24 +22,25 @@ class Batch:
     continues: bool = False
 
 
-def in_batches(lines: Iterable[bytes], file: str, has_titles: bool, is_json: bool) -> Iterator[Batch]:
+def in_batches(lines: Iterable[bytes], file: str, divider: str, is_json: bool) -> Iterator[Batch]:
     """Yield the lines in batches of about 1 MB.
 
     Args:
         lines: with their line ends.
         file: its path, for messages.
-        has_titles: whether a title between two blank lines starts a document; otherwise a blank line ends one.
+        divider: what divides the documents, one of ``DIVIDERS``.
         is_json: whether every line is a document.
     """
     held: list[bytes] = []
     first, bytes_held, continues = 1, 0, False
+    has_titles = divider == HEADINGS
     for line in lines:
         held.append(line)
         bytes_held += len(line)
         if bytes_held < SIZE:
             continue
         is_blank = not line.strip()
-        if is_json or (is_blank and not has_titles):
+        if is_json or (is_blank and divider == BLANK_LINES):
             ends, is_boundary = len(held), True
         else:
             ends, is_boundary = _title_at(held) if has_titles else 0, True

@@ -1,12 +1,19 @@
 """The warnings about a prepared corpus, and the reasons to refuse one."""
 
 from fairseq_lambda.corpora.binarise import SplitCounts
-from fairseq_lambda.corpora.documents import Layout
+from fairseq_lambda.corpora.documents import BLANK_LINES, DIVIDERS, HEADINGS, Layout
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.splitting import TRAIN
 
 MAX_UNKNOWN_RATE = 0.001
 MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # with --vocabulary-from, where a better vocabulary is not an option
+_RULES = dict(
+    zip(
+        DIVIDERS,
+        ("a line ` = Title = ` between blank lines starts one", "a blank line divides them", "each file is one"),
+        strict=True,
+    )
+)
 _SHORT_DOCUMENTS = 2.5  # sentences per document: between blank lines there are probably paragraphs
 # fewer sentences per paragraph than this: their ends were not recognised, or each line is a sentence
 _FEW_SENTENCES = 1.05
@@ -20,12 +27,13 @@ def warnings_of(counts: dict[str, SplitCounts], headings: int, layout: Layout, l
             f"{train.sentences / train.paragraphs:.2f} sentences per paragraph: if the text has more than one sentence "
             f"per line, their ends were not recognised (--language is {language}; Thai and Lao mark none)"
         )
-    if not layout.has_titles and train.sentences < _SHORT_DOCUMENTS * train.documents:
+    if layout.divider == BLANK_LINES and train.sentences < _SHORT_DOCUMENTS * train.documents:
         warnings.append(
             f"{train.sentences / train.documents:.1f} sentences per document: blank lines divide documents, so remove "
-            "those between the paragraphs of a text, or give JSON lines with one text each"
+            "those between the paragraphs of a text, pass --documents files if each file is one text, or give JSON "
+            "lines with one text each"
         )
-    if headings and not layout.has_titles:
+    if headings and layout.divider != HEADINGS:
         warnings.append(f"{headings} lines such as `= Title =` in the train split are left out as headings")
     for split, split_counts in counts.items():
         rate = split_counts.encoder_unknowns / split_counts.tokens
@@ -34,12 +42,12 @@ def warnings_of(counts: dict[str, SplitCounts], headings: int, layout: Layout, l
     return warnings
 
 
-def refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: bool) -> None:
+def refuse_nonsense(counts: dict[str, SplitCounts], divider: str, is_given: bool) -> None:
     """Check that the data can be trained on.
 
     Args:
         counts: of each split.
-        has_titles: what divides the documents, for the message.
+        divider: what divides the documents, one of ``DIVIDERS``, for the message.
         is_given: whether the vocabulary comes from another text.
 
     Raises:
@@ -62,5 +70,4 @@ def refuse_nonsense(counts: dict[str, SplitCounts], has_titles: bool, is_given: 
                 f"{most:.1%}: its characters are rare or absent in {where}; {remedy}"
             )
     if counts[TRAIN].documents < 2:
-        divider = "a line ` = Title = ` between blank lines starts one" if has_titles else "a blank line divides them"
-        raise PrepareError(f"the train split is a single document; it needs at least two ({divider})")
+        raise PrepareError(f"the train split is a single document; it needs at least two ({_RULES[divider]})")

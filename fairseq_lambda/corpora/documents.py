@@ -1,8 +1,8 @@
-"""From lines of text to documents of sentences: articles with headings, as in WikiText, or text with blank lines.
+"""From lines of text to documents of sentences: articles with headings, as in WikiText, blank lines, or whole files.
 
 An article starts at a line ``= Title =`` with a blank line before and after it; ``= = Section = =`` is a heading inside
 an article. Headings are left out, because they would give away the order of the sentences. Every other line is a
-paragraph. Without titles, blank lines divide the documents. layout.py decides which of the two applies.
+paragraph. Without titles, blank lines divide the documents, or each file is one. layout.py decides which applies.
 """
 
 import re
@@ -21,6 +21,8 @@ from fairseq_lambda.corpora.sentences import split_tokenised
 # Stands for a literal <unk> where a single character is needed; removed from all text that is read.
 UNK_CHARACTER = "\ue000"
 
+HEADINGS, BLANK_LINES, FILES = DIVIDERS = ("headings", "blank-lines", "files")
+
 _SIGNS = re.compile("(?:= )*")
 # soft hyphen, zero-width space, direction marks, word joiner, byte order mark; not the zero-width non-joiner (U+200C)
 # and joiner (U+200D), which are part of words in Persian and in scripts of India
@@ -31,9 +33,9 @@ _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a corpus is written: with titled articles or blank lines, Moses-tokenised or plain; and the evidence."""
+    """How a corpus is written: which of ``DIVIDERS`` it has, Moses-tokenised or plain; and the evidence."""
 
-    has_titles: bool
+    divider: str
     is_moses: bool
     evidence: str = field(default="", compare=False)
 
@@ -122,7 +124,7 @@ def divided(
     """Yield the sentences before the first boundary, between boundaries, and after the last; each list may be empty."""
     document: list[str] = []
     for is_title, line in marked_lines(lines):
-        if is_title if layout.has_titles else not line:
+        if is_title if layout.divider == HEADINGS else layout.divider == BLANK_LINES and not line:
             yield document
             document = []
         if heading_level(line):

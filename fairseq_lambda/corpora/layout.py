@@ -5,14 +5,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fairseq_lambda.corpora.documents import Layout, heading_level, marked_lines, read_lines
+from fairseq_lambda.corpora.documents import (
+    BLANK_LINES,
+    DIVIDERS,
+    HEADINGS,
+    Layout,
+    heading_level,
+    marked_lines,
+    read_lines,
+)
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.json_lines import is_json_lines, record_lines
 from fairseq_lambda.corpora.opening import TextFile
 
 _SAMPLE_PARAGRAPHS = 2000  # read to tell Moses-tokenised from plain text
 _MAX_CHARACTERS = 64_000_000  # of the train split, read to decide
-AUTO, HEADINGS, BLANK_LINES = DIVISIONS = ("auto", "headings", "blank-lines")
+AUTO = "auto"
+DIVISIONS = (AUTO, *DIVIDERS)
 
 
 def layout_of(files: dict[str, list[Path]], documents: str, text_field: str) -> Layout:
@@ -26,19 +35,19 @@ def layout_of(files: dict[str, list[Path]], documents: str, text_field: str) -> 
         text_field: of JSON lines.
 
     Raises:
-        PrepareError: a text cannot be read, some are JSON lines and some are not, or ``documents`` asks for headings in
-            JSON lines.
+        PrepareError: a text cannot be read, some are JSON lines and some are not, or ``documents`` asks for headings or
+            whole files in JSON lines.
     """
     paths = [path for split in files.values() for path in split]
     kinds = {is_json_lines(path, text_field): path for path in paths}
     if len(kinds) > 1:
         raise PrepareError(f"{kinds[True]} is JSON lines and {kinds[False]} is not: use one of the two for all splits")
-    if True in kinds and documents == HEADINGS:
-        raise PrepareError("--documents headings: in JSON lines every line is a document; leave it out")
+    if True in kinds and documents not in (AUTO, BLANK_LINES):
+        raise PrepareError(f"--documents {documents}: in JSON lines every line is a document; leave it out")
     read = [_Start(_lines(split, text_field)) for split in files.values()]
     layout = detect_layout(*read, documents=documents)
     if True in kinds:
-        return replace(layout, has_titles=False, evidence="JSON lines, one document each")
+        return replace(layout, divider=BLANK_LINES, evidence="JSON lines, one document each")
     if read[0].is_cut and documents == AUTO:
         return replace(layout, evidence=f"of the first {_MAX_CHARACTERS:,} characters, {layout.evidence}")
     return layout
@@ -79,7 +88,7 @@ def detect_layout(train: Iterable[str], *others: Iterable[str], documents: str =
     Args:
         train: the cleaned lines of the train split, or as many of them as should count.
         others: those of the other splits; only their beginnings are read.
-        documents: ``headings`` or ``blank-lines`` if it is known what divides the documents, otherwise ``auto``.
+        documents: what divides the documents, one of ``DIVIDERS``, if it is known, otherwise ``auto``.
     """
     spaced = attached = paragraphs = titles = blocks = headed = 0
     follows_heading = in_block = False
@@ -104,9 +113,10 @@ def detect_layout(train: Iterable[str], *others: Iterable[str], documents: str =
     start_with_titles = all(starts) and all(map(_starts_with_title, others))
     has_titles = titles > 0 and (2 * headed >= blocks or (start_with_titles and titles > 1 and 20 * headed >= blocks))
     evidence = f"{headed} of {blocks} blocks of text follow a heading, {titles} lines look like titles"
+    divider = HEADINGS if has_titles else BLANK_LINES
     if documents != AUTO:
-        has_titles, evidence = documents == HEADINGS, f"--documents {documents}"
-    return Layout(has_titles, spaced > attached, evidence)
+        divider, evidence = documents, f"--documents {documents}"
+    return Layout(divider, spaced > attached, evidence)
 
 
 def _starts_with_title(lines: Iterable[str]) -> bool:

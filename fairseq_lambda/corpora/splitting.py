@@ -160,7 +160,7 @@ class Reading:
         for path in self.paths:
             is_json = is_json_lines(path, self.how.text_field)
             with TextFile(path) as file:
-                for batch in in_batches(file, str(path), self.how.layout.has_titles, is_json):
+                for batch in in_batches(file, str(path), self.how.layout.divider, is_json):
                     self.position = before + file.position
                     yield self.split, is_json, batch
                 before += file.position

@@ -11,6 +11,7 @@ from pathlib import Path
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.progress import report_progress
 from fairseq_lambda.files import UNFINISHED, whole, whole_folder
+from fairseq_lambda.version import __version__
 
 try:
     import fcntl
@@ -77,8 +78,8 @@ class Unfinished:
         return any(path.name not in (_LOCK, _SETTINGS) for path in self.path.glob("*.json"))
 
     def begin(self, settings: dict, keep: tuple[Path, ...] = ()) -> None:
-        """Keep the results of an earlier run with the same settings; otherwise remove everything except ``keep``."""
-        file = self.path / _SETTINGS
+        """Keep the results of an earlier run with the same settings and version; else remove all but ``keep``."""
+        file, settings = self.path / _SETTINGS, {"version": __version__} | settings
         try:
             same = json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(settings))
         except (OSError, ValueError):

@@ -9,11 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairseq_lambda.corpora.documents import Layout, clean, heading_level, read_documents, read_lines
+from fairseq_lambda.corpora.documents import (
+    BLANK_LINES,
+    HEADINGS,
+    Layout,
+    clean,
+    heading_level,
+    read_documents,
+    read_lines,
+)
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.layout import detect_layout
 
-MOSES = Layout(has_titles=True, is_moses=True)
+MOSES = Layout(HEADINGS, is_moses=True)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +76,7 @@ def test_text_without_titles_is_divided_by_blank_lines(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("\n\nHe came. She left.\nThey, too.\n\n\nAnother one.\n")
     layout = detect_layout(read_lines(path))
-    assert layout == Layout(has_titles=False, is_moses=False)
+    assert layout == Layout(BLANK_LINES, is_moses=False)
     assert list(read_documents(read_lines(path), layout)) == [
         ["He came.", "She left.", "They, too."],
         ["Another one."],
@@ -85,35 +93,35 @@ def test_a_few_lines_like_titles_do_not_make_articles_of_a_corpus(tmp_path, at):
     train.write_text("\n\n".join(blocks) + "\n")
     valid.write_text("\n\n".join(BLOCKS) + "\n")
     layout = detect_layout(read_lines(train), read_lines(valid))
-    assert not layout.has_titles
+    assert layout.divider == BLANK_LINES
     assert "1 lines look like titles" in layout.evidence
     seen = Counter()
     assert len(list(read_documents(read_lines(train), layout, seen=seen))) == len(BLOCKS)
     assert seen == {"paragraphs": 30, "headings": 1}
     forced = detect_layout(read_lines(train), read_lines(valid), documents="headings")
-    assert forced.has_titles
+    assert forced.divider == HEADINGS
     assert len(list(read_documents(read_lines(train), forced))) == (1 if at in (0, 30) else 2)
 
 
 @pytest.mark.parametrize("splits", [1, 3])
 def test_a_title_above_every_text_does_not_make_one_article_of_it(splits):
     lines = ["= Collected stories =", *(line for block in BLOCKS for line in ("", block))]
-    assert not detect_layout(*[lines] * splits).has_titles
+    assert detect_layout(*[lines] * splits).divider == BLANK_LINES
 
 
 def test_paragraphs_between_blank_lines_are_one_article_if_every_split_starts_with_a_title(tmp_path):
     paths = [tmp_path / "train.txt", tmp_path / "valid.txt"]
     for path in paths:
         path.write_text("\n\n".join([f"= T{i} =\n\n" + "\n\n".join(BLOCKS[:9]) for i in range(4)]) + "\n")
-    assert detect_layout(*map(read_lines, paths)).has_titles
+    assert detect_layout(*map(read_lines, paths)).divider == HEADINGS
     assert len(list(read_documents(read_lines(paths[0]), detect_layout(*map(read_lines, paths))))) == 4
-    assert not detect_layout(*map(read_lines, paths), documents="blank-lines").has_titles
+    assert detect_layout(*map(read_lines, paths), documents="blank-lines").divider == BLANK_LINES
 
 
 def test_articles_are_recognised_though_the_first_one_lacks_its_title(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("Cut off.\n\n" + "".join(f"= T{i} =\n\nOne.\nTwo.\n\n= = S = =\n\nThree.\n\n" for i in range(5)))
-    assert detect_layout(read_lines(path)).has_titles
+    assert detect_layout(read_lines(path)).divider == HEADINGS
     assert len(list(read_documents(read_lines(path), detect_layout(read_lines(path))))) == 6
 
 

@@ -154,6 +154,7 @@ def test_packed_parts_and_json_lines_give_the_data_of_one_text(tmp_path):
         ),
         ('{"text": "One. Two."}\n', ["--text-field", "body"], "line 1: no text in the field 'body'"),
         ('{"text": "One. Two."}\n', ["--documents", "headings"], "every line is a document"),
+        ('{"text": "One. Two."}\n', ["--documents", "files"], "--documents files: in JSON lines every line is"),
         ('{"text": "One. Two."}\n', [], "valid.txt is not: use one of the two"),
     ],
 )

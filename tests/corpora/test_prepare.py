@@ -1,6 +1,7 @@
 """Preparation from end to end: a small corpus through the command line to fairseq's files."""
 
 import hashlib
+import itertools
 import json
 import os
 
@@ -68,6 +69,28 @@ def test_a_corpus_becomes_a_data_folder_and_is_left_alone_afterwards(corpus, tmp
     assert os.listdir(dest.parent) == ["small"]
 
 
+def test_a_folder_of_texts_is_a_document_each(tmp_path, capsys):
+    folder, dest = tmp_path / "texts", tmp_path / "out"
+    folder.mkdir()
+    for number, order in zip(range(30), itertools.permutations("ba ke li mo nu ra".split()), strict=False):
+        (folder / f"{number}.txt").write_text("\n\n".join(f"{start} {' '.join(order)}." for start in ("A", "Si", "To")))
+    arguments = [folder, "--dest", dest, "--vocab-size", 30, "--valid-fraction", 0.2]
+    assert prepare(*arguments) == 0
+    assert "1.0 sentences per document" in (said := capsys.readouterr().out) and "pass --documents files" in said
+    assert prepare(*arguments, "--documents", "files") == 1 and "documents was" in only_error(capsys)
+    assert prepare(*arguments, "--documents", "files", "--force") == 0
+    splits = json.loads((dest / REPORT).read_text())["splits"]
+    assert sum(split["documents"] for split in splits.values()) == 30
+    assert sum(split["sentences"] for split in splits.values()) == 90
+    printed = capsys.readouterr()
+    assert "a document per file" in printed.out and "sentences per document" not in printed.out
+    assert "documents: each file is one (--documents files)" in printed.err
+    one = ["--dest", tmp_path / "one", "--documents", "files", "--valid-fraction", 0, "--vocab-size", 19]
+    (folder / "all.txt").write_text("Ba ke li.\n\nMo nu ra!\n")
+    assert prepare(folder / "all.txt", *one) == 1
+    assert "a single document" in (error := only_error(capsys)) and "(each file is one)" in error
+
+
 def test_plain_text_files_and_keep_moses(tmp_path, capsys):
     for split, documents in DOCUMENTS.items():
         text = "Ba ke li. Mo nu ra!\nSi to ba.\n\n" * (documents - 1) + "Ba ke li. Si to.\n"
@@ -75,7 +98,7 @@ def test_plain_text_files_and_keep_moses(tmp_path, capsys):
     dest = tmp_path / "out"
     assert prepare(tmp_path, "--dest", dest, "--vocab-size", 30, "--keep-moses") == 0
     report = json.loads((dest / REPORT).read_text())
-    assert not report["layout"]["has_titles"] and not report["layout"]["is_moses"]
+    assert report["layout"]["divider"] == "blank-lines" and not report["layout"]["is_moses"]
     assert report["splits"]["valid"]["sentences"] == 3 * 3 + 2
     printed = capsys.readouterr()
     assert "plain text" in printed.out and "warning" not in printed.out

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from preparing import as_text, plain_documents
 
 from fairseq_lambda.corpora import batches
-from fairseq_lambda.corpora.documents import Layout
+from fairseq_lambda.corpora.documents import BLANK_LINES, DIVIDERS, FILES, Layout
 from fairseq_lambda.corpora.splitting import Splitting, split_files
 
 LINES = ["", " ", "\u200b", "= T =", "\u200b= T =", "= = S = =", "One. Two.", "Three.", "Four. Five? Six.", "<unk>"]
 
 
-def split(files, folder, has_titles=False, fraction=None, workers=0):
-    how = Splitting(Layout(has_titles, False), False, "en", "text", fraction)
+def split(files, folder, divider=BLANK_LINES, fraction=None, workers=0):
+    how = Splitting(Layout(divider, False), False, "en", "text", fraction)
     found = split_files(files, how, Path(folder), workers)
     sentences = {name: file.path.read_text(encoding="utf-8") for name, file in found.items()}
     return sentences, {n: (f.paragraphs, f.headings, f.statistics, f.draws) for n, f in found.items()}
@@ -29,15 +29,15 @@ def documents(text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(LINES), max_size=30), st.booleans(), st.integers(1, 60), st.integers(0, 60))
-def test_batches_change_nothing(lines, has_titles, size, more):
+@given(st.lists(st.sampled_from(LINES), max_size=30), st.sampled_from(DIVIDERS), st.integers(1, 60), st.integers(0, 60))
+def test_batches_change_nothing(lines, divider, size, more):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder, "train.txt")
         path.write_text("\n".join(lines), encoding="utf-8")
-        whole = split({"train": [path]}, folder, has_titles)
+        whole = split({"train": [path]}, folder, divider)
         patch.setattr(batches, "SIZE", size)
         patch.setattr(batches, "MOST", size + more)
-        assert split({"train": [path]}, folder, has_titles) == whole
+        assert split({"train": [path]}, folder, divider) == whole
 
 
 @pytest.mark.parametrize("fraction", [None, 0.3])
@@ -57,6 +57,17 @@ def test_a_document_ends_with_its_file(tmp_path):
     sentences, counts = split(files, tmp_path)
     assert documents(sentences["train"]) == [["One.", "Two."], ["Three."], ["Four."], ["Five."]]
     assert counts["train"][0] == 5 and sentences["valid"] == "One.\nTwo.\n"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 10])
+def test_each_file_is_a_document_with_all_its_paragraphs(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(batches, "SIZE", size)
+    monkeypatch.setattr(batches, "MOST", 2 * size)
+    for name, text in {"a": "One.\n\nTwo.\n\n= T =\n\n\nThree.\n", "b": "\n\n", "c": "\nFour.\n\n\nFive."}.items():
+        (tmp_path / name).write_text(text)
+    sentences, counts = split({"train": [tmp_path / name for name in "abc"]}, tmp_path, FILES)
+    assert documents(sentences["train"]) == [["One.", "Two.", "Three."], ["Four.", "Five."]]
+    assert counts["train"][:2] == (5, 1)
 
 
 @pytest.mark.parametrize("size", [1 << 20, 100])
