@@ -22,7 +22,7 @@ root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$root/scripts/environment.sh"
 ensure_environment requirements-dev.txt
 cd "$root"
-shared=(torch pytest pytest-xdist hypothesis safetensors sentencepiece setuptools)
+shared=(torch pytest pytest-xdist hypothesis safetensors sentencepiece setuptools matplotlib)
 newest="$(sed -n 's/^transformers==//p' requirements-transformers.txt)"
 
 # requirements_of VERSION: prints what the environment with that transformers gets.
@@ -46,7 +46,7 @@ make_environment() {
   echo "environment: making $folder with transformers $version"
   "$PYTHON" -m venv --clear "$folder"
   "$PYTHON" scripts/link_packages.py "$folder/shared" "${shared[@]}"
-  "$PYTHON" scripts/link_packages.py "$folder/beside" ve-fairseq matplotlib
+  "$PYTHON" scripts/link_packages.py "$folder/beside" ve-fairseq
   site="$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
   echo "$folder/shared" >"$site/shared.pth"
   requirements_of "$version" >"$folder/requirements.txt"
