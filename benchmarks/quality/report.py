@@ -115,15 +115,16 @@ def draw(comparison: Comparison, lines: list[dict], path: Path) -> None:
     runs = [(model, run) for model in chosen if model in comparison.draw for run in chosen[model]]
 
     def panel(label: str, points: Callable[[dict], list]) -> pictures.Panel:
-        curves = [(model, points(run)) for model, run in runs if points(run)]
+        curves = [(model, found) for model, run in runs if (found := points(run))]
         top = 5 * min(points[-1][1] for _, points in curves)
         return pictures.Panel(label, "validation perplexity of masked tokens", curves, top=top)
 
+    def minutes(run: dict) -> list:
+        each = ms(run, on)
+        return [(p["updates"] * each / 60_000, p["valid_ppl"]) for p in run["curve"]] if each else []
+
     by_updates = panel("updates", lambda run: [(p["updates"], p["valid_ppl"]) for p in run["curve"]])
-    by_minutes = panel(
-        "minutes of training",
-        lambda run: [(p["updates"] * t / 60_000, p["valid_ppl"]) for p in run["curve"] for t in [ms(run, on)] if t],
-    )
+    by_minutes = panel("minutes of training", minutes)
     pictures.draw(path, comparison.title, [by_updates, by_minutes])
     if comparison.order_title:
         panels = [

@@ -7,13 +7,6 @@ from fairseq_lambda.corpora.splitting import TRAIN
 
 MAX_UNKNOWN_RATE = 0.001
 MAX_UNKNOWN_RATE_OF_GIVEN = 0.05  # with --vocabulary-from, where a better vocabulary is not an option
-_RULES = dict(
-    zip(
-        DIVIDERS,
-        ("a line ` = Title = ` between blank lines starts one", "a blank line divides them", "each file is one"),
-        strict=True,
-    )
-)
 _SHORT_DOCUMENTS = 2.5  # sentences per document: between blank lines there are probably paragraphs
 # fewer sentences per paragraph than this: their ends were not recognised, or each line is a sentence
 _FEW_SENTENCES = 1.05
@@ -70,4 +63,4 @@ def refuse_nonsense(counts: dict[str, SplitCounts], divider: str, is_given: bool
                 f"{most:.1%}: its characters are rare or absent in {where}; {remedy}"
             )
     if counts[TRAIN].documents < 2:
-        raise PrepareError(f"the train split is a single document; it needs at least two ({_RULES[divider]})")
+        raise PrepareError(f"the train split is a single document; it needs at least two ({DIVIDERS[divider]})")

@@ -21,7 +21,12 @@ from fairseq_lambda.corpora.sentences import split_tokenised
 # Stands for a literal <unk> where a single character is needed; removed from all text that is read.
 UNK_CHARACTER = "\ue000"
 
-HEADINGS, BLANK_LINES, FILES = DIVIDERS = ("headings", "blank-lines", "files")
+HEADINGS, BLANK_LINES, FILES = "headings", "blank-lines", "files"
+DIVIDERS = {  # by what divides the documents: the rule, in words
+    HEADINGS: "a line ` = Title = ` between blank lines starts one",
+    BLANK_LINES: "blank lines divide them",
+    FILES: "each file is one",
+}
 
 _SIGNS = re.compile("(?:= )*")
 # soft hyphen, zero-width space, direction marks, word joiner, byte order mark; not the zero-width non-joiner (U+200C)

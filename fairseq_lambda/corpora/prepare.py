@@ -18,7 +18,7 @@ from pathlib import Path
 from fairseq_lambda.corpora.binarise import SplitCounts, binarise
 from fairseq_lambda.corpora.characters import plan_characters
 from fairseq_lambda.corpora.checks import refuse_nonsense, warnings_of
-from fairseq_lambda.corpora.documents import FILES, Layout
+from fairseq_lambda.corpora.documents import DIVIDERS, Layout
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.held_out import larger_fraction
 from fairseq_lambda.corpora.json_lines import FIELD
@@ -196,8 +196,7 @@ def _sentences(source: Source, settings: dict, folder: Path, workers: int) -> di
     files = source.provide(folder)
     text_field = settings["text_field"] or FIELD
     layout = layout_of(files, settings["documents"], text_field)
-    rule = "each file is one" if layout.divider == FILES else f"{layout.divider.replace('-', ' ')} divide them"
-    report_progress(f"documents: {rule} ({layout.evidence}); --documents overrides this")
+    report_progress(f"documents: {DIVIDERS[layout.divider]} ({layout.evidence}); --documents overrides this")
     fraction = settings["valid_fraction"]
     how = Splitting(layout, settings["keep_moses"], settings["language"], text_field, fraction)
     size = sum(path.stat().st_size for paths in files.values() for path in paths)

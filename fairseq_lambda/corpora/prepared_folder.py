@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from fairseq_lambda.corpora.documents import BLANK_LINES, FILES, HEADINGS
+from fairseq_lambda.corpora.documents import DIVIDERS
 from fairseq_lambda.corpora.errors import PrepareError
 from fairseq_lambda.corpora.local import SPLITS
 from fairseq_lambda.corpora.progress import report_progress
@@ -12,7 +12,6 @@ from fairseq_lambda.corpora.shared_vocabulary import DICTIONARY, MODEL
 from fairseq_lambda.files import sha256, whole
 
 REPORT = "report.json"
-_DIVIDED = {HEADINGS: "titled articles", BLANK_LINES: "documents between blank lines", FILES: "a document per file"}
 
 
 def outputs(splits: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,7 +95,6 @@ def format_report(report: dict) -> str:
         lines.append(f"{split:<6}" + "".join(cells))
     layout, settings = report["layout"], report["settings"]
     lines += [f"warning: {warning}" for warning in report["warnings"]]
-    divider = _DIVIDED[layout["divider"]]
     form = "Moses-tokenised" if layout["is_moses"] else "plain text"
     if layout["is_moses"] and not settings["keep_moses"]:
         form += ", written out as ordinary English"
@@ -113,6 +111,7 @@ def format_report(report: dict) -> str:
             lines.append(f"{split}: {len(entry)} files, {entry[0]['name']} to {entry[-1]['name']}, {size:,} bytes")
         else:
             lines.append(f"{split}: {entry['name']}, {entry['bytes']:,} bytes, sha256 {entry['sha256']}")
-    lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {divider}, {form}")
+    lines.append(f"documents: {DIVIDERS[layout['divider']]}")
+    lines.append(f"source: {settings['corpus']} ({settings['source']['kind']}), {form}")
     lines.append(f"licence: {report['licence']}")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """The datasets for fine-tuning: texts or words with their labels."""
 
+import abc
 import os
 
 import numpy as np
@@ -30,7 +31,7 @@ def read_list(path: str) -> MMapIndexedDataset:
         raise ValueError(f"{path}.idx is damaged ({error}): make the folder again with lambda-bert finetune") from error
 
 
-class LabelledDataset(PaddedDataset):
+class LabelledDataset(PaddedDataset, abc.ABC):
     """What the two datasets below share: the order of samples, and batches.
 
     In training each epoch has its own order, a function of (seed, epoch); otherwise samples are sorted by length.
@@ -57,11 +58,13 @@ class LabelledDataset(PaddedDataset):
         blocks = np.array_split(order, max(len(order) // BLOCK, 1))
         return np.concatenate([block[np.argsort(self.sizes[block], kind="stable")] for block in blocks])
 
+    @abc.abstractmethod
     def tokens_and_target(self, index: int) -> tuple[np.ndarray, object]:
-        raise NotImplementedError
+        """Return the ids of a sample, (n,), and what it is labelled with."""
 
+    @abc.abstractmethod
     def collate_targets(self, targets: list, width: int) -> torch.Tensor:
-        raise NotImplementedError
+        """Return the targets of a batch as one tensor; ``width`` is the batch's number of tokens."""
 
     def __getitem__(self, index: int) -> dict:
         tokens, target = self.tokens_and_target(int(index))

@@ -83,7 +83,7 @@ def test_a_folder_of_texts_is_a_document_each(tmp_path, capsys):
     assert sum(split["documents"] for split in splits.values()) == 30
     assert sum(split["sentences"] for split in splits.values()) == 90
     printed = capsys.readouterr()
-    assert "a document per file" in printed.out and "sentences per document" not in printed.out
+    assert "documents: each file is one" in printed.out and "sentences per document" not in printed.out
     assert "documents: each file is one (--documents files)" in printed.err
     one = ["--dest", tmp_path / "one", "--documents", "files", "--valid-fraction", 0, "--vocab-size", 19]
     (folder / "all.txt").write_text("Ba ke li.\n\nMo nu ra!\n")

@@ -12,7 +12,7 @@ from preparing import moses_text, only_error, prepare
     [
         ("valid", " \n = T = \n \n", "wiki.valid.tokens contains no sentence"),
         ("train", " \n = T = \n \n <unk> \n \n = U = \n \n <unk> \n", "no text to learn a vocabulary from"),
-        ("train", moses_text("train").replace(" \n", "\n").replace("\n\n", "\n"), "a blank line divides them"),
+        ("train", moses_text("train").replace(" \n", "\n").replace("\n\n", "\n"), "blank lines divide them"),
         ("train", re.sub(" = Title [1-9].* = ", "", moses_text("train")), "= Title = ` between blank lines starts one"),
     ],
 )

@@ -14,6 +14,7 @@ from fairseq_lambda.corpora import batches
 from fairseq_lambda.corpora.documents import BLANK_LINES, DIVIDERS, FILES, Layout
 from fairseq_lambda.corpora.splitting import Splitting, split_files
 
+RULES = [*DIVIDERS]
 LINES = ["", " ", "\u200b", "= T =", "\u200b= T =", "= = S = =", "One. Two.", "Three.", "Four. Five? Six.", "<unk>"]
 
 
@@ -29,7 +30,9 @@ def documents(text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(LINES), max_size=30), st.sampled_from(DIVIDERS), st.integers(1, 60), st.integers(0, 60))
+@given(
+    st.lists(st.sampled_from(LINES), max_size=30), st.sampled_from(list(DIVIDERS)), st.integers(1, 60), st.integers(0, 60)
+)
 def test_batches_change_nothing(lines, divider, size, more):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder, "train.txt")

@@ -16,6 +16,7 @@ from processes import environment
 
 from fairseq_lambda import files
 from fairseq_lambda.corpora import prepare as command
+from fairseq_lambda.corpora import unfinished
 from fairseq_lambda.corpora.prepared_folder import REPORT
 from fairseq_lambda.corpora.unfinished import Unfinished
 
@@ -72,6 +73,18 @@ def test_an_interrupted_run_resumes_behind_the_stages_that_are_done(
     said = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines() if "interrupted run" in line]
     assert said == (kept or [])
     assert outputs_of(dest) == outputs_of(folder / "whole") and os.listdir(tmp_path) == ["out"]
+
+
+def test_what_another_version_left_is_begun_again(folder, tmp_path, monkeypatch, capsys):
+    dest = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(unfinished, "__version__", "0.0.1")
+        interrupt(patch, "binarise", 1)
+        assert prepare(folder / "corpus", "--dest", dest) == 130
+    sentences = tmp_path / ".out.unfinished" / "sentences.json"
+    sentences.write_text("{}")  # nothing that this version could read
+    assert prepare(folder / "corpus", "--dest", dest) == 0
+    assert "interrupted run" not in capsys.readouterr().err and outputs_of(dest) == outputs_of(folder / "whole")
 
 
 @pytest.mark.parametrize("has_links", [True, False])
