@@ -30,9 +30,7 @@ def documents(text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.sampled_from(LINES), max_size=30), st.sampled_from(list(DIVIDERS)), st.integers(1, 60), st.integers(0, 60)
-)
+@given(st.lists(st.sampled_from(LINES), max_size=30), st.sampled_from(RULES), st.integers(1, 60), st.integers(0, 60))
 def test_batches_change_nothing(lines, divider, size, more):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder, "train.txt")
